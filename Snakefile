@@ -1,0 +1,24 @@
+# Distillery: data -> teacher -> distill -> label -> evaluate -> table.
+# params.yaml says which tables; src/distillery/plan turns them into artefacts; a rule makes each missing one.
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "params.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/teacher.smk"
+include: "workflow/rules/distill.smk"
+include: "workflow/rules/label.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/table.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        expand("results/{table}.csv", table=PLAN.settings.params.tables),

@@ -1,0 +1,54 @@
+"""Count multiply-adds, activations and parameters of the networks for the planner's estimates: writes workflow/costs.yaml.
+
+python benchmarks/network_costs.py
+"""
+
+from pathlib import Path
+
+import torch
+import yaml
+from torch.utils.flop_counter import FlopCounterMode
+
+from distillery import components
+
+NETWORKS = (
+    "convnet",
+    "resnet10",
+    "resnet18",
+    "resnet50",
+    "resnet101",
+    "mobilenet_v2",
+    "efficientnet_b0",
+    "shufflenet_v1",
+    "shufflenet_v2",
+)
+SIZES = (32, 64, 224)
+# Sustained fp32 rates of one job: a CPU thread (measured on the demo), and a data-centre GPU at small-image workloads.
+RATES = {"demo": 1.0e10, "mini": 1.0e10, "paper": 5.0e12}
+
+
+def cost(name: str, size: int) -> dict[str, int]:
+    module, recipe = components.build("network", {"name": name})
+    net = module.build(name, recipe, channels=3, size=size, classes=100).eval()
+    activations = []
+    for layer in net.modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(lambda m, i, out: activations.append(out.numel()))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(torch.zeros(1, 3, size, size))
+    parameters = sum(p.numel() for p in net.parameters())
+    return {"multiply_adds": counter.get_total_flops() // 2, "activations": sum(activations), "parameters": parameters}
+
+
+def main() -> None:
+    networks = {}
+    for name in NETWORKS:
+        networks[name] = {size: cost(name, size) for size in SIZES if not (name.startswith("shufflenet_v1") and size > 64)}
+    networks["convnet"] = {size: {**row, "width": 128} for size, row in networks["convnet"].items()}
+    text = "# Rough costs for `distillery plan`, one image forward; written by benchmarks/network_costs.py.\n"
+    text += yaml.safe_dump({"multiply_adds_per_second": RATES, "networks": networks}, sort_keys=False)
+    Path("workflow/costs.yaml").write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""The command line: one command per room, and the plan. No workflow engine is needed for any of them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import DistilleryError, PlanError
+
+if TYPE_CHECKING:
+    from .plan.plan import Plan
+
+ROOMS = ("data", "teacher", "distill", "label", "evaluate")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code. Errors a user can cause are one line on stderr and exit code 1."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments) or 0
+    except DistilleryError as error:
+        print(f"distillery: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("distillery: interrupted; the same command continues", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="distillery", description="Distil image data sets and rebuild the papers' tables.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for room in ROOMS:
+        _room_parser(commands, room)
+    table = _command(commands, "table", _table, "assemble a table from finished evaluations")
+    table.add_argument("table", help="table2, infer/table2")
+    table.add_argument("--plan", type=Path, help="its plan file, when one is already written (what Snakemake passes)")
+    _command(commands, "show", _show, "print a table readably").add_argument("table")
+    plan = _command(commands, "plan", _plan, "say what a table needs, why, and what it costs")
+    plan.add_argument("tables", nargs="*", help="results/table2.csv, table2 or infer/table2 (default: those of params.yaml)")
+    plan.add_argument("--commands", action="store_true", help="print the shell commands that make it, in order")
+    plan.add_argument("--write", action="store_true", help="write results/plan/<table>.json")
+    adopt = _command(commands, "adopt", _adopt, "keep artefacts whose code changed without changing behaviour")
+    adopt.add_argument("tables", nargs="*")
+    prune = _command(commands, "prune", _prune, "remove artefacts that no plan reaches")
+    prune.add_argument("--yes", action="store_true", help="remove; without it they are only listed")
+    return parser
+
+
+def _command(commands, name: str, run, about: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=about, description=about)
+    parser.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
+    parser.add_argument("--scale", help="in place of the scale in params.yaml")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _room_parser(commands, room: str) -> None:
+    parser = commands.add_parser(room, help=f"make one artefact of the {room} room")
+    parser.add_argument("artefact", nargs="?", help="its id, or the part of it before the hash")
+    parser.add_argument("--spec", help="the job as JSON, in place of an id (what Snakemake passes)")
+    parser.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
+    parser.add_argument("--scale", help="in place of the scale in params.yaml")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--threads", type=int, default=1, help="threads on the CPU (default 1: results do not depend on cores)")
+    parser.set_defaults(run=lambda arguments: _room(room, arguments))
+
+
+def _room(room: str, arguments: argparse.Namespace) -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", str(arguments.threads))
+    from .job import run
+    from .spec import Spec
+
+    spec = Spec.loads(arguments.spec) if arguments.spec else _find(room, arguments)
+    path = run(spec, arguments.root / "results/store", arguments.device, arguments.threads)
+    print(path)
+
+
+def _find(room: str, arguments: argparse.Namespace):
+    plan = load_plan(arguments)
+    for table in plan.settings.table_names():
+        plan.positions(table)
+    specs = {n.spec.id: n.spec for n in plan.builder.nodes.values() if n.spec.room == room}
+    found = [spec for identity, spec in specs.items() if arguments.artefact in (identity, spec.label)]
+    if len(found) != 1:
+        from .errors import nearest
+
+        raise PlanError(
+            f"{room} '{arguments.artefact}': {len(found)} planned artefacts of that name: {nearest(arguments.artefact or '', specs)}"
+        )
+    return found[0]
+
+
+def load_plan(arguments: argparse.Namespace, scale: str | None = None) -> Plan:
+    """The plan of the project at `arguments.root`, at another scale when one is given."""
+    from .plan.plan import Plan
+    from .plan.settings import read_yaml
+
+    scale = scale or arguments.scale
+    params = read_yaml(arguments.root / "params.yaml") | {"scale": scale} if scale else None
+    return Plan(arguments.root, params)
+
+
+def _tables(plan: Plan, names: list[str]) -> list[str]:
+    names = names or plan.settings.params.tables
+    return [_stem(name) for name in names]
+
+
+def _stem(target: str) -> str:
+    """The table's name from what a user types: a target path or the bare name."""
+    return target.removeprefix("results/").removesuffix(".csv")
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    from .plan.explain import Explainer
+
+    plan = load_plan(arguments)
+    tables = _tables(plan, arguments.tables)
+    if arguments.write:
+        print(*(plan.mark(table) for table in tables), sep="\n")
+    elif arguments.commands:
+        import shlex
+
+        for node in plan.missing(tables):
+            print(f"python -m distillery {node.spec.room} --spec {shlex.quote(node.spec.dumps())}")
+        print(*(f"python -m distillery table {table}" for table in tables), sep="\n")
+    else:
+        print(*Explainer(plan).lines(tables), sep="\n")
+
+
+def _table(arguments: argparse.Namespace) -> None:
+    from .table.room import make_table
+
+    table = _stem(arguments.table)
+    document = arguments.plan or load_plan(arguments).mark(table)
+    make_table(document, arguments.root / "results/store", arguments.root / "results" / table)
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from .table.render import show
+
+    print(show(arguments.root / "results" / _stem(arguments.table)))
+
+
+def _adopt(arguments: argparse.Namespace) -> None:
+    from .plan.upkeep import adopt
+
+    plan = load_plan(arguments)
+    adopted = adopt(plan, _tables(plan, arguments.tables))
+    for node, source in adopted:
+        print(f"{node.spec.room:<9} {source} -> {node.spec.id}")
+    print(f"{len(adopted)} artefacts adopted under the present code")
+
+
+def _prune(arguments: argparse.Namespace) -> None:
+    from .plan.upkeep import prune, unreachable
+
+    scales = sorted(f.stem for f in (arguments.root / "workflow/scales").glob("*.yaml"))
+    paths = unreachable([load_plan(arguments, scale) for scale in scales])
+    print(*paths, sep="\n")
+    if arguments.yes:
+        prune(paths)
+    print(f"{len(paths)} artefacts {'removed' if arguments.yes else 'would go; --yes removes them'}")

@@ -1,0 +1,92 @@
+"""`folder:DIR`: image files in one folder per class, below `train` and `test` or `val`; also Tiny-ImageNet as distributed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from distillery.data.source import Item, Source, Split
+from distillery.errors import DataError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+TESTS = ("test", "val", "validation")
+ANNOTATIONS = "val_annotations.txt"
+
+Files = list[tuple[str, int]]  # path and label of each image
+
+
+def read(place: str) -> Source:
+    """The data set in folder `place`: a class is a folder directly below `train`, sorted by name; its images may lie deeper.
+
+    The test split is `test`, `val` or `validation` with the same class folders, or Tiny-ImageNet's `val` with
+    `val_annotations.txt`, which comes first, since that set's `test` has no labels. Images are known by their suffix, hidden
+    files do not count. Rows are ordered by class, then path; those of Tiny-ImageNet's val as annotated.
+    Raises DataError naming the folder when it is missing, a split is missing or empty, or a test class is not in train.
+    """
+    root = Path(place)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; put the images there, `dvc pull` it, or change the data set's source")
+    train, test = _existing(root, ("train",)), _test_folder(root)
+    classes = _subfolders(train)
+    annotations = test / ANNOTATIONS
+    tests = _annotated(annotations, classes) if annotations.is_file() else _labelled(test, classes)
+    return Source(tuple(classes), _split(train, _labelled(train, classes)), _split(test, tests))
+
+
+def _test_folder(root: Path) -> Path:
+    annotated = root / "val" / ANNOTATIONS
+    return annotated.parent if annotated.is_file() else _existing(root, TESTS)
+
+
+def _existing(root: Path, names: tuple[str, ...]) -> Path:
+    for name in names:
+        if (root / name).is_dir():
+            return root / name
+    raise DataError(f"{root}: has no folder {' or '.join(repr(name) for name in names)}; add one with a folder per class")
+
+
+def _subfolders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _labelled(folder: Path, classes: list[str]) -> Files:
+    unknown = sorted(set(_subfolders(folder)) - set(classes))
+    if unknown:
+        raise DataError(f"{folder / unknown[0]}: class '{unknown[0]}' is not among those of train; rename or remove the folder")
+    return [(file, label) for label, name in enumerate(classes) for file in _images(folder / name)]
+
+
+def _images(folder: Path) -> list[str]:
+    found = []
+    for base, _, names in os.walk(folder):
+        found += [os.path.join(base, n) for n in names if n.lower().endswith(SUFFIXES) and not n.startswith(".")]
+    return sorted(found)
+
+
+def _annotated(annotations: Path, classes: list[str]) -> Files:
+    """Tiny-ImageNet: each line of val_annotations.txt is file, WordNet id and a bounding box, separated by tabs."""
+    labels, files = {name: label for label, name in enumerate(classes)}, []
+    for number, line in enumerate(annotations.read_text().splitlines(), 1):
+        file, _, rest = line.partition("\t")
+        name = rest.partition("\t")[0].strip()
+        if name not in labels:
+            raise DataError(
+                f"{annotations} line {number}: class '{name}' is not among those of train; correct or remove the line"
+            )
+        files.append((str(annotations.parent / "images" / file), labels[name]))
+    return files
+
+
+def _split(folder: Path, files: Files) -> Split:
+    if not files:
+        raise DataError(f"{folder}: holds no images ({', '.join(SUFFIXES)}) in class folders; add some")
+
+    def items() -> Iterator[Item]:
+        for file, label in files:
+            try:
+                yield Item(Path(file).read_bytes(), label, file)
+            except OSError as error:
+                raise DataError(f"{file}: unreadable ({error.strerror}); restore the file or remove its mention") from None
+
+    return Split(len(files), items)

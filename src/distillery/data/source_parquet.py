@@ -1,0 +1,140 @@
+"""`parquet:DIR`: parquet files of encoded images and labels, our own layout or that of a Hugging Face data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distillery.data.source import Item, Source, Split
+from distillery.errors import DataError
+
+SPLITS = {"train": ("train",), "test": ("test", "val", "validation")}
+IMAGE, LABEL = "image", "label"
+READ = 256  # rows in memory at a time
+
+
+def read(place: str) -> Source:
+    """The data set in folder `place`: `train.parquet` and `test.parquet` (or val, validation), or shards, `train-*.parquet`.
+
+    Columns: `image`, the encoded file as binary or as Hugging Face's struct with `bytes`, and `label`, an integer. Class names
+    come from classes.json (a list), else from Hugging Face's metadata in the schema, else they are "0", "1", ... Rows keep
+    their order. Raises DataError naming the file when something is missing, unreadable or inconsistent.
+    """
+    folder = Path(place)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; put parquet files there, `dvc pull` it, or change the data set's source")
+    files = {split: _shards(folder, split, names) for split, names in SPLITS.items()}
+    counts = {split: sum(_open(file).metadata.num_rows for file in shards) for split, shards in files.items()}
+    for split, count in counts.items():
+        if count == 0:
+            raise DataError(f"{files[split][0]}: the {split} split has no rows; add images or take another file")
+    classes = _classes(folder, files["train"])
+    return Source(classes, **{split: Split(counts[split], partial(_items, shards)) for split, shards in files.items()})
+
+
+def _shards(folder: Path, split: str, names: tuple[str, ...]) -> list[Path]:
+    for name in names:
+        whole = folder / f"{name}.parquet"
+        shards = [whole] if whole.is_file() else sorted(folder.glob(f"{name}-*.parquet"))
+        if shards:
+            _check_complete(shards)
+            return shards
+    raise DataError(f"{folder}: has no {split} split; add {' or '.join(f'{name}.parquet' for name in names)}")
+
+
+def _check_complete(shards: list[Path]) -> None:
+    last = shards[-1].stem.rpartition("-of-")[2]
+    if last.isdigit() and len(shards) != int(last):
+        raise DataError(f"{shards[-1]}: is one of {int(last)} shards, {len(shards)} are there; fetch the rest")
+
+
+def _open(file: Path) -> pq.ParquetFile:
+    try:
+        opened = pq.ParquetFile(file, memory_map=True)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{file}: not a readable parquet file ({error}); fetch it again") from None
+    schema = opened.schema_arrow
+    for column, fits in ((IMAGE, _holds_images), (LABEL, pa.types.is_integer)):
+        if column not in schema.names:
+            raise DataError(f"{file}: has no column '{column}' (it has {', '.join(schema.names)}); rename the one you mean")
+        if not fits(schema.field(column).type):
+            wanted = "integers" if column == LABEL else "encoded images (binary, or a struct with 'bytes')"
+            raise DataError(f"{file}: column '{column}' is {schema.field(column).type}, expected {wanted}")
+    return opened
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0 and _holds_images(kind.field("bytes").type)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+
+def _batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from _open(file).iter_batches(READ, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{file}: unreadable, probably cut off ({error}); fetch it again") from None
+
+
+def _items(shards: list[Path]) -> Iterator[Item]:
+    for file in shards:
+        row = 0
+        for batch in _batches(file, [IMAGE, LABEL]):
+            for image, label in zip(batch[IMAGE], batch[LABEL], strict=True):
+                yield _item(image.as_py(), label.as_py(), f"{file} row {row}")
+                row += 1
+
+
+def _item(image: bytes | dict | None, label: int | None, origin: str) -> Item:
+    encoded = image.get("bytes") if isinstance(image, dict) else image
+    if not encoded:
+        raise DataError(f"{origin}: holds no image bytes; embed the images in the file, or drop the row")
+    if label is None:
+        raise DataError(f"{origin}: has no label; add one, or drop the row")
+    return Item(encoded, label, origin)
+
+
+def _labels(shards: list[Path]) -> np.ndarray:
+    columns = [batch[LABEL].drop_null().to_numpy(zero_copy_only=False) for file in shards for batch in _batches(file, [LABEL])]
+    return np.concatenate([column.astype(np.int64) for column in columns])
+
+
+def _classes(folder: Path, shards: list[Path]) -> tuple[str, ...]:
+    """Names that fit the training labels: as many as there are labels, 0 to the highest."""
+    labels = _labels(shards)
+    highest = int(labels.max(initial=-1))
+    listed = folder / "classes.json"
+    names = _listed(listed) if listed.is_file() else _described(shards[0])
+    if names is None:
+        if len(np.unique(labels[labels >= 0])) != highest + 1:
+            raise DataError(f"{shards[0]}: labels up to {highest} with gaps between; number the classes 0, 1, ...")
+        return tuple(str(label) for label in range(highest + 1))
+    if len(names) != highest + 1:
+        where = listed if listed.is_file() else f"{shards[0]} (its metadata)"
+        raise DataError(f"{where}: lists {len(names)} classes, the training labels go up to {highest}; list one name per label")
+    return tuple(names)
+
+
+def _listed(file: Path) -> list[str]:
+    try:
+        names = json.loads(file.read_text())
+    except ValueError as error:
+        raise DataError(f"{file}: not JSON ({error}); write a list of class names") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f'{file}: is not a list of class names, such as ["cat", "dog"]')
+    return names
+
+
+def _described(file: Path) -> list[str] | None:
+    """Class names from the metadata that Hugging Face's library writes into the schema, if it is there."""
+    try:
+        described = json.loads((_open(file).schema_arrow.metadata or {})[b"huggingface"])
+        return [str(name) for name in described["info"]["features"][LABEL]["names"]]
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,108 @@
+"""The one thing that flows through the house: a distilled set.
+
+It holds what a method stores (parts), not what that expands to, and a sidecar that says how to read it: the method, the budget,
+the classes in order, the normalisation. `expand()` turns it into instances for a student; `bytes` counts what is stored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .canonical import class_order_hash
+from .components import load
+from .errors import ArtefactError, ClassOrderError
+
+PARTS, SIDECAR = "distilled.safetensors", "distilled.json"
+
+
+@dataclass(frozen=True)
+class Instances:
+    """What a student trains on, built when asked for: ImageNet's instances would fill 100 GB, what they are made of a tenth.
+
+    labels: (N,) int64, hard. take: indices (B,) int64 -> images (B, C, H, W) float32 in [0, 1]; everything on one device.
+    The order of the instances is a function of the distilled set alone; soft labels are stored in the same order.
+    """
+
+    labels: Tensor
+    take: Callable[[Tensor], Tensor]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def images(self) -> Tensor:
+        """All instances at once: (N, C, H, W) float32 in [0, 1]."""
+        return self.take(torch.arange(len(self), device=self.labels.device))
+
+
+@dataclass(frozen=True)
+class DistilledSet:
+    """A distilled set.
+
+    method: name of the method that made it; its module's `expand(parts)` builds the instances when it defines one, otherwise
+        the parts must be `images` (N, C, H, W) uint8 and `labels` (N,) int64.
+    parts: name -> tensor, exactly what is stored.
+    ipc: budget, images per class. classes: names in label order. mean, std: per channel, of pixels in [0, 1]; the normalisation
+        of the teachers that made the set and of every student.
+    """
+
+    method: str
+    ipc: float
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    parts: dict[str, Tensor] = field(repr=False)
+    value_range: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def class_order(self) -> str:
+        return class_order_hash(list(self.classes))
+
+    @property
+    def bytes(self) -> dict[str, int]:
+        """Bytes of each stored part, hard labels left out: they follow from the order of the classes."""
+        return {name: t.numel() * t.element_size() for name, t in self.parts.items() if name != "labels"}
+
+    def expand(self, device: torch.device | str = "cpu") -> Instances:
+        """The instances on `device`, in their stored order, clamped to the value range."""
+        build = getattr(load("method", self.method), "expand", _plain_images)
+        return build({name: part.to(device) for name, part in self.parts.items()})
+
+    def check_classes(self, class_order: str, owner: str) -> None:
+        """Raise ClassOrderError unless `owner` (named in the message) has this set's classes in this order."""
+        if class_order != self.class_order:
+            raise ClassOrderError(
+                f"{owner} has class order {class_order}, the distilled set has {self.class_order}: "
+                f"rebuild one of them from the same data source"
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write the parts and the sidecar into `folder`."""
+        save_file({k: v.detach().cpu().contiguous() for k, v in self.parts.items()}, folder / PARTS)
+        sidecar = {k: v for k, v in asdict(self).items() if k != "parts"} | {"class_order": self.class_order}
+        (folder / SIDECAR).write_text(json.dumps(sidecar, indent=1, sort_keys=True) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> DistilledSet:
+        """Read a distilled set. Raises ArtefactError when a file is missing or corrupt, ClassOrderError when the sidecar's hash
+        is not that of its classes."""
+        try:
+            sidecar = json.loads((folder / SIDECAR).read_text())
+            order = sidecar.pop("class_order")
+            parts = load_file(folder / PARTS)
+            loaded = cls(parts=parts, **{k: tuple(v) if isinstance(v, list) else v for k, v in sidecar.items()})
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise ArtefactError(f"{folder}: not a readable distilled set ({type(error).__name__}: {error})") from None
+        loaded.check_classes(order, f"{folder / SIDECAR}")
+        return loaded
+
+
+def _plain_images(parts: dict[str, Tensor]) -> Instances:
+    return Instances(parts["labels"], lambda indices: parts["images"][indices].to(torch.float32) / 255)

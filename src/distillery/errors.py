@@ -1,0 +1,49 @@
+"""The errors a user can cause: each is one line that says what, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DistilleryError(Exception):
+    """An error with a one-line message for the user; the command line prints it without a traceback."""
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(str(message).split()))
+
+
+class PlanError(DistilleryError):
+    """params.yaml, a scale or a table file asks for something that does not exist or is impossible."""
+
+
+class DataError(DistilleryError):
+    """A data source is missing, empty, unreadable or inconsistent."""
+
+
+class ArtefactError(DistilleryError):
+    """A stored artefact is missing, truncated, changed, or not the one that was planned."""
+
+
+class ClassOrderError(DistilleryError):
+    """Two things that must know the same classes in the same order do not."""
+
+
+class TeacherError(DistilleryError):
+    """A teacher cannot be used: it does not know the data it is asked to label."""
+
+
+class BudgetError(DistilleryError):
+    """The budget (ipc) is zero, or larger than a class has images, or too small for the method."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """A hint for a wrong name: the nearest valid one, then (when few) all of them.
+
+    Returns a phrase such as ``did you mean 'infer'? (valid: infer, random)``.
+    """
+    names = sorted(map(str, valid))
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    listed = ", ".join(names) if len(names) <= 25 else f"{', '.join(names[:25])}, ..."
+    return f"{hint}(valid: {listed or 'none'})"

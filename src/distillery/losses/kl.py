@@ -1,0 +1,36 @@
+"""Kullback-Leibler divergence between tempered softmaxes (Hinton et al. 2015; INFER, SRe2L, RDED)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from distillery.losses.target import Target
+from distillery.recipe import Positive
+
+NAMES = ("kl",)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """temperature: T, divides the logits of both sides; INFER's authors use 30 on CIFAR and 20 on larger images.
+
+    squared: multiply by T^2, which keeps the gradient's size independent of T. The authors of INFER and SRe2L do not with
+    AdamW, and do with SGD (Tiny-ImageNet), which hardly learns otherwise.
+    """
+
+    temperature: Positive = 30.0
+    squared: bool = False
+
+
+def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
+    """KL(softmax(t/T) || softmax(s/T)), summed over classes, mean over the batch, times T^2 if `squared`.
+
+    logits s: (B, classes) float. Raises DistilleryError when the target has no teacher logits t.
+    """
+    temperature = recipe.temperature
+    student, teacher = (F.log_softmax(z / temperature, dim=1) for z in (logits, target.soft("kl")))
+    divergence = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+    return divergence * temperature**2 if recipe.squared else divergence

@@ -1,0 +1,29 @@
+"""Cross entropy against the teacher's probabilities (DATM; soft-ce in the GIFT tables)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from distillery.losses.target import Target
+from distillery.recipe import Positive
+
+NAMES = ("soft-ce",)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """temperature: T, divides the logits of both sides."""
+
+    temperature: Positive = 1.0
+
+
+def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
+    """-sum_c softmax(t/T)_c log softmax(s/T)_c, mean over the batch: KL plus the entropy of the labels, same gradient.
+
+    logits s: (B, classes) float. Raises DistilleryError when the target has no teacher logits t.
+    """
+    labels = F.softmax(target.soft("soft-ce") / recipe.temperature, dim=1)
+    return F.cross_entropy(logits / recipe.temperature, labels)

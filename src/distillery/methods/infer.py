@@ -1,0 +1,117 @@
+"""INFER ("Breaking Class Barriers", ICLR 2025): real images and Universal Feature Compensators, each added to all classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from distillery.distilled import DistilledSet, Instances
+from distillery.errors import BudgetError
+from distillery.methods.recovery import Objective, each_group, in_groups, recover
+from distillery.methods.selection import draw
+from distillery.normalise import normalise
+from distillery.recipe import Count, Fraction, NonNegative, Positive
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from distillery.data.images import ImageSet
+    from distillery.job import Job
+    from distillery.teacher.load import Teacher
+
+NAMES = ("infer",)
+NEEDS = ("teachers",)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Paper section 4.1, Table 5; the defaults are CIFAR's.
+
+    teachers: the M networks f^j, one compensator u_j of each subset per network. iterations: steps per compensator. lr: lr_0
+    of Adam, falling as a cosine to 0. alpha: weight of the BN loss (paper silent; the authors' code: CIFAR 1, ImageNet 0.01).
+    first_bn_weight: weight of the first layer within it. augment: names of training.augment; the authors' crops, flips and
+    rolls are drawn once per step for the whole subset. natural_instances: whether the natural images (u = 0) are instances too,
+    (M + 1)-fold as in the authors' code and the epochs of Table 5, or not, M-fold as in the paper's text.
+    micro_batch: images of a subset per forward pass (None: all), same gradient for less memory. together: subsets optimised
+    side by side, same result up to rounding.
+    """
+
+    teachers: tuple[str, ...]
+    iterations: Count = 1000
+    lr: Positive = 0.25
+    betas: tuple[Fraction, Fraction] = (0.5, 0.9)
+    alpha: NonNegative = 1.0
+    first_bn_weight: NonNegative = 10.0
+    augment: tuple[str, ...] = ("roll:4",)
+    natural_instances: bool = True
+    micro_batch: Count | None = None
+    together: Count = 1
+
+
+def subsets(ipc: int, classes: int, teachers: int) -> int:
+    """K, the number of subsets within the budget K (C + M) <= ipc C (section 4.1), a compensator counting as one image.
+
+    Raises BudgetError when not even one fits.
+    """
+    count = ipc * classes // (classes + teachers)
+    if count < 1:
+        raise BudgetError(
+            f"ipc = {ipc}: INFER with {teachers} teachers and {classes} classes needs {classes + teachers} images, "
+            f"the budget is {ipc * classes}; ask for ipc {-(-(classes + teachers) // classes)} or more"
+        )
+    return count
+
+
+def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job) -> DistilledSet:
+    """K subsets P^k of one random real image per class, disjoint, and for each a compensator u_j per teacher (Alg. 1, Eq. 4).
+
+    Parts: natural (K, classes, C, H, W) uint8; compensators (M, K, C, H, W) float16, in pixel units (u times std), to be added
+    to natural / 255; where recipe.natural_instances is False also natural_instances, a single uint8 0.
+    Raises BudgetError when the budget holds no subset or a class fewer than K images, TeacherError for a teacher without batch
+    normalisation, DistilleryError when a compensator diverges.
+    Deviation: the subsets are disjoint (paper silent); images and compensators are stored apart and lossless, as the paper
+    describes, where the authors' code writes their sum as JPEG; u is the last iterate, theirs the one before.
+    """
+    indices = draw(train, subsets(ipc, len(train.classes), len(teachers)), job.generator("subsets"))
+    natural = train.pixels(indices.flatten()).unflatten(0, tuple(indices.shape))
+    with job.progress(len(teachers) * len(natural) * recipe.iterations, "compensators") as bar:
+        found = [compensators(natural, j, teacher, train, recipe, job, bar) for j, teacher in enumerate(teachers)]
+    parts = {"natural": natural, "compensators": (torch.stack(found) * torch.tensor(train.std)[:, None, None]).half()}
+    if not recipe.natural_instances:
+        parts["natural_instances"] = torch.zeros((), dtype=torch.uint8)
+    return DistilledSet("infer", ipc, tuple(train.classes), tuple(train.mean), tuple(train.std), parts)
+
+
+def compensators(natural: Tensor, j: int, teacher: Teacher, train: ImageSet, recipe: Recipe, job: Job, bar: tqdm) -> Tensor:
+    """The compensators u_j of all subsets for one teacher: (K, C, H, W) float32 on the CPU, in normalised units.
+
+    natural: (K, classes, C, H, W) uint8. Nothing bounds u here; only expand() clamps.
+    """
+    objective = Objective.of(teacher, recipe.alpha, recipe, train.shape, job.device)
+    labels = torch.arange(len(train.classes), device=job.device)
+
+    def optimise(group: list[int]) -> Tensor:
+        images = normalise(natural[group].to(job.device).float() / 255, train.mean, train.std)
+        augment = each_group(recipe.augment, [job.generator(f"compensator/{j}/{k}") for k in group])
+        zero = torch.zeros_like(images[:, :1])  # broadcast over the batch: the same u for every class
+        return recover(zero, lambda u: augment(images + u), labels, objective, recipe, bar).squeeze(1)
+
+    return in_groups(range(len(natural)), optimise, f"compensators-{j}", recipe, job, bar)
+
+
+def expand(parts: dict[str, Tensor]) -> Instances:
+    """The (M + 1) K C instances in the order (j, k, class): for j = 0 natural / 255 itself, then natural / 255 + u_j clamped to
+    [0, 1] (Eq. 2). Without natural instances the M K C others alone."""
+    natural, compensators = parts["natural"], parts["compensators"]
+    if "natural_instances" not in parts:
+        compensators = torch.cat([torch.zeros_like(compensators[:1]), compensators])
+    count, (subsets, classes) = len(compensators), natural.shape[:2]
+
+    def take(indices: Tensor) -> Tensor:
+        j, k, c = indices // (subsets * classes), indices // classes % subsets, indices % classes
+        return (natural[k, c].float() / 255 + compensators[j, k].float()).clamp(0, 1)
+
+    return Instances(torch.arange(classes, device=natural.device).repeat(count * subsets), take)

@@ -1,0 +1,55 @@
+"""k-means: the real images nearest to the cluster centres of each class in a teacher's feature space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans
+from torch import Tensor
+
+from distillery.methods.selection import check_budget, class_features, real_images
+from distillery.recipe import Count
+
+if TYPE_CHECKING:
+    from distillery.data.images import ImageSet
+    from distillery.distilled import DistilledSet
+    from distillery.job import Job
+    from distillery.teacher.load import Teacher
+
+NAMES = ("k-means",)
+NEEDS = ("teachers",)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """teachers: network names; the first one's penultimate features are used. restarts: k-means++ starts, the best is kept."""
+
+    teachers: tuple[str, ...]
+    restarts: Count = 1
+
+
+def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job) -> DistilledSet:
+    """One image for each of `ipc` clusters per class.
+
+    Parts: images (ipc * classes, C, H, W) uint8, ordered by cluster, then class. Raises BudgetError when ipc is 0 or more
+    than a class has.
+    """
+    check_budget(train, ipc)
+    chosen = []
+    for label in job.progress(range(len(train.classes)), "k-means"):
+        members, features = class_features(train, label, teachers[0], job.device)
+        chosen.append(members[representatives(features, ipc, recipe.restarts, job.seed(f"k-means/{label}"))])
+    return real_images("k-means", train, torch.stack(chosen, 1), ipc)
+
+
+def representatives(features: Tensor, count: int, restarts: int, seed: int) -> Tensor:
+    """Indices (count,) int64 of distinct rows of `features` (n, F), row i standing for cluster i.
+
+    Each is the row nearest to its centre; where two centres share a nearest row, the assignment of distinct rows to centres
+    with the least sum of distances decides.
+    """
+    clusters = KMeans(count, n_init=restarts, random_state=seed % 2**32).fit(features.numpy())
+    return torch.from_numpy(linear_sum_assignment(clusters.transform(features.numpy()).T)[1])

@@ -1,0 +1,31 @@
+"""Random real images: the baseline that every method must beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from distillery.methods.selection import draw, real_images
+
+if TYPE_CHECKING:
+    from distillery.data.images import ImageSet
+    from distillery.distilled import DistilledSet
+    from distillery.job import Job
+    from distillery.teacher.load import Teacher
+
+NAMES = ("random",)
+NEEDS = ()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """No fields."""
+
+
+def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job) -> DistilledSet:
+    """`ipc` images of each class, uniformly without replacement.
+
+    Parts: images (ipc * classes, C, H, W) uint8, ordered by draw, then class. Raises BudgetError when ipc is 0 or more than a
+    class has.
+    """
+    return real_images("random", train, draw(train, ipc, job.generator("draw")), ipc)

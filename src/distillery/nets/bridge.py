@@ -1,0 +1,58 @@
+"""Any classifier of timm or torchvision by its own name, randomly initialised: `timm:resnet26`, `torchvision:vgg11_bn`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from distillery.errors import PlanError, nearest
+from distillery.nets.stem import restem
+
+NAMES = ("timm:*", "torchvision:*")
+WITH_AUXILIARY = ("googlenet", "inception_v3")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """No fields: the name says it all."""
+
+
+def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) -> nn.Module:
+    """The network `library:name` for images (B, channels, size, size) float32, normalised; returns logits (B, classes) float32.
+
+    The stem is the library's, made for large images. Raises PlanError for a name that the library does not have, and for a
+    network that cannot take images of this shape, which one blank image finds out.
+    """
+    library, _, model = name.partition(":")
+    net = {"timm": _timm, "torchvision": _torchvision}[library](model, channels, classes)
+    try:
+        with torch.no_grad():
+            net.eval()(torch.zeros(1, channels, size, size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        shape = f"{channels}x{size}x{size}"
+        raise PlanError(f"network '{name}' does not take {shape} images ({error}); use another network") from None
+    return net.train()
+
+
+def _timm(model: str, channels: int, classes: int) -> nn.Module:
+    try:
+        import timm  # optional, and seconds to import: only where asked for
+    except ImportError:
+        raise PlanError(f"network 'timm:{model}' needs timm: pip install timm") from None
+    if not timm.is_model(model):
+        raise PlanError(f"timm has no network '{model}': {nearest(model, timm.list_models())}")
+    return timm.create_model(model, pretrained=False, num_classes=classes, in_chans=channels)
+
+
+def _torchvision(model: str, channels: int, classes: int) -> nn.Module:
+    from torchvision import models
+
+    names = models.list_models(module=models)  # classifiers, not those of models.detection and its like
+    if model not in names:
+        raise PlanError(f"torchvision has no classifier '{model}': {nearest(model, names)}")
+    options = {"aux_logits": False, "init_weights": True} if model in WITH_AUXILIARY else {}
+    net = models.get_model(model, weights=None, num_classes=classes, **options)
+    restem(net, in_channels=channels)
+    return net

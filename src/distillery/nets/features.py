@@ -1,0 +1,48 @@
+"""Look inside a network while it runs: penultimate features, and the batch norms that take part."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from distillery.errors import PlanError
+
+
+def penultimate(model: nn.Module, images: Tensor) -> Tensor:
+    """Features before the classifier: the input of the last nn.Linear that runs.
+
+    images: (B, C, H, W) float32, normalised as `model` expects. Returns (B, F) float32, with gradient unless the caller turns
+    gradients off. The mode of `model` is the caller's too. Raises PlanError for a network without a linear layer.
+    """
+    inputs: list[Tensor] = []
+    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    hooks = [module.register_forward_pre_hook(lambda _, args: inputs.append(args[0])) for module in linears]
+    try:
+        model(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not inputs:
+        raise PlanError(f"network {type(model).__name__}: no nn.Linear runs, so no penultimate features; use another network")
+    return inputs[-1]
+
+
+def fired_batch_norms(model: nn.Module, example: Tensor) -> list[nn.BatchNorm2d]:
+    """The BatchNorm2d layers that take part in a forward pass, in order of registration: those whose statistics INFER matches.
+
+    example: (B, C, H, W) float32, any B >= 1. It passes in eval mode and without gradient, so that neither weights nor
+    running statistics change; the mode of every module is restored.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    modes = [(module, module.training) for module in model.modules()]
+    fired: set[nn.Module] = set()
+    hooks = [module.register_forward_hook(lambda module, *_: fired.add(module)) for module in norms]
+    try:
+        with torch.no_grad():
+            model.eval()(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, training in modes:
+            module.training = training
+    return [module for module in norms if module in fired]

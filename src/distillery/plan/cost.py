@@ -1,0 +1,113 @@
+"""Rough cost of an artefact before it is made: seconds, memory, bytes. Never enters a result or an identity.
+
+Work is counted as multiply-adds of the networks (workflow/costs.yaml, measured once by benchmarks/network_costs.py) times images
+times passes, and divided by a throughput. Expect a factor of two; the order of magnitude is what a user plans with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .nodes import Node
+from .settings import Facts, Settings, read_yaml
+
+START_UP_S = 4.0  # importing torch
+BASE_MEMORY = 700 << 20  # a process with torch loaded
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds on the scale's device, peak memory in bytes, bytes stored."""
+
+    seconds: float
+    memory: float
+    bytes: float
+
+
+class Estimator:
+    """Estimates nodes with the facts that the scale declares about its data sets."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.table = read_yaml(Path(settings.root) / "workflow/costs.yaml")
+        throughput = self.table["multiply_adds_per_second"]
+        self.rate = throughput.get(settings.params.scale, throughput["demo"])
+
+    def cost(self, node: Node) -> Cost | None:
+        """Cost of one artefact; None when its data set declares no facts."""
+        facts = self.settings.dataset(node.dataset).facts
+        return getattr(self, f"_{node.spec.room}")(node, facts) if facts else None
+
+    def total(self, nodes: Iterable[Node]) -> tuple[Cost, int]:
+        """Sum of seconds and bytes, the largest memory, and how many nodes could not be estimated."""
+        costs = [self.cost(node) for node in nodes]
+        known = [c for c in costs if c]
+        memory = max((c.memory for c in known), default=0)
+        return Cost(sum(c.seconds for c in known), memory, sum(c.bytes for c in known)), len(costs) - len(known)
+
+    def _network(self, network: dict, facts: Facts) -> tuple[float, float, float]:
+        """Multiply-adds and activation bytes of one forward pass of one image, and parameters; unknown networks count as ResNet-18."""
+        known = self.table["networks"]
+        entry = known.get(network["name"], known["resnet18"])
+        size = facts.shape[1]
+        nearest = min(entry, key=lambda s: abs(int(s) - size))
+        area, width = (size / int(nearest)) ** 2, network.get("width", entry[nearest].get("width", 1))
+        ratio = width / entry[nearest].get("width", 1)
+        row = entry[nearest]
+        return row["multiply_adds"] * area * ratio**2, row["activations"] * 4 * area * ratio, row["parameters"] * ratio**2
+
+    def _run(self, work: float, activations: float, batch: float, extra: float, stored: float) -> Cost:
+        return Cost(START_UP_S + work / self.rate, BASE_MEMORY + 2 * activations * batch + extra, stored)
+
+    def _pixels(self, facts: Facts) -> int:
+        return facts.shape[0] * facts.shape[1] * facts.shape[2]
+
+    def _data(self, node: Node, facts: Facts) -> Cost:
+        raw = self._pixels(facts) * (facts.train + facts.test)
+        return Cost(START_UP_S + raw / 2e7, BASE_MEMORY, raw * 0.6)
+
+    def _resident(self, facts: Facts) -> float:
+        return min(self._pixels(facts) * facts.train, 2 << 30)
+
+    def _teacher(self, node: Node, facts: Facts) -> Cost:
+        recipe = node.spec.recipe
+        work, activations, parameters = self._network(recipe["network"], facts)
+        training = recipe["training"] or {"epochs": 0, "batch": 256}
+        passes = 3 * facts.train * training["epochs"] + facts.test
+        return self._run(work * passes, activations, training["batch"], self._resident(facts), 4 * parameters)
+
+    def _teachers(self, node: Node, facts: Facts) -> list[tuple[float, float, float]]:
+        return [self._network(n.spec.recipe["network"], facts) for n in node.inputs.get("teachers", [])]
+
+    def _distill(self, node: Node, facts: Facts) -> Cost:
+        recipe, ipc = node.spec.recipe["method"], node.spec.recipe["ipc"]
+        nets = self._teachers(node, facts) or [(0.0, 0.0, 0.0)]
+        images = facts.classes * ipc
+        per_iteration = images * sum(work for work, _, _ in nets) / (1 if recipe["name"] == "infer" else len(nets))
+        work = 3 * per_iteration * recipe.get("iterations", 0)
+        batch = min(facts.classes, recipe.get("micro_batch") or recipe.get("batch") or facts.classes)
+        return self._run(work, max(a for _, a, _ in nets), batch, self._resident(facts), images * self._pixels(facts))
+
+    def _instances(self, node: Node, facts: Facts) -> float:
+        """Training images a distilled set expands to: (M+1) K C for INFER, ipc C otherwise."""
+        distilled = node.inputs["distilled"]
+        ipc, teachers = distilled.spec.recipe["ipc"], len(distilled.inputs.get("teachers", []))
+        if distilled.spec.recipe["method"]["name"] != "infer":
+            return ipc * facts.classes
+        return (teachers + 1) * (ipc * facts.classes // (facts.classes + teachers)) * facts.classes
+
+    def _label(self, node: Node, facts: Facts) -> Cost:
+        instances, nets = self._instances(node, facts), self._teachers(node, facts)
+        work = instances * sum(w for w, _, _ in nets)
+        return self._run(work, max(a for _, a, _ in nets), 64, 0, instances * facts.classes * 2)
+
+    def _evaluate(self, node: Node, facts: Facts) -> Cost:
+        recipe, instances = node.spec.recipe, self._instances(node, facts)
+        work, activations, _ = self._network(recipe["student"], facts)
+        training = recipe["training"]
+        labelling = sum(w for w, _, _ in self._teachers(node, facts))
+        tests = 1 + training["epochs"] // training["test_every"]
+        total = instances * training["epochs"] * (3 * work + labelling) + tests * facts.test * work
+        return self._run(total, activations, training["batch"], instances * self._pixels(facts) * 4, 8e3)

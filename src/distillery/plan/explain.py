@@ -1,0 +1,112 @@
+"""Say what a plan would run, why, and what it would cost."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from distillery.artefact import META
+from distillery.code import module_digests
+from distillery.spec import Spec
+
+from .cost import Cost, Estimator
+from .nodes import Node
+from .plan import Plan
+
+ROOMS = ("data", "teacher", "distill", "label", "evaluate")
+
+
+class Explainer:
+    """Compares missing artefacts with the nearest existing one of the same name."""
+
+    def __init__(self, plan: Plan):
+        self.plan, self.estimator = plan, Estimator(plan.settings)
+
+    @cached_property
+    def stored(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        """meta.json of everything in the store, by room and label, newest first."""
+        found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for meta in sorted(stored_metas(self.plan.store), key=lambda m: m.get("created", ""), reverse=True):
+            found.setdefault((meta["room"], meta["spec"]["label"]), []).append(meta)
+        return found
+
+    def why(self, node: Node) -> str:
+        """One phrase: why this artefact is not there yet."""
+        earlier = self.stored.get((node.spec.room, node.spec.label))
+        if not earlier:
+            return "never made"
+        old = earlier[0]
+        if old["spec"]["recipe"] != node.spec.recipe:
+            return "recipe changed: " + ", ".join(changes(old["spec"]["recipe"], node.spec.recipe))
+        if old["spec"]["inputs"] != node.spec.inputs:
+            return "an input changed"
+        now, then = module_digests(node.spec.roots), old.get("modules", {})
+        names = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
+        return "code changed: " + ", ".join(names)
+
+    def lines(self, tables: list[str]) -> Iterator[str]:
+        """The plan as text: one line per missing artefact, then the totals."""
+        missing = self.plan.missing(tables)
+        for node in missing:
+            cost = self.estimator.cost(node)
+            yield f"{node.spec.room:<9} {node.spec.id:<64} {duration(cost.seconds) if cost else '?':>8}  {self.why(node)}"
+        for table in tables:
+            state = "up to date" if self.plan.fresh(table) else "to be assembled"
+            yield f"table     results/{table}.csv: {len(self.plan.cells(table))} cells, {state}"
+        yield summary(missing, self.estimator, self.plan.settings.params.scale)
+
+
+def stored_metas(store: Path) -> Iterator[dict[str, Any]]:
+    """The meta.json of every artefact in the store; unreadable ones are passed over, as they are no artefacts."""
+    for path in sorted(store.glob(f"*/*/{META}")):
+        try:
+            meta = json.loads(path.read_text())
+            Spec(**meta["spec"])
+        except (ValueError, KeyError, TypeError, OSError):
+            continue
+        yield meta
+
+
+def changes(old: Any, new: Any, path: str = "") -> list[str]:
+    """The leaves that differ between two JSON values, as `key.key old -> new`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            c
+            for key in sorted(old.keys() | new.keys())
+            for c in changes(old.get(key), new.get(key), f"{path}.{key}".strip("."))
+        ]
+    return [] if old == new else [f"{path} {json.dumps(old)} -> {json.dumps(new)}"]
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a short text: 40 s, 12 min, 3.5 h, 9 d."""
+    for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172800, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 86400:.3g} d"
+
+
+def volume(size: float) -> str:
+    """Bytes as a short text."""
+    for limit, unit, factor in ((1e6, "kB", 1e3), (1e9, "MB", 1e6), (1e12, "GB", 1e9)):
+        if size < limit:
+            return f"{size / factor:.3g} {unit}"
+    return f"{size / 1e12:.3g} TB"
+
+
+def summary(nodes: list[Node], estimator: Estimator, scale: str) -> str:
+    """Counts by room and the estimated total, as one line."""
+    counts = Counter(node.spec.room for node in nodes)
+    listed = ", ".join(f"{counts[room]} {room}" for room in ROOMS if counts[room]) or "nothing"
+    total, unknown = estimator.total(nodes)
+    unknown_text = f", {unknown} without an estimate" if unknown else ""
+    return f"scale {scale}: {listed} to be made; about {describe(total)}{unknown_text}"
+
+
+def describe(cost: Cost) -> str:
+    """A cost as text: one-job-at-a-time time, largest memory, bytes to be stored."""
+    return f"{duration(cost.seconds)} one job at a time, {volume(cost.memory)} peak memory, {volume(cost.bytes)} stored"

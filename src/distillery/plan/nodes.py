@@ -1,0 +1,185 @@
+"""Cells to artefacts: each room's resolved recipe, its inputs, the code it runs, and the identity that follows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from distillery.code import code_digest
+from distillery.components import module_name
+from distillery.data.digest import source_digest
+from distillery.data.recipe import Recipe as DataRecipe
+from distillery.data.source import ON_DISK, parse
+from distillery.errors import DataError, PlanError
+from distillery.spec import Spec
+from distillery.training.recipe import Training
+
+from .settings import Dataset, Facts, Row, Settings
+from .types import component, constant, validated
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measured position of a table: everything but the repeat."""
+
+    dataset: str
+    ipc: float
+    student: str
+    row: Row
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A planned artefact with its upstream nodes by role; `dataset` tells the estimates what it works on."""
+
+    spec: Spec
+    inputs: dict[str, Node | list[Node]]
+    dataset: str
+
+    @cached_property
+    def key(self) -> str:
+        """Identity without code."""
+        keys = {role: [n.key for n in up] if isinstance(up, list) else up.key for role, up in self.inputs.items()}
+        return self.spec.key(keys)
+
+    @property
+    def address(self) -> str:
+        return self.spec.address
+
+    def upstream(self) -> list[Node]:
+        """The direct inputs, in a fixed order."""
+        roles = (self.inputs[role] for role in sorted(self.inputs))
+        return [node for up in roles for node in (up if isinstance(up, list) else [up])]
+
+
+class Builder:
+    """Makes nodes from settings; the same cell is the same node, whichever table asks."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.nodes: dict[str, Node] = {}
+        self._made: dict[Any, Node] = {}
+
+    def _node(
+        self, room: str, label: str, recipe: dict, inputs: Mapping[str, Any], roots: list[str], dataset: str, **local: Any
+    ) -> Node:
+        addresses = {r: [n.address for n in up] if isinstance(up, list) else up.address for r, up in inputs.items()}
+        roots = sorted({f"distillery.{room}.room", *roots})
+        spec = Spec(room, label.replace(":", "-").replace("/", "-"), recipe, addresses, roots, code_digest(roots), local)
+        node = Node(spec, dict(inputs), dataset)
+        return self.nodes.setdefault(node.address, node)
+
+    def _remember(self, key: Any, make: Any) -> Node:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def data(self, name: str) -> Node:
+        """The canonical data set."""
+        return self._remember(("data", name), lambda: self._data(name, self.settings.dataset(name)))
+
+    def _data(self, name: str, dataset: Dataset) -> Node:
+        root, where = self.settings.root, f"{self.settings.scale_file}.datasets.{name}"
+        try:
+            kind, place = parse(dataset.source)
+            digest = dataset.digest or source_digest(dataset.source, root, root / "results/.digests.json") or "absent"
+        except DataError as error:
+            raise PlanError(f"{where}.source: {error}") from None
+        fields = {f.name for f in dataclasses.fields(DataRecipe)} & set(Dataset.model_fields) - {"source", "digest"}
+        values = {key: value for key in fields if (value := getattr(dataset, key)) not in (None, {})}
+        on_disk = kind in ON_DISK
+        recipe = validated(DataRecipe, values | {"source": kind if on_disk else dataset.source, "digest": digest}, where)
+        local = {"source": f"{kind}:{root / place}"} if on_disk else {}
+        return self._node("data", name, recipe, {}, [f"distillery.data.source_{kind}"], name, **local)
+
+    def teacher(self, name: str, dataset: str) -> Node:
+        """A teacher of architecture `name` (an entry of `networks`, or a network) on a data set."""
+        return self._remember(("teacher", name, dataset), lambda: self._teacher(name, dataset))
+
+    def _teacher(self, name: str, dataset: str) -> Node:
+        settings, where = self.settings, f"{self.settings.scale_file}.teacher"
+        network = component("network", settings.network(name), f"{settings.scale_file}.networks.{name}")
+        recipe = settings.recipe("teacher", name, settings.dataset(dataset), {})
+        weights = recipe.get("weights")
+        training = None if weights else validated(Training, recipe.get("training", {}), f"{where}.{name}.training")
+        values = {"network": network, "training": training, "weights": weights}
+        roots = [module_name("network", network["name"])]
+        return self._node("teacher", f"{dataset}-{name}", values, {"data": self.data(dataset)}, roots, dataset)
+
+    def teachers(self, recipe: Mapping[str, Any], dataset: str) -> dict[str, list[Node]]:
+        """The teachers a method or label recipe names in its `teachers`, as an input role (empty when it names none)."""
+        names = recipe.get("teachers") or []
+        return {"teachers": [self.teacher(name, dataset) for name in names]} if names else {}
+
+    def distill(self, cell: Cell) -> Node:
+        """The distilled set of a cell."""
+        key = ("distill", cell.dataset, cell.ipc, cell.row.method, repr(cell.row.override.get("distill")))
+        return self._remember(key, lambda: self._distill(cell))
+
+    def _distill(self, cell: Cell) -> Node:
+        settings, method, dataset = self.settings, cell.row.method, self.settings.dataset(cell.dataset)
+        where = f"{settings.scale_file}.distill.{method}"
+        root = module_name("method", method)
+        values = settings.recipe("distill", method, dataset, cell.row.override)
+        recipe = component("method", values | {"name": method}, where)
+        if "teachers" in (constant("method", method, "NEEDS") or ()) and not recipe.get("teachers"):
+            raise PlanError(f"{where}.teachers: is empty, {method} needs at least one teacher")
+        check_budget(cell, dataset.facts)
+        inputs = {"data": self.data(cell.dataset), **self.teachers(recipe, cell.dataset)}
+        label = f"{cell.dataset}-{method}-ipc{cell.ipc:g}"
+        return self._node("distill", label, {"method": recipe, "ipc": cell.ipc}, inputs, [root], cell.dataset)
+
+    def label_recipe(self, cell: Cell) -> dict[str, Any]:
+        """The label component of a cell: its kind is its name."""
+        row, settings = cell.row, self.settings
+        block = row.label or row.labels
+        if block == "hard" and block not in settings.scale.label:
+            return component("label", "hard", "label.hard")
+        values = settings.recipe("label", block, settings.dataset(cell.dataset), row.override)
+        return component("label", {"name": row.labels} | values, f"{settings.scale_file}.label.{block}")
+
+    def label(self, cell: Cell) -> Node | None:
+        """The stored labels of a cell, or None when its kind stores nothing (hard, dynamic)."""
+        recipe = self.label_recipe(cell)
+        if not constant("label", recipe["name"], "STORED"):
+            return None
+        inputs = {"distilled": self.distill(cell), **self.teachers(recipe, cell.dataset)}
+        label = f"{cell.dataset}-{cell.row.method}-ipc{cell.ipc:g}-{recipe['name']}"
+        roots = [module_name("label", recipe["name"]), module_name("method", cell.row.method)]
+        return self._node("label", label, recipe, inputs, roots, cell.dataset)
+
+    def protocol(self, cell: Cell) -> dict[str, Any]:
+        """The evaluation recipe of a cell: loss and training."""
+        settings, name = self.settings, cell.row.protocol or cell.row.labels
+        where = f"{settings.scale_file}.evaluate.{name}"
+        values = settings.recipe("evaluate", name, settings.dataset(cell.dataset), cell.row.override)
+        unknown = set(values) - {"loss", "training"}
+        if unknown:
+            raise PlanError(f"{where}.{min(unknown)}: unknown key: (valid: loss, training)")
+        training = validated(Training, values.get("training", {}), f"{where}.training")
+        return {"loss": component("loss", values.get("loss"), f"{where}.loss"), "training": training}
+
+    def evaluate(self, cell: Cell, repeat: int) -> Node:
+        """One student of a cell; `repeat` counts from 0."""
+        settings, label = self.settings, self.label(cell)
+        labels = self.label_recipe(cell)
+        student = component("network", settings.network(cell.student), f"{settings.scale_file}.networks.{cell.student}")
+        recipe = {"student": student, "labels": labels, "repeat": repeat, **self.protocol(cell)}
+        inputs: dict[str, Any] = {"data": self.data(cell.dataset), "distilled": self.distill(cell)}
+        inputs |= {"label": label} if label else self.teachers(labels, cell.dataset)
+        parts = {"network": student, "loss": recipe["loss"], "label": labels, "method": {"name": cell.row.method}}
+        roots = [module_name(kind, part["name"]) for kind, part in parts.items()]
+        name = f"{cell.dataset}-{cell.row.method}-ipc{cell.ipc:g}-{labels['name']}-{cell.student}-r{repeat}"
+        return self._node("evaluate", name, recipe, inputs, roots, cell.dataset)
+
+
+def check_budget(cell: Cell, facts: Facts | None) -> None:
+    """Raise PlanError when ipc is no positive number, or more than a class can have as far as the declared facts tell."""
+    if not isinstance(cell.ipc, int | float) or not cell.ipc > 0:
+        raise PlanError(f"ipc {cell.ipc!r} on '{cell.dataset}': must be a number above 0, images per class")
+    if facts and cell.ipc > facts.train / facts.classes:
+        most = facts.train // facts.classes
+        raise PlanError(f"ipc {cell.ipc:g} on '{cell.dataset}': a class has about {most} training images; ask for less")

@@ -1,0 +1,202 @@
+"""The files a user edits, read and checked: params.yaml, the scale it names, and the table files."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from distillery.errors import PlanError, nearest
+
+from .types import explain
+
+Block = dict[str, Any]
+Budget = Annotated[float, Field(gt=0)] | Annotated[int, Field(gt=0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Facts(_Strict):
+    """What the planner may assume of a data set before it was read: for estimates and budget checks, never for results."""
+
+    classes: int = Field(gt=1)
+    train: int = Field(gt=0)
+    test: int = Field(gt=0)
+    shape: tuple[int, int, int] | list[int]
+    original_bytes: int | None = None
+
+
+class Dataset(_Strict):
+    """A data source and what differs for it: recipes of any room below the same keys as in the scale."""
+
+    source: str
+    digest: str | None = None
+    size: int | None = Field(default=None, gt=0)
+    fit: dict[str, str] = {}
+    channels: int | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    facts: Facts | None = None
+    teacher: Block = {}
+    distill: dict[str, Block] = {}
+    label: dict[str, Block] = {}
+    evaluate: dict[str, Block] = {}
+
+
+class Scale(_Strict):
+    """workflow/scales/<name>.yaml: every recipe, network and axis at that scale."""
+
+    about: str
+    networks: dict[str, Block] = {}
+    datasets: dict[str, Dataset]
+    teacher: Block = {}
+    distill: dict[str, Block] = {}
+    label: dict[str, Block] = {}
+    evaluate: dict[str, Block] = {}
+    tables: dict[str, dict[str, list[Any]]]
+
+
+class Params(_Strict):
+    """params.yaml. Blocks named like rooms override the scale's recipes, key by key."""
+
+    paper: str = "infer"
+    scale: str = "demo"
+    repeats: int = Field(default=3, ge=1)
+    tables: list[str]
+    device: str = "auto"
+    datasets: dict[str, Block] = {}
+    networks: dict[str, Block] = {}
+    teacher: Block = {}
+    distill: dict[str, Block] = {}
+    label: dict[str, Block] = {}
+    evaluate: dict[str, Block] = {}
+
+
+class Row(_Strict):
+    """A row of a table: a method, the kind of labels, and what differs from the scale's recipes (`override`, by room).
+
+    label and protocol name blocks of the scale's `label` and `evaluate`; both default to the kind of labels. A row with
+    `measured: false` shows the published numbers only. published: the keys that find it in workflow/published when they differ.
+    """
+
+    row: str
+    method: str
+    labels: str
+    label: str | None = None
+    protocol: str | None = None
+    variant: str = ""
+    measured: bool = True
+    override: dict[str, Block] = {}
+    published: dict[str, str] = {}
+
+
+class Table(_Strict):
+    """workflow/tables/<paper>/<table>.yaml: a published table as a grid. `paper` holds the paper's own axes."""
+
+    title: str
+    published: str
+    panel: str = "dataset"
+    columns: list[str]
+    paper: dict[str, list[Any]]
+    rows: list[Row] = Field(min_length=1)
+
+
+def merge(*layers: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Deep merge of mappings; a later layer wins, anything but a mapping is replaced whole. A mapping that names another
+    component (`name` differs) replaces the earlier one, since its fields belong to that other component."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in (layer or {}).items():
+            old = merged.get(key)
+            both = isinstance(old, Mapping) and isinstance(value, Mapping)
+            same = both and value.get("name", old.get("name")) == old.get("name")
+            merged[key] = merge(old, value) if same else merge(value) if isinstance(value, Mapping) else value
+    return merged
+
+
+def checked(model: type[_Strict], values: Any, where: str) -> Any:
+    """`values` as `model`. Raises PlanError: one line with file, key, value and the nearest valid key."""
+    if not isinstance(values, Mapping):
+        raise PlanError(f"{where}: holds {type(values).__name__}, expected keys and values")
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise PlanError(explain(error, where, list(model.model_fields))) from None
+
+
+@functools.cache
+def _parsed(path: Path, stamp: int) -> Any:
+    try:
+        return yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise PlanError(f"{path}: not YAML: {error}") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file. Raises PlanError when it is missing or malformed."""
+    if not path.is_file():
+        raise PlanError(f"{path}: no such file: {nearest(path.stem, (f.stem for f in path.parent.glob('*.yaml')))}")
+    return _parsed(path, path.stat().st_mtime_ns)
+
+
+class Settings:
+    """All settings of one run: params with the scale they name, below the project's root folder."""
+
+    def __init__(self, root: Path, params: Mapping[str, Any] | None = None):
+        """root: folder with params.yaml and workflow/. params: values to use in place of params.yaml (Snakemake's config)."""
+        self.root = root
+        self.params: Params = checked(Params, read_yaml(root / "params.yaml") if params is None else params, "params.yaml")
+        name = self.params.scale
+        self.scale_file = f"workflow/scales/{name}.yaml"
+        if not (root / self.scale_file).is_file():
+            scales = [f.stem for f in (root / "workflow/scales").glob("*.yaml")]
+            raise PlanError(f"params.yaml.scale = '{name}': {nearest(name, scales)}")
+        raw = read_yaml(root / self.scale_file)
+        raw = raw | {key: merge(raw.get(key), getattr(self.params, key)) for key in ("datasets", "networks")}
+        self.scale: Scale = checked(Scale, raw, self.scale_file)
+
+    def table_names(self) -> list[str]:
+        """Every table that this scale has axes for, as `paper/table`."""
+        return sorted(self.scale.tables)
+
+    def full_name(self, table: str) -> str:
+        """`table2` is a table of the paper named in params.yaml; `gift/table2` names its paper."""
+        return table if "/" in table else f"{self.params.paper}/{table}"
+
+    def table(self, name: str) -> Table:
+        """The table file of `paper/table`. Raises PlanError when the table, or its axes at this scale, do not exist."""
+        path = self.root / "workflow/tables" / f"{name}.yaml"
+        if not path.is_file():
+            tables = self.root / "workflow/tables"
+            known = (str(f.relative_to(tables).with_suffix("")) for f in tables.glob("*/*.yaml"))
+            raise PlanError(f"table '{name}' does not exist: {nearest(name, known)}")
+        if name not in self.scale.tables:
+            raise PlanError(f"{self.scale_file}: has no axes for table '{name}': add them below `tables`")
+        return checked(Table, read_yaml(path), f"workflow/tables/{name}.yaml")
+
+    def dataset(self, name: str) -> Dataset:
+        """A data set of the scale or of params.yaml. Raises PlanError with the nearest name when there is none."""
+        if name not in self.scale.datasets:
+            raise PlanError(f"{self.scale_file}: dataset '{name}' does not exist: {nearest(name, self.scale.datasets)}")
+        return self.scale.datasets[name]
+
+    def recipe(self, room: str, name: str, dataset: Dataset, override: Mapping[str, Any]) -> dict[str, Any]:
+        """The recipe `room.name` with its layers merged: scale, data set, table row, params.yaml; later layers win.
+
+        Raises PlanError when no layer has a block of that name.
+        """
+        blocks = [getattr(self.scale, room), getattr(dataset, room), override.get(room, {}), getattr(self.params, room)]
+        blocks[2] = {name: blocks[2]} if blocks[2] else {}
+        if not any(name in block for block in blocks):
+            raise PlanError(f"{self.scale_file}.{room}.{name}: no such block: {nearest(name, blocks[0])}")
+        return merge(*(block.get(name) for block in blocks))
+
+    def network(self, name: str) -> dict[str, Any]:
+        """The component reference of a network name: an entry of `networks`, or the network of that very name."""
+        return self.scale.networks.get(name, {"name": name})

@@ -1,0 +1,116 @@
+"""Read recipe types without importing the modules that hold them, and check values against them.
+
+A method's file holds its recipe type and its torch code side by side. The planner must not import torch, so it executes only the
+recipe part of a file: imports from the standard library's typing modules and from torch-free `*.recipe` modules, literal constants,
+and the classes whose names end in Recipe. A test holds what is read this way equal to the imported type.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import sys
+import typing
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from distillery.code import module_file
+from distillery.components import literal, module_name
+from distillery.errors import PlanError, nearest
+
+_TORCH_FREE = {"__future__", "dataclasses", "typing", "distillery.recipe"}
+
+
+@functools.cache
+def torch_free_part(module: str) -> ModuleType:
+    """A module object with the recipe part of `module`: its dataclasses and constants, no torch."""
+    tree = ast.parse(module_file(module).read_text())
+    part = ModuleType(f"{module}#recipe")
+    sys.modules[part.__name__] = part  # dataclasses and pydantic resolve annotations through here
+    kept = ast.Module([node for node in tree.body if _is_recipe_part(node)], type_ignores=[])
+    exec(compile(kept, str(module_file(module)), "exec"), part.__dict__)
+    return part
+
+
+def _is_recipe_part(node: ast.stmt) -> bool:
+    if isinstance(node, ast.ImportFrom):
+        return node.level == 0 and (node.module in _TORCH_FREE or node.module.endswith(".recipe"))
+    if isinstance(node, ast.ClassDef):
+        return node.name.endswith("Recipe")
+    return (
+        isinstance(node, ast.Assign)
+        and all(isinstance(t, ast.Name) and t.id.isupper() for t in node.targets)
+        and _is_literal(node)
+    )
+
+
+def _is_literal(node: ast.Assign) -> bool:
+    try:
+        ast.literal_eval(node.value)
+    except ValueError:
+        return False
+    return True
+
+
+def constant(kind: str, name: str, constant_name: str) -> Any:
+    """A literal constant (NEEDS, STORED) of the file that provides component `name`, or None."""
+    return literal(ast.parse(module_file(module_name(kind, name)).read_text()), constant_name)
+
+
+@functools.cache
+def _adapter(recipe: type) -> TypeAdapter:
+    return TypeAdapter(_strict(recipe))
+
+
+def _strict(recipe: type) -> type:
+    """Make a dataclass and those in its fields refuse unknown keys."""
+    recipe.__pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+    for hint in typing.get_type_hints(recipe).values():
+        for option in (hint, *typing.get_args(hint)):
+            if dataclasses.is_dataclass(option) and isinstance(option, type):
+                _strict(option)
+    return recipe
+
+
+def validated(recipe: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`values` checked against the dataclass `recipe`, defaults filled in, as plain JSON values.
+
+    Raises PlanError, one line with the file and key (`where`), the value and the nearest valid name.
+    """
+    adapter = _adapter(recipe)
+    try:
+        return adapter.dump_python(adapter.validate_python(dict(values)), mode="json")
+    except ValidationError as error:
+        raise PlanError(explain(error, where, [f for f in recipe.__dataclass_fields__])) from None
+
+
+def explain(error: ValidationError, where: str, fields: list[str]) -> str:
+    """The first problem of a pydantic error as one line."""
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"])
+    place = f"{where}.{path}" if path else where
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"{place}: unknown key: {nearest(str(first['loc'][-1]), fields if len(first['loc']) == 1 else [])}"
+    if first["type"] in ("missing", "missing_argument"):
+        return f"{place}: is required"
+    return f"{place} = {first['input']!r}: {first['msg']}"
+
+
+def component(kind: str, reference: Any, where: str) -> dict[str, Any]:
+    """A component reference (a name, or a mapping with `name` and fields) resolved to all its fields.
+
+    Raises PlanError when the component does not exist or a field is wrong.
+    """
+    reference = {"name": reference} if isinstance(reference, str) else dict(reference or {})
+    if "name" not in reference:
+        raise PlanError(f"{where}.name: is required, it names a {kind}")
+    name = reference.pop("name")
+    try:
+        module = module_name(kind, str(name))
+    except PlanError as error:
+        raise PlanError(f"{where}: {error}") from None
+    return {"name": name, **validated(torch_free_part(module).Recipe, reference, where)}

@@ -1,0 +1,80 @@
+"""Two explicit commands on the store: adopt artefacts under new code, and remove what no plan reaches."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from distillery.artefact import META, open_artefact
+from distillery.code import module_digests
+from distillery.spec import folder
+
+from .explain import stored_metas
+from .nodes import Node
+from .plan import Plan
+
+
+def adopt(plan: Plan, tables: list[str]) -> list[tuple[Node, str]]:
+    """Give existing artefacts the identity they have under the present code, where recipe and inputs are the same.
+
+    For code that changed without changing behaviour. Files are hard-linked, meta.json records `adopted_from`. Returns the
+    adopted nodes with the id each came from. Raises ArtefactError when a source is corrupt.
+    """
+    by_key: dict[tuple[str, str], dict] = {}
+    for meta in sorted(stored_metas(plan.store), key=lambda m: m.get("created", "")):
+        by_key[meta["room"], meta["key"]] = meta
+    adopted = []
+    for node in plan.missing(tables):
+        meta = by_key.get((node.spec.room, node.key))
+        if meta:
+            _adopt(plan.store, node, meta)
+            adopted.append((node, meta["id"]))
+    return adopted
+
+
+def _adopt(store: Path, node: Node, meta: dict) -> None:
+    source, target = folder(store, f"{meta['room']}/{meta['id']}"), folder(store, node.address)
+    open_artefact(source)
+    target.mkdir(parents=True, exist_ok=True)
+    for name in meta["files"]:
+        aside = target / f".{name}.{os.getpid()}"
+        try:
+            os.link(source / name, aside)
+        except OSError:
+            shutil.copyfile(source / name, aside)
+        os.replace(aside, target / name)
+    record = {
+        "id": node.spec.id,
+        "spec": asdict(node.spec),
+        "modules": module_digests(node.spec.roots),
+        "adopted_from": {
+            "id": meta["id"],
+            "modules": meta["modules"],
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        },
+    }
+    aside = target / f".{META}.{os.getpid()}"
+    aside.write_text(json.dumps(meta | record, indent=1, sort_keys=True) + "\n")
+    os.replace(aside, target / META)
+
+
+def unreachable(plans: list[Plan]) -> list[Path]:
+    """Artefact folders of the store that none of these plans, at any table of their scales, names."""
+    wanted: set[str] = set()
+    for plan in plans:
+        for table in plan.settings.table_names():
+            plan.positions(table)
+        wanted |= plan.builder.nodes.keys()
+    store = plans[0].store
+    return [path.parent for path in sorted(store.glob(f"*/*/{META}")) if str(path.parent.relative_to(store)) not in wanted]
+
+
+def prune(paths: list[Path]) -> None:
+    """Remove artefact folders; meta.json goes first, so that an interrupted removal leaves no artefact that looks complete."""
+    for path in paths:
+        (path / META).unlink()
+        shutil.rmtree(path)

@@ -1,0 +1,69 @@
+"""The specification of one artefact: everything that can change its bytes, and the identity that follows from it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .canonical import digest, dumps
+from .errors import ArtefactError
+
+Inputs = dict[str, str | list[str]]  # role -> "room/id", or a list of them
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What one job makes.
+
+    room: data, teacher, distill, label or evaluate. label: readable part of the name. recipe: resolved values, only those this
+    artefact reads. inputs: ids of the upstream artefacts by role. roots: modules whose import closure is the code; code: its digest.
+    local: what differs between machines without changing a byte (where a data source lies); not part of the identity.
+    """
+
+    room: str
+    label: str
+    recipe: dict[str, Any]
+    inputs: Inputs
+    roots: list[str]
+    code: str
+    local: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def id(self) -> str:
+        """`label-<12 hex>`: SHA-256 of room, recipe, inputs and code digest."""
+        return f"{self.label}-{digest([self.room, self.recipe, self.inputs, self.code])}"
+
+    @property
+    def address(self) -> str:
+        """`room/id`, the artefact's place below the store."""
+        return f"{self.room}/{self.id}"
+
+    def key(self, input_keys: Inputs) -> str:
+        """The identity without code, given the keys of the inputs: seeds and adoption use it, so that neither depends on wording."""
+        return digest([self.room, self.recipe, input_keys], 16)
+
+    def dumps(self) -> str:
+        """This spec as one line of canonical JSON."""
+        return dumps(asdict(self))
+
+    @classmethod
+    def loads(cls, text: str) -> Spec:
+        """Parse `dumps()`. Raises ArtefactError when the text is no spec."""
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise ArtefactError(
+                f"--spec: not a job specification ({error}); take it from `distillery plan --commands`"
+            ) from None
+
+    def map_inputs(self, convert: Any) -> dict[str, Any]:
+        """The inputs with each address replaced by `convert(address)`."""
+        return {role: convert(a) if isinstance(a, str) else [convert(x) for x in a] for role, a in self.inputs.items()}
+
+
+def folder(store: Path, address: str) -> Path:
+    """Folder of the artefact `room/id`."""
+    return store / address

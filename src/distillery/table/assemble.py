@@ -1,0 +1,136 @@
+"""Read a table off the store: one row per position, published and measured side by side in separate columns.
+
+Only the meta.json of each artefact is read, never a tensor, so that a table rebuilds from a partial store, without torch.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from distillery.artefact import read_meta
+from distillery.errors import ArtefactError, PlanError
+
+from .budget import cr_paper, cr_stored
+from .stats import summarize
+
+Position = Mapping[str, Any]
+Facts = Callable[[str], dict[str, Any]]  # address of an artefact -> the facts of its meta.json
+
+COLUMNS = (
+    *("paper", "table", "row", "method", "variant", "labels", "protocol", "scale", "dataset", "ipc", "student"),
+    *("published", "published_std", "published_table", "published_dataset", "published_student", "published_ipc", "comparable"),
+    *("measured", "std", "n", "ci95", "measured_best", "difference"),
+    *("cr_published", "cr_paper", "cr_stored", "bytes", "bytes_by_part"),
+    *("ids", "distilled_id", "label_id", "data_id"),
+)
+
+
+def assemble(plan: Mapping[str, Any], store: Path) -> pd.DataFrame:
+    """The tidy table of a plan document: a row per position in the plan's order, columns `COLUMNS`, None for nothing.
+
+    Accuracies and ratios are in percent, sizes in bytes. measured is the mean accuracy of the last epoch over n students; std
+    (ddof 1) and ci95 are their spread; measured_best is the mean of each student's best epoch on the test set, a diagnostic;
+    difference = measured - published, only where the setting is the paper's own. Rows without evaluations have published
+    numbers only.
+
+    Raises ArtefactError when an artefact is missing or lacks a fact, PlanError when the plan lacks a key.
+    """
+    facts = functools.cache(lambda address: _facts(store, address))
+    try:
+        rows = [_row(plan, position, facts) for position in plan["positions"]]
+    except KeyError as error:
+        raise PlanError(
+            f"plan of {plan.get('table', 'a table')}: lacks {error}; write it again with `distillery plan --write`"
+        ) from None
+    return pd.DataFrame([{name: row.get(name) for name in COLUMNS} for row in rows], columns=COLUMNS, dtype=object)
+
+
+def setting(position: Position) -> Position | None:
+    """Where a position's published number stands: in this very setting, or in the paper's setting that it stands for."""
+    comparable = (position["published"] or {}).get("comparable")
+    return position if comparable else position["paper"]
+
+
+def _row(plan: Mapping[str, Any], position: Position, facts: Facts) -> dict[str, Any]:
+    row = {"paper": plan["paper"], "table": plan["table"].rpartition("/")[2], "scale": plan["scale"]}
+    row |= {key: position[key] for key in ("row", "method", "variant", "labels", "protocol", "dataset", "ipc", "student")}
+    row |= _published(position)
+    if position["evaluations"]:
+        row |= _measured(position, facts) | _budget(position, facts)
+        if row["comparable"] == "yes":
+            row["difference"] = row["measured"] - row["published"]
+    return row
+
+
+def _published(position: Position) -> dict[str, Any]:
+    printed = position["published"]
+    if not printed:
+        return {"comparable": "no"}
+    place = setting(position) or {}
+    return {
+        "published": printed["mean"],
+        "published_std": printed.get("std"),
+        "published_table": printed["table"],
+        **{f"published_{axis}": place.get(axis) for axis in ("dataset", "student", "ipc")},
+        "comparable": "yes" if printed["comparable"] and printed.get("network_stated", True) else "no",
+        "cr_published": printed.get("compression_ratio"),
+    }
+
+
+def _measured(position: Position, facts: Facts) -> dict[str, Any]:
+    accuracies = [_fact(facts, address, "accuracy") for address in position["evaluations"]]
+    last = summarize([accuracy["last"] for accuracy in accuracies])
+    best = summarize([accuracy["best"] for accuracy in accuracies])
+    numbers = {"measured": last.mean, "std": last.std, "n": last.n, "ci95": last.ci95, "measured_best": best.mean}
+    upstream = {f"{room}_id": _id(position[room]) for room in ("distilled", "label", "data")}
+    return numbers | {"ids": ";".join(map(_id, position["evaluations"]))} | upstream
+
+
+def _budget(position: Position, facts: Facts) -> dict[str, Any]:
+    parts: dict[str, int] = {}
+    for address in filter(None, (position["distilled"], position["label"])):
+        for part, size in _fact(facts, address, "bytes").items():
+            parts[part] = parts.get(part, 0) + size
+    raw, stored = _fact(facts, position["data"], "raw_bytes"), sum(parts.values())
+    return {
+        "cr_paper": _cr_paper(position, facts, raw),
+        "cr_stored": cr_stored(stored, raw),
+        "bytes": stored,
+        "bytes_by_part": ";".join(f"{part}={size}" for part, size in sorted(parts.items())),
+    }
+
+
+def _cr_paper(position: Position, facts: Facts, raw_bytes: int) -> float | None:
+    if position["labels"] == "dynamic" and not position["label_epochs"]:
+        return None  # nobody said how many epochs of labels the paper would charge
+    return cr_paper(
+        position["ipc"],
+        len(_fact(facts, position["data"], "classes")),
+        _fact(facts, position["data"], "counts")["train"],
+        position.get("original_bytes") or raw_bytes,
+        position["labels"],
+        epochs=position["label_epochs"] or 1,
+    )
+
+
+def _facts(store: Path, address: str) -> dict[str, Any]:
+    meta = read_meta(store / address)
+    if f"{meta['room']}/{meta['id']}" != address:
+        raise ArtefactError(f"{store / address}: holds {meta['room']}/{meta['id']}; delete the folder and run again")
+    return meta["facts"]
+
+
+def _fact(facts: Facts, address: str, name: str) -> Any:
+    found = facts(address)
+    if name not in found:
+        raise ArtefactError(f"{address}: its meta.json states no '{name}'; delete the folder and run again")
+    return found[name]
+
+
+def _id(address: str | None) -> str | None:
+    return address and address.partition("/")[2]

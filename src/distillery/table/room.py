@@ -1,0 +1,64 @@
+"""The table room: from a plan file and the store to the five files of a table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from distillery.canonical import digest
+from distillery.errors import PlanError
+
+from .assemble import assemble
+from .layout import layout, metrics, notes
+from .render import csv_text, latex, markdown
+
+
+def make_table(plan_file: Path, store: Path, out_stem: Path) -> None:
+    """Assemble the table of a plan file (JSON, written by the planner) from `store` and write it beside `out_stem`.
+
+    Raises PlanError when the plan cannot be read, ArtefactError when an artefact it names is missing.
+    """
+    try:
+        plan = json.loads(Path(plan_file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PlanError(f"{plan_file}: not a readable plan ({error}); write it again with `distillery plan --write`") from None
+    write(assemble(plan, Path(store)), plan, Path(out_stem))
+
+
+def write(frame: pd.DataFrame, plan: Mapping[str, Any], out_stem: Path) -> None:
+    """Write .csv, .md, .tex, .metrics.json and, last, .json beside `out_stem` (a path without suffix): same plan, same bytes.
+
+    The last one names the plan (SHA-256 of its canonical JSON), the CSV's SHA-256 and the cells, all evaluations in the plan's
+    order: a table is stale when these are not the present ones. Each file is written aside and renamed.
+    """
+    panels, foot = layout(frame, plan), notes(frame, plan, f"{out_stem.name}.csv")
+    table = csv_text(frame)
+    sidecar = {
+        "table": plan["table"],
+        "scale": plan["scale"],
+        "plan": digest(plan, 64),
+        "csv_sha256": hashlib.sha256(table.encode()).hexdigest(),
+        "cells": list(dict.fromkeys(address for position in plan["positions"] for address in position["evaluations"])),
+    }
+    out_stem.parent.mkdir(parents=True, exist_ok=True)
+    _replace(Path(f"{out_stem}.csv"), table)
+    _replace(Path(f"{out_stem}.md"), markdown(plan["title"], panels, foot))
+    _replace(Path(f"{out_stem}.tex"), latex(plan["title"], panels, foot))
+    _replace(Path(f"{out_stem}.metrics.json"), _json(metrics(frame, plan)))
+    _replace(Path(f"{out_stem}.json"), _json(sidecar))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _replace(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8", newline="")
+    os.replace(aside, path)

@@ -1,0 +1,115 @@
+"""Load a trained teacher, and refuse one that does not know the data it is asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_model
+from torch import nn
+
+from distillery import components
+from distillery.artefact import Artefact
+from distillery.canonical import class_order_hash
+from distillery.errors import ClassOrderError, TeacherError
+
+WEIGHTS = "weights.safetensors"
+CHANCE_FACTOR = 1.5
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network to learn from: eval mode, no parameter requires a gradient.
+
+    model: (B, C, H, W) float32, normalised with `mean` and `std` (per channel, of pixels in [0, 1]) -> (B, classes) logits.
+    accuracy: percent of the test set after the last epoch. classes: names in label order, `class_order` their hash.
+    """
+
+    name: str
+    model: nn.Module = field(repr=False)
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...]
+    class_order: str
+    accuracy: float
+
+
+def load_teacher(artefact: Artefact, device: torch.device | str = "cpu") -> Teacher:
+    """The teacher of a teacher artefact, on `device`.
+
+    Raises ArtefactError without a weights file, TeacherError when the weights are not those of the named network or hold a
+    number that is not finite, ClassOrderError when the recorded class order is not that of the recorded classes.
+    """
+    facts = artefact.facts
+    if class_order_hash(list(facts["classes"])) != facts["class_order"]:
+        raise ClassOrderError(f"{artefact.path}: its class order is not that of its class names; train this teacher again")
+    network, (channels, size, _) = facts["network"], facts["shape"]
+    module, recipe = components.build("network", network)
+    model = module.build(network["name"], recipe, channels=channels, size=size, classes=len(facts["classes"]))
+    try:
+        load_model(model, artefact.file(WEIGHTS))
+    except (RuntimeError, SafetensorError) as error:
+        file = artefact.path / WEIGHTS
+        raise TeacherError(f"{file}: not the weights of '{network['name']}' ({error}); train it again") from None
+    if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
+        raise TeacherError(f"{artefact.path / WEIGHTS}: holds weights that are not finite; train it again with a lower lr")
+    return Teacher(
+        network["name"],
+        model.requires_grad_(False).eval().to(device),
+        tuple(facts["mean"]),
+        tuple(facts["std"]),
+        tuple(facts["classes"]),
+        facts["class_order"],
+        facts["accuracy"]["last"],
+    )
+
+
+def check_teacher(teacher: Teacher, class_order: str, owner: str) -> None:
+    """Raise unless `teacher` may teach `owner` (named in the message), whose classes have the hash `class_order`.
+
+    ClassOrderError: other classes, or another order. TeacherError: accuracy at or below 1.5 times that of guessing, which is
+    100 / classes percent; a teacher that far down was trained on other labels or hardly at all, and its logits say nothing.
+    """
+    if teacher.class_order != class_order:
+        raise ClassOrderError(
+            f"teacher '{teacher.name}' has class order {teacher.class_order}, {owner} has {class_order}: "
+            f"train the teacher on the same data source"
+        )
+    chance = 100 / len(teacher.classes)
+    if not teacher.accuracy > CHANCE_FACTOR * chance:
+        raise TeacherError(
+            f"teacher '{teacher.name}' has {teacher.accuracy:.2f} % test accuracy, guessing has {chance:.2f} %: "
+            f"it cannot teach {owner} (more than {CHANCE_FACTOR * chance:.2f} % needed); train it for more epochs"
+        )
+
+
+def check_normalisation(teacher: Teacher, mean: Sequence[float], std: Sequence[float], owner: str) -> None:
+    """Raise TeacherError unless `teacher` was trained with the normalisation of `owner` (named in the message).
+
+    Feeding other constants is a contrast error that shows in no shape and in no loss curve (infer-family 3).
+    """
+    own, other = torch.tensor([teacher.mean, teacher.std]), torch.tensor([tuple(mean), tuple(std)])
+    if not torch.allclose(own, other, atol=1e-4, rtol=0):
+        raise TeacherError(
+            f"teacher '{teacher.name}' was trained with mean {teacher.mean}, std {teacher.std}; {owner} has mean "
+            f"{tuple(mean)}, std {tuple(std)}: train the teacher on the same data source"
+        )
+
+
+def load_teachers(
+    artefacts: Sequence[Artefact],
+    device: torch.device | str,
+    *,
+    class_order: str,
+    mean: Sequence[float],
+    std: Sequence[float],
+    owner: str,
+) -> list[Teacher]:
+    """Load several teachers and check the classes and the normalisation of each against `owner`'s. Raises as those above."""
+    teachers = [load_teacher(artefact, device) for artefact in artefacts]
+    for teacher in teachers:
+        check_teacher(teacher, class_order, owner)
+        check_normalisation(teacher, mean, std, owner)
+    return teachers

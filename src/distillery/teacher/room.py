@@ -1,0 +1,62 @@
+"""Train a teacher, or take published weights, and measure it on the data it will be asked about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save_file
+
+from distillery import components
+from distillery.data.images import ImageSet, load_images
+from distillery.errors import TeacherError
+from distillery.recipe import read
+from distillery.training.loop import History, accuracy, initialise, train
+from distillery.training.recipe import Training
+from distillery.training.samples import Samples
+
+if TYPE_CHECKING:
+    from distillery.job import Job
+
+
+def make(job: Job) -> dict[str, Any]:
+    """Train the network of `job.recipe` on the data set and write weights.safetensors.
+
+    recipe: network (component reference), training (a Training, or None when weights are given), weights (None, or the name of
+    torchvision weights such as "ResNet18_Weights.IMAGENET1K_V1", measured here and not trained). Returns the network, the classes
+    in order with their hash, the normalisation, and accuracies in percent (last epoch, best epoch as a diagnostic, curve).
+    Raises TeacherError when the weights are for other classes.
+    """
+    data = job.inputs["data"]
+    sets = {split: load_images(data, split) for split in ("train", "test")}
+    test = Samples.from_images(sets["test"], job.device)
+    model = initialise(lambda: _build(job.recipe["network"], sets["train"]), job.seed("init")).to(job.device)
+    if job.recipe["weights"]:
+        _published(model, job.recipe["weights"])
+        measured = History.of(accuracy(model, test))
+    else:
+        measured = _train(model, sets["train"], test, job)
+    save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, job.out / "weights.safetensors")
+    known = {key: data.facts[key] for key in ("classes", "class_order", "shape", "mean", "std")}
+    return {"network": job.recipe["network"], **known, **measured.facts()}
+
+
+def _build(reference: dict[str, Any], images: ImageSet) -> torch.nn.Module:
+    module, recipe = components.build("network", reference)
+    channels, size, _ = images.shape
+    return module.build(reference["name"], recipe, channels=channels, size=size, classes=len(images.classes))
+
+
+def _train(model: torch.nn.Module, images: ImageSet, test: Samples, job: Job) -> History:
+    loss, recipe = components.build("loss", {"name": "ce"})
+    samples = Samples.from_images(images, job.device)
+    return train(model, samples, read(Training, job.recipe["training"]), lambda z, t: loss.loss(z, t, recipe), job, test=test)
+
+
+def _published(model: torch.nn.Module, name: str) -> None:
+    from torchvision.models import get_weight
+
+    try:
+        model.load_state_dict(get_weight(name).get_state_dict(progress=True, check_hash=True))
+    except (RuntimeError, ValueError) as error:
+        raise TeacherError(f"weights '{name}' do not fit the network or the classes: {error}") from None

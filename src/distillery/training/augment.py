@@ -1,0 +1,150 @@
+"""Batched augmentation of images (B, C, H, W) float on any device, differentiable in the images.
+
+Random numbers come from a CPU generator, so that every device sees the same crops. Names and parameters are those of
+`AUGMENTATIONS`; "batch-" variants draw once for the whole batch, which is what the distillation methods do (a torchvision
+transform on a batched tensor).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from distillery.errors import PlanError, nearest
+
+RATIO = (3 / 4, 4 / 3)
+TRIES = 10
+
+
+def crop(images: Tensor, generator: Generator, pad: int) -> Tensor:
+    """Pad each side with `pad` zeros, cut the original size out again at a place of its own for each image."""
+    batch, channels, height, width = images.shape
+    top, left = (_move(x, images) for x in torch.randint(0, 2 * pad + 1, (2, batch, 1), generator=generator))
+    rows, columns = top + torch.arange(height, device=images.device), left + torch.arange(width, device=images.device)
+    image, channel = (torch.arange(n, device=images.device) for n in (batch, channels))
+    padded = F.pad(images, (pad, pad, pad, pad))
+    return padded[image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def flip(images: Tensor, generator: Generator, *, together: bool = False) -> Tensor:
+    """Mirror left and right with probability 1/2: each image for itself, or all `together`."""
+    mirrored = torch.rand(1 if together else len(images), 1, 1, 1, generator=generator) < 0.5
+    return torch.where(_move(mirrored, images), images.flip(3), images)
+
+
+def resized_crop(images: Tensor, generator: Generator, smallest: float, *, together: bool = False) -> Tensor:
+    """A random box of each image (or one box for all, `together`), resized to the size of the image.
+
+    Its share of the area is uniform in [smallest, 1], its ratio width/height log-uniform in [3/4, 4/3], its sides are rounded
+    to pixels and its place is uniform: torchvision's RandomResizedCrop. Of ten boxes the first that fits is used; when none
+    does, the largest whose ratio is allowed (of a square image: all of it).
+    """
+    height, width = images.shape[2:]
+    shape = (1 if together else len(images), TRIES)
+    share = torch.empty(shape).uniform_(smallest, 1, generator=generator)
+    ratio = torch.empty(shape).uniform_(*map(math.log, RATIO), generator=generator).exp()
+    sides = (height * width * share * torch.stack([1 / ratio, ratio])).sqrt().round()  # (2, n, tries)
+    largest = torch.tensor([min(height, round(width / RATIO[0])), min(width, round(height * RATIO[1]))], dtype=sides.dtype)
+    sides = torch.cat([sides, largest.view(2, 1, 1).expand(2, shape[0], 1)], 2)
+    limit = torch.tensor([height, width]).view(2, 1, 1)
+    first = ((sides >= 1) & (sides <= limit)).all(0).byte().argmax(1)
+    size = sides[:, torch.arange(shape[0]), first]  # (2, n)
+    start = (torch.rand(size.shape, generator=generator) * (limit.view(2, 1) - size + 1)).floor()
+    return resize_boxes(images, start, size)
+
+
+def resize_boxes(images: Tensor, start: Tensor, size: Tensor) -> Tensor:
+    """Cut a box out of each image and resize it, bilinearly, to the size of the image.
+
+    start, size: (2, B) in pixels, row then column; (2, 1) for the same box in all images. A box is at most the image, hence
+    never shrunk, and antialiasing would change nothing. Two matrix products, since a box is a separable map; unlike
+    grid_sample they are deterministic on a GPU, backwards too.
+    """
+    boxes = zip(_move(start, images), _move(size, images), images.shape[2:], strict=True)
+    rows, columns = (_interpolation(*box) for box in boxes)
+    return rows @ images @ columns.transpose(2, 3)
+
+
+def _interpolation(start: Tensor, size: Tensor, length: int) -> Tensor:
+    pixels = torch.arange(length, dtype=start.dtype, device=start.device)
+    place = ((pixels + 0.5) * size[:, None] / length - 0.5).clamp(min=0).minimum(size[:, None] - 1) + start[:, None]
+    return (1 - (place[:, :, None] - pixels).abs()).clamp(min=0)[:, None]  # (n, 1, length out, length in)
+
+
+def roll(images: Tensor, generator: Generator, reach: int) -> Tensor:
+    """Shift the whole batch cyclically, down and right by two integers uniform in 0..reach (INFER's and SRe2L's code)."""
+    return images.roll(torch.randint(0, reach + 1, (2,), generator=generator).tolist(), (2, 3))
+
+
+def _move(tensor: Tensor, like: Tensor) -> Tensor:
+    return tensor.to(like.device, like.dtype if tensor.is_floating_point() else None, non_blocking=True)
+
+
+def _count(text: str) -> int:
+    return _within(int(text), math.inf)
+
+
+def _share(text: str) -> float:
+    return _within(float(text), 1)
+
+
+def _within(value: float, most: float) -> float:
+    if not 0 <= value <= most:
+        raise ValueError
+    return value
+
+
+class Augmentation(NamedTuple):
+    """apply: (images, generator), then the parameter if it has one. read: of its text. default: None asks for one."""
+
+    apply: Callable[..., Tensor]
+    read: Callable[[str], float] | None = None
+    default: float | None = None
+
+
+AUGMENTATIONS = {
+    "crop": Augmentation(crop, _count),
+    "flip": Augmentation(flip),
+    "resized-crop": Augmentation(resized_crop, _share, 0.08),
+    "roll": Augmentation(roll, _count),
+    "batch-flip": Augmentation(partial(flip, together=True)),
+    "batch-resized-crop": Augmentation(partial(resized_crop, together=True), _share, 0.08),
+}
+
+
+def pipeline(names: Sequence[str]) -> Callable[[Tensor, Generator], Tensor]:
+    """The augmentations `names` in order, as one function of images (B, C, H, W) float and a CPU generator.
+
+    A parameter stands behind a colon: "crop:4". Raises PlanError for an unknown name and for a missing, superfluous or
+    unreadable parameter.
+    """
+    steps = [_parse(name) for name in names]
+
+    def apply(images: Tensor, generator: Generator) -> Tensor:
+        for step in steps:
+            images = step(images, generator)
+        return images
+
+    return apply
+
+
+def _parse(text: str) -> Callable[[Tensor, Generator], Tensor]:
+    name, colon, value = text.partition(":")
+    if name not in AUGMENTATIONS:
+        raise PlanError(f"augmentation '{text}' does not exist: {nearest(name, AUGMENTATIONS)}")
+    apply, read, default = AUGMENTATIONS[name]
+    if read is None:
+        if colon:
+            raise PlanError(f"augmentation '{text}' takes no parameter: write '{name}'")
+        return apply
+    try:
+        parameter = read(value) if colon or default is None else default
+    except ValueError:
+        raise PlanError(f"augmentation '{text}' cannot be read: write a number behind it, as in '{name}:1'") from None
+    return lambda images, generator: apply(images, generator, parameter)

@@ -1,0 +1,220 @@
+"""One training loop for teachers, experts and students."""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from distillery.errors import DistilleryError
+from distillery.losses.target import Target
+from distillery.training.augment import pipeline
+from distillery.training.mix import Mixing, draw
+from distillery.training.optim import build_optimizer, factor, set_rate
+from distillery.training.recipe import Training
+from distillery.training.samples import Samples
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from distillery.job import Job
+
+ROLES = ("batches", "augment", "mix")
+CHECKPOINT = "training.pt"
+
+Loss = Callable[[Tensor, Target], Tensor]
+Labeller = Callable[[Tensor, Tensor, Mixing], Tensor | None]
+
+
+@dataclass
+class History:
+    """accuracy: percent of the test set after each measured epoch, counted from 1. loss: mean over the samples, per epoch."""
+
+    accuracy: dict[int, float] = field(default_factory=dict)
+    loss: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, accuracy: float) -> History:
+        """The history of a network that was measured (percent) and not trained."""
+        return cls({0: accuracy})
+
+    @property
+    def last(self) -> float:
+        """Accuracy after the last epoch: the headline."""
+        return self.accuracy[max(self.accuracy)]
+
+    @property
+    def best(self) -> float:
+        """The highest measured accuracy: chosen on the test set, hence a diagnostic only."""
+        return max(self.accuracy.values())
+
+    def facts(self) -> dict[str, Any]:
+        """For meta.json: accuracy (last, best, and the curve as pairs of epoch and percent) and the loss per epoch."""
+        curve = [[epoch, percent] for epoch, percent in self.accuracy.items()]
+        return {"accuracy": {"last": self.last, "best": self.best, "curve": curve}, "loss": self.loss}
+
+
+def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """`build()` with torch's CPU generator seeded by `seed`, its state put back afterwards. Build on the CPU."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return build()
+
+
+@torch.inference_mode()
+def accuracy(model: nn.Module, samples: Samples, batch: int = 512) -> float:
+    """Percent of the samples whose class `model` puts first, in float32 and eval mode; the model's mode is put back."""
+    training = model.training
+    model.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=samples.device)
+    for indices in torch.arange(len(samples), device=samples.device).split(batch):
+        logits = model(samples.normalise(samples.take(indices)))
+        correct += (logits.argmax(1) == samples.labels[indices]).sum()
+    model.train(training)
+    return 100 * correct.item() / len(samples)
+
+
+def train(
+    model: nn.Module,
+    samples: Samples,
+    recipe: Training,
+    loss: Loss,
+    job: Job,
+    *,
+    test: Samples,
+    labeller: Labeller | None = None,
+    checkpoint_every: float = 60.0,
+) -> History:
+    """Train `model`, on the device of `samples`, in place; return its losses and test accuracies.
+
+    A step takes a batch of a fresh permutation (the last, smaller one too), augments in pixel space, normalises, mixes, asks
+    `labeller` for logits (indices (B,) int64, normalised mixed images, the mixing -> (B, classes) or None) and minimises
+    loss(logits, target) in float32. The model is left in train mode.
+
+    At the end of an epoch, `checkpoint_every` seconds after the last time, everything needed to go on is written to
+    `job.scratch`; a call that finds such a file continues there and ends with the same bits. One call at a time per job.
+    Raises DistilleryError, naming the epoch, when the loss is not finite.
+    """
+    generators = {role: job.generator(role) for role in ROLES}
+    with torch.random.fork_rng(devices=[samples.device] if samples.device.type == "cuda" else []):
+        generators |= _dropout(samples.device, job)
+        run = _Run(model, samples, recipe, loss, labeller or _no_labels, build_optimizer(model, recipe.optimizer), generators)
+        _epochs(run, test, job, checkpoint_every)
+    (job.scratch / CHECKPOINT).unlink(missing_ok=True)
+    return run.history
+
+
+def _no_labels(indices: Tensor, images: Tensor, mixing: Mixing) -> None:
+    return None
+
+
+def _dropout(device: torch.device, job: Job) -> dict[str, Generator]:
+    # Dropout has no generator argument: it draws from the device's default one, seeded here for the length of the training.
+    default = torch.cuda.default_generators[device.index or 0] if device.type == "cuda" else torch.default_generator
+    return {"dropout": default.manual_seed(job.generator("dropout").initial_seed())}
+
+
+def _epochs(run: _Run, test: Samples, job: Job, checkpoint_every: float) -> None:
+    epochs, file = run.recipe.epochs, job.scratch / CHECKPOINT
+    run.resume(file)
+    saved = time.monotonic()
+    with job.progress(epochs * len(run.split(run.samples.labels)), "train") as bar:
+        bar.update(len(run.history.loss) * bar.total // epochs)
+        for epoch in range(len(run.history.loss), epochs):
+            run.history.loss.append(run.epoch(epoch, bar))
+            if (epoch + 1) % run.recipe.test_every == 0 or epoch + 1 == epochs:
+                run.history.accuracy[epoch + 1] = accuracy(run.model, test)
+            if time.monotonic() - saved >= checkpoint_every:
+                run.save(file)
+                saved = time.monotonic()
+
+
+@dataclass
+class _Run:
+    """A training between two epochs: what a step needs and what a checkpoint holds."""
+
+    model: nn.Module
+    samples: Samples
+    recipe: Training
+    loss: Loss
+    labeller: Labeller
+    optimizer: torch.optim.Optimizer
+    generators: dict[str, Generator]
+    history: History = field(default_factory=History)
+
+    def __post_init__(self) -> None:
+        self.augment = pipeline(self.recipe.augment)
+        self.bf16 = self.recipe.precision == "bf16"
+        self.layout = torch.channels_last if self.bf16 else torch.contiguous_format
+        self.model.to(memory_format=self.layout)
+
+    def split(self, order: Tensor) -> list[Tensor]:
+        """Batches of `order`. A single sample left over joins the batch before it: alone it has no batch statistics."""
+        batches = list(order.split(self.recipe.batch))
+        return [*batches[:-2], torch.cat(batches[-2:])] if len(batches) > 1 and len(batches[-1]) == 1 else batches
+
+    def epoch(self, epoch: int, bar: tqdm) -> float:
+        """Train for one epoch; the mean loss over its samples."""
+        self.model.train()
+        set_rate(self.optimizer, self.recipe.optimizer.lr * factor(self.recipe.schedule, epoch, self.recipe.epochs))
+        order = torch.randperm(len(self.samples), generator=self.generators["batches"]).to(self.samples.device)
+        total = torch.zeros((), device=self.samples.device)
+        for indices in self.split(order):
+            total += self.step(indices) * len(indices)
+            bar.update()
+        mean = total.item() / len(order)  # the only value read from the device in an epoch
+        bar.set_postfix(loss=f"{mean:.4g}", refresh=False)
+        if not math.isfinite(mean):
+            raise DistilleryError(
+                f"training diverged in epoch {epoch + 1} of {self.recipe.epochs}: the loss is {mean}; "
+                f"lower optimizer.lr (now {self.recipe.optimizer.lr}) in the recipe"
+            )
+        return mean
+
+    def step(self, indices: Tensor) -> Tensor:
+        """One step on the samples `indices` (B,); the loss, detached."""
+        images = self.samples.normalise(self.augment(self.samples.take(indices), self.generators["augment"]))
+        mixing = draw(self.recipe.mix, images, self.generators["mix"])
+        images = mixing.images(images).contiguous(memory_format=self.layout)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+            soft = self.labeller(indices, images, mixing)
+            logits = self.model(images)
+        logits, hard = logits.float(), self.samples.labels[indices]
+        one_hot = torch.zeros_like(logits).scatter_(1, hard[:, None], 1)
+        loss = self.loss(logits, Target(hard, mixing.labels(one_hot), None if soft is None else soft.float()))
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def save(self, file: Path) -> None:
+        """Write a checkpoint aside, then move it to `file`."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generators": {role: generator.get_state() for role, generator in self.generators.items()},
+            "history": {"accuracy": self.history.accuracy, "loss": self.history.loss},
+        }
+        aside = file.with_suffix(".part")
+        torch.save(state, aside)
+        os.replace(aside, file)
+
+    def resume(self, file: Path) -> None:
+        """Go on from the checkpoint `file`; without a readable one (a power cut can leave half a file) start from nothing."""
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except (FileNotFoundError, EOFError, RuntimeError, pickle.UnpicklingError):
+            return
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for role, generator in self.generators.items():
+            generator.set_state(state["generators"][role])
+        self.history = History(**state["history"])

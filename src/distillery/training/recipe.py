@@ -1,0 +1,70 @@
+"""The recipe of one training run: teachers, experts and students all read this type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from distillery.recipe import Count, Fraction, Natural, NonNegative, Positive
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimiser of torch.optim. `momentum` is SGD's; `betas` are Adam's and AdamW's.
+
+    decay: "all" decays every parameter, "matrices" only those of two and more dimensions (SRe2L's ImageNet convention).
+    """
+
+    name: Literal["sgd", "adam", "adamw"] = "adamw"
+    lr: Positive = 1e-3
+    momentum: Fraction = 0.9
+    nesterov: bool = False
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    weight_decay: NonNegative = 0.01
+    decay: Literal["all", "matrices"] = "all"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning-rate factor per epoch e of E, set before the epoch's first step.
+
+    "cosine": (1 + cos(pi e / (stretch E))) / 2, `stretch` 2 ending at one half (RDED). "multistep": times `gamma` from epoch
+    floor(m E) on, for each m of `milestones`. "constant": 1. `warmup` epochs rise linearly from `warmup_start` first; the rest
+    is laid over the remaining epochs: e and E count from there.
+    """
+
+    name: Literal["cosine", "multistep", "constant"] = "cosine"
+    warmup: Natural = 0
+    warmup_start: Fraction = 0.01
+    stretch: Positive = 1.0
+    milestones: tuple[Fraction, ...] = (0.5, 0.75)
+    gamma: Positive = 0.1
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Batch mixing, every batch: lambda ~ Beta(alpha, alpha), one lambda (and one box) and one permutation per batch."""
+
+    name: Literal["none", "mixup", "cutmix"] = "none"
+    alpha: Positive = 0.8
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training run.
+
+    batch: samples per step; the last, smaller batch of an epoch is kept. augment: names of `training.augment`, in order, a
+    parameter behind a colon: "crop:4" zero-pads by 4 pixels and crops back, "flip" mirrors with probability 1/2, "resized-crop"
+    draws area 0.08-1 ("resized-crop:0.5": 0.5-1) and ratio 3/4-4/3, "roll:4" shifts the batch cyclically by 0-4 pixels.
+    precision: "fp32", or "bf16": networks (labellers too) under autocast in channels-last memory, loss and test in fp32.
+    test_every: epochs between two measurements of test accuracy; the last epoch is always measured and is the headline.
+    """
+
+    epochs: Count
+    batch: Count
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    augment: tuple[str, ...] = ()
+    mix: Mix = Mix()
+    precision: Literal["fp32", "bf16"] = "fp32"
+    test_every: Count = 10

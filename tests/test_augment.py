@@ -1,0 +1,209 @@
+"""Augmentation and mixing: what each may do to an image, and how often."""
+
+import math
+
+import pytest
+import scipy.stats
+import torch
+from torch.nn import functional as F
+from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms.v2 import functional as tv
+
+from distillery.errors import PlanError
+from distillery.training import augment
+from distillery.training.augment import pipeline, resize_boxes
+from distillery.training.mix import _span, draw
+from distillery.training.recipe import Mix
+
+ALL = ("crop:2", "flip", "resized-crop", "roll:3", "batch-flip", "batch-resized-crop")
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def images(batch=6, channels=3, height=8, width=8, dtype=torch.float32):
+    return torch.rand(batch, channels, height, width, generator=generator(7), dtype=dtype)
+
+
+def occurrences(outputs, candidates):
+    """For each output the one candidate that it equals."""
+    return [next(k for k, candidate in candidates.items() if torch.equal(output, candidate)) for output in outputs]
+
+
+def test_crop_is_a_window_of_the_zero_padded_image_each_place_alike():
+    image = images(1)[0] + 0.1
+    padded = F.pad(image, (1, 1, 1, 1))
+    windows = {(i, j): padded[:, i : i + 8, j : j + 8] for i in range(3) for j in range(3)}
+    found = occurrences(pipeline(["crop:1"])(image.expand(1800, -1, -1, -1), generator()), windows)
+    counts = [found.count(place) for place in windows]
+    assert scipy.stats.chisquare(counts).pvalue > 1e-3
+    assert torch.equal(windows[1, 1], image)
+
+
+def test_crop_without_padding_is_the_identity():
+    assert torch.equal(pipeline(["crop:0"])(images(), generator()), images())
+
+
+def test_flip_mirrors_half_of_the_images():
+    image = images(1)[0]
+    found = occurrences(pipeline(["flip"])(image.expand(1000, -1, -1, -1), generator()), {0: image, 1: image.flip(2)})
+    assert 440 < sum(found) < 560
+
+
+def test_batch_flip_mirrors_all_or_none_half_of_the_time():
+    flips, x, stream = pipeline(["batch-flip"]), images(), generator()
+    found = occurrences([flips(x, stream) for _ in range(300)], {0: x, 1: x.flip(3)})
+    assert 110 < sum(found) < 190
+
+
+def test_roll_shifts_the_whole_batch_by_0_to_reach():
+    x, stream, rolls = images(), generator(), pipeline(["roll:2"])
+    shifts = {(i, j): torch.roll(x, (i, j), (2, 3)) for i in range(3) for j in range(3)}
+    found = occurrences([rolls(x, stream) for _ in range(400)], shifts)
+    assert scipy.stats.chisquare([found.count(shift) for shift in shifts]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+def test_box_is_resized_as_torchvision_does(antialias):
+    x = images(4, 3, 12, 10)
+    boxes = torch.tensor([[0, 3, 5, 11], [0, 2, 1, 9], [12, 6, 5, 1], [10, 7, 9, 1]])  # top, left, height, width by image
+    expected = [
+        tv.resized_crop(i, *box, size=[12, 10], antialias=antialias) for i, box in zip(x, boxes.T.tolist(), strict=True)
+    ]
+    found = resize_boxes(x, boxes[:2].float(), boxes[2:].float())
+    torch.testing.assert_close(found, torch.stack(expected), atol=1e-6, rtol=0)
+
+
+def test_boxes_are_distributed_as_torchvision_draws_them(monkeypatch):
+    boxes = []
+    monkeypatch.setattr(augment, "resize_boxes", lambda x, start, size: boxes.append(torch.cat([start, size])) or x)
+    pipeline(["resized-crop"])(images(3000, 1, 32, 32), generator())
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        drawn = [RandomResizedCrop.get_params(torch.zeros(1, 32, 32), [0.08, 1], [3 / 4, 4 / 3]) for _ in range(3000)]
+    for own, other in zip(boxes[0], torch.tensor(drawn).T, strict=True):
+        assert scipy.stats.ks_2samp(own, other).pvalue > 1e-3
+    assert (boxes[0][:2] + boxes[0][2:]).max() <= 32
+    assert boxes[0][:2].min() >= 0
+
+
+def test_boxes_have_a_log_uniform_ratio(monkeypatch):
+    sizes = []
+    monkeypatch.setattr(augment, "resize_boxes", lambda x, start, size: sizes.append(size) or x)
+    pipeline(["resized-crop"])(torch.zeros(1, 1, 1, 1).expand(4000, 1, 1000, 1000), generator())
+    height, width = sizes[0].double() / 1000
+    always_fit = height * width < 0.7
+    ratio = (width / height)[always_fit].log() / math.log(4 / 3)
+    assert scipy.stats.kstest(ratio, scipy.stats.uniform(-1, 2).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", ["resized-crop:1", "batch-resized-crop:1"])
+def test_resized_crop_of_the_whole_area_is_the_identity(name):
+    assert torch.equal(pipeline([name])(images(), generator()), images())
+
+
+def test_resized_crop_draws_for_each_image_and_its_batch_variant_once():
+    same = images(1).expand(8, -1, -1, -1)
+    assert len(torch.unique(pipeline(["resized-crop"])(same, generator()), dim=0)) > 4
+    assert len(torch.unique(pipeline(["batch-resized-crop"])(same, generator()), dim=0)) == 1
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_augmentation_is_differentiable_and_repeatable(name):
+    x, apply = images(2, 1, 4, 4, torch.float64).requires_grad_(), pipeline([name])
+    assert torch.autograd.gradcheck(lambda x: apply(x, generator(3)), x)
+    assert apply(images(), generator(5)).shape == images().shape
+    assert torch.equal(apply(images(), generator(5)), apply(images(), generator(5)))
+
+
+def test_random_numbers_come_from_the_given_generator_alone():
+    before = torch.get_rng_state()
+    pipeline(ALL)(images(), generator())
+    draw(Mix("cutmix"), images(), generator())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_pipeline_applies_in_order():
+    stream = generator()
+    expected = images()
+    for name in ("roll:3", "crop:2"):
+        expected = pipeline([name])(expected, stream)
+    assert torch.equal(pipeline(["roll:3", "crop:2"])(images(), generator()), expected)
+    assert torch.equal(pipeline([])(images(), stream), images())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("crops:4", "did you mean 'crop'"),
+        ("crop", "as in 'crop:1'"),
+        ("crop:x", "as in 'crop:1'"),
+        ("roll:-1", "cannot be read"),
+        ("resized-crop:1.5", "cannot be read"),
+        ("flip:2", "takes no parameter"),
+    ],
+)
+def test_wrong_name_or_parameter_is_a_plan_error(name, message):
+    with pytest.raises(PlanError, match=message):
+        pipeline([name])
+
+
+def test_no_mix_is_the_identity_and_draws_nothing():
+    stream = generator()
+    mixing = draw(Mix(), images(), stream)
+    assert mixing.lam == 1
+    assert mixing.images(images()).equal(images())
+    assert mixing.labels(torch.eye(6)).equal(torch.eye(6))
+    assert stream.get_state().equal(generator().get_state())
+
+
+def test_mixup_is_the_convex_combination():
+    x, mixing = images(), draw(Mix("mixup", 0.8), images(), generator(2))
+    assert 0 < mixing.lam < 1
+    assert sorted(mixing.permutation.tolist()) == list(range(6))
+    torch.testing.assert_close(mixing.images(x), mixing.lam * x + (1 - mixing.lam) * x[mixing.permutation])
+    logits = torch.randn(6, 10, generator=generator())
+    torch.testing.assert_close(mixing.labels(logits), mixing.lam * logits + (1 - mixing.lam) * logits[mixing.permutation])
+
+
+def test_mixup_with_lambda_one_is_the_identity(monkeypatch):
+    monkeypatch.setattr("distillery.training.mix.betaincinv", lambda a, b, u: 1.0)
+    assert draw(Mix("mixup"), images(), generator()).images(images()).equal(images())
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.8, 1.0])
+def test_lambda_has_the_beta_distribution(alpha):
+    stream, x = generator(), images(2, 1, 1, 1)
+    lams = [draw(Mix("mixup", alpha), x, stream).lam for _ in range(2000)]
+    assert scipy.stats.kstest(lams, scipy.stats.beta(alpha, alpha).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_cutmix_label_weights_are_the_pixel_counts(seed):
+    # Image i is i everywhere, its label is i, and each mixed pixel is 0..5: the mean pixel of a mixed image is its mean label.
+    x = torch.arange(6.0)[:, None, None, None].expand(6, 2, 12, 9)
+    mixing = draw(Mix("cutmix", 1.0), x, generator(seed))
+    mixed = mixing.images(x)
+    assert torch.isin(mixed, torch.arange(6.0)).all()
+    torch.testing.assert_close(mixed.mean((1, 2, 3)), mixing.labels(torch.arange(6.0)[:, None])[:, 0])
+    changed = (mixed != x).sum((1, 2, 3))
+    top, bottom, left, right = mixing.box
+    moved = mixing.permutation != torch.arange(6)
+    assert changed.tolist() == (moved * 2 * (bottom - top) * (right - left)).tolist()
+    assert x[:, 0, 0, 0].equal(torch.arange(6.0))  # the batch itself is left alone
+
+
+@pytest.mark.parametrize(
+    ("lam", "place", "span"),
+    [(0.75, 0.7, (3, 7)), (0.75, 0.05, (0, 2)), (0.75, 0.99, (5, 8)), (1.0, 0.5, (4, 4)), (0.0, 0.5, (0, 8))],
+)
+def test_cutmix_side_by_hand(lam, place, span):
+    # Of 8 pixels: side 8 sqrt(1 - lam), that is 4, 4, 4, 0, 8, around pixel floor(8 place), clipped at the border.
+    assert _span(8, lam, place) == span
+
+
+def test_mixing_is_differentiable():
+    x = images(3, 1, 4, 4, torch.float64).requires_grad_()
+    for name in ("mixup", "cutmix"):
+        assert torch.autograd.gradcheck(draw(Mix(name), x, generator(4)).images, x)

@@ -1,0 +1,85 @@
+"""The code digest: blind to wording, awake to behaviour, and as small as the imports allow."""
+
+import pytest
+
+from distillery import code
+from distillery.components import KINDS, index, load
+from distillery.plan.types import torch_free_part
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package `toy` with a -> b, and c below TYPE_CHECKING."""
+    toy = tmp_path / "toy"
+    toy.mkdir()
+    (toy / "__init__.py").write_text("")
+    (toy / "a.py").write_text("from typing import TYPE_CHECKING\nfrom . import b\nif TYPE_CHECKING:\n    from . import c\n")
+    (toy / "b.py").write_text('"""Doc."""\ndef f(x):\n    """Doc."""\n    return x + 1\n')
+    (toy / "c.py").write_text("y = 2\n")
+    monkeypatch.setattr(code, "ROOT", tmp_path)
+
+    def digest():
+        for cached in (code._tree, code._module_digest, code._imports, code._code_digest):
+            cached.cache_clear()
+        return code.code_digest(["toy.a"])
+
+    yield toy, digest
+    for cached in (code._tree, code._module_digest, code._imports, code._code_digest):
+        cached.cache_clear()
+
+
+def test_comment_docstring_and_layout_do_not_count(package):
+    toy, digest = package
+    before = digest()
+    (toy / "b.py").write_text('"""Other words."""\n\n# why\ndef f( x ):\n    # a comment\n    return (x\n            + 1)\n')
+    assert digest() == before
+
+
+@pytest.mark.parametrize(
+    "body", ["def f(x):\n    return x + 2\n", "def f(x):\n    return x - 1\n", "def f(y):\n    return y + 1\n"]
+)
+def test_behaviour_counts_through_imports(package, body):
+    toy, digest = package
+    before = digest()
+    (toy / "b.py").write_text(body)
+    assert digest() != before
+
+
+def test_type_checking_imports_do_not_count(package):
+    toy, digest = package
+    before = digest()
+    assert code.closure(["toy.a"]) == ["toy", "toy.a", "toy.b"]
+    (toy / "c.py").write_text("y = 3\n")
+    assert digest() == before
+
+
+def test_import_inside_a_function_counts(package):
+    toy, digest = package
+    before = digest()
+    (toy / "b.py").write_text("def f(x):\n    from toy.c import y\n    return x + 1\n")
+    assert digest() != before
+    assert "toy.c" in code.closure(["toy.a"])
+
+
+@pytest.mark.parametrize("room", ["data", "teacher", "distill", "label", "evaluate", "table"])
+def test_rooms_do_not_reach_the_planner_the_runner_or_components(room):
+    reached = code.closure([f"distillery.{room}.room"])
+    kinds = {module for kind in KINDS for module in index(kind).values()}
+    assert not [
+        m for m in reached if m.startswith("distillery.plan") or m in ("distillery.job", "distillery.cli", "distillery.code")
+    ]
+    # A teacher is trained with one loss, which its room names itself; otherwise components come with the recipe that names them.
+    assert not (kinds & set(reached))
+
+
+@pytest.mark.parametrize(("kind", "module"), [(kind, m) for kind in KINDS for m in sorted(set(index(kind).values()))])
+def test_recipe_read_without_torch_is_the_imported_one(kind, module):
+    name = next(n for n, m in index(kind).items() if m == module)
+    real = load(kind, name.replace("*", "x")).Recipe
+    read = torch_free_part(module).Recipe
+    assert {f: str(v.type) for f, v in read.__dataclass_fields__.items()} == {
+        f: str(v.type) for f, v in real.__dataclass_fields__.items()
+    }
+    assert repr(list(read.__dataclass_fields__.values())).replace(read.__module__, "") == repr(
+        list(real.__dataclass_fields__.values())
+    ).replace(real.__module__, "")

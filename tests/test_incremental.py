@@ -1,0 +1,152 @@
+"""Counted jobs: no needless and no missing one, with Snakemake itself, on a grid of nine artefacts and a table."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+EVALUATE = {"random": "evaluate.hard", "infer": "evaluate.static"}
+
+
+def snakemake(project: Path, *arguments: str) -> tuple[Counter, str]:
+    """Run Snakemake on the table; the artefacts really made (by room) and what it printed."""
+    before = {meta: meta.stat().st_mtime_ns for meta in project.glob("results/store/*/*/meta.json")}
+    table = project / "results/table2.csv"
+    stamp = table.stat().st_mtime_ns if table.exists() else 0
+    command = [sys.executable, "-m", "snakemake", "results/table2.csv", "--cores", "2", *arguments]
+    done = subprocess.run(
+        command, cwd=project, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(project / "src")}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = project.glob("results/store/*/*/meta.json")
+    made = Counter(m.parent.parent.name for m in after if before.get(m) != m.stat().st_mtime_ns)
+    if table.stat().st_mtime_ns != stamp:
+        made["table"] += 1
+    return made, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """One complete build, shared; each test edits a copy of it."""
+    from conftest import make_project
+
+    project = make_project(tmp_path_factory.mktemp("built"))
+    made, _ = snakemake(project)
+    assert made == {"data": 1, "teacher": 2, "distill": 2, "label": 1, "evaluate": 4, "table": 1}
+    return project
+
+
+@pytest.fixture
+def copy(built, tmp_path):
+    """A copy of the built project with every file's time set to now, as a checkout does: times must not matter."""
+    project = tmp_path / "copy"
+    shutil.copytree(built, project, copy_function=shutil.copy)
+    return project
+
+
+def test_nothing_to_do(copy):
+    made, output = snakemake(copy)
+    assert made == {}
+    assert "Nothing to be done" in output
+
+
+def test_an_evaluation_setting_reruns_the_cells_that_read_it(copy, edit):
+    edit(copy / "params.yaml", "evaluate: {}", "evaluate: {static: {training: {epochs: 3}}}")
+    assert snakemake(copy)[0] == {"evaluate": 2, "table": 1}
+
+
+def test_a_methods_setting_reruns_that_method(copy, edit):
+    edit(copy / "params.yaml", "evaluate: {}", "distill: {infer: {iterations: 4}}")
+    assert snakemake(copy)[0] == {"distill": 1, "label": 1, "evaluate": 2, "table": 1}
+
+
+def test_one_more_repeat_runs_only_the_new_ones(copy, edit):
+    edit(copy / "params.yaml", "repeats: 2", "repeats: 3")
+    assert snakemake(copy)[0] == {"evaluate": 2, "table": 1}
+
+
+def test_a_comment_or_docstring_in_src_runs_nothing(copy):
+    for file in (copy / "src/distillery").rglob("*.py"):
+        file.write_text(file.read_text() + "\n# another comment\n")
+    assert snakemake(copy)[0] == {}
+
+
+def test_editing_a_loss_reruns_the_cells_with_that_loss(copy):
+    kl = copy / "src/distillery/losses/kl.py"
+    kl.write_text(kl.read_text() + "\n_UNUSED = 1\n")
+    assert snakemake(copy)[0] == {"evaluate": 2, "table": 1}
+
+
+def test_a_revert_costs_a_table(copy, edit):
+    edit(copy / "params.yaml", "evaluate: {}", "evaluate: {static: {training: {epochs: 3}}}")
+    first = (copy / "results/table2.csv").read_bytes()
+    snakemake(copy)
+    edit(copy / "params.yaml", "evaluate: {static: {training: {epochs: 3}}}", "evaluate: {}")
+    assert snakemake(copy)[0] == {"table": 1}
+    assert (copy / "results/table2.csv").read_bytes() == first
+
+
+def test_a_deleted_artefact_is_made_again_only_when_something_needs_it(copy, edit):
+    label = next((copy / "results/store/label").iterdir())
+    kept = (label / "labels.safetensors").read_bytes()
+    shutil.rmtree(label)
+    assert snakemake(copy)[0] == {}
+    (copy / "results/table2.csv").unlink()
+    assert snakemake(copy)[0] == {"label": 1, "table": 1}
+    assert (label / "labels.safetensors").read_bytes() == kept
+
+
+def test_a_clone_with_the_store_copied_in_assembles_the_table(copy):
+    for path in ("results/table2.csv", "results/table2.json", "results/plan/table2.json"):
+        (copy / path).unlink()
+    shutil.rmtree(copy / ".snakemake")
+    assert snakemake(copy)[0] == {"table": 1}
+
+
+def test_a_clone_with_committed_tables_and_no_store_plans_nothing(copy):
+    for folder in ("results/store", "results/plan", "results/logs", "results/benchmarks", ".snakemake"):
+        shutil.rmtree(copy / folder)
+    made, output = snakemake(copy)
+    assert made == {}
+    assert "Nothing to be done" in output
+
+
+def test_two_builds_from_scratch_are_byte_identical(built, tmp_path):
+    from conftest import make_project
+
+    again = make_project(tmp_path)
+    snakemake(again)
+    for suffix in ("csv", "json", "md", "tex", "metrics.json"):
+        assert (again / f"results/table2.{suffix}").read_bytes() == (built / f"results/table2.{suffix}").read_bytes()
+    weights = {f.relative_to(built): f.read_bytes() for f in built.glob("results/store/*/*/*.safetensors")}
+    assert weights and all((again / f).read_bytes() == content for f, content in weights.items())
+
+
+def test_adoption_keeps_artefacts_of_rewritten_code(copy):
+    loop = copy / "src/distillery/training/loop.py"
+    loop.write_text(loop.read_text() + "\n_UNUSED = 1\n")
+    command = [sys.executable, "-m", "distillery", "adopt"]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(copy / "src")})
+    # Teachers and students train with the loop; sets and labels are adopted because their teachers' identities moved.
+    assert "9 artefacts adopted" in done.stdout, done.stderr
+    assert snakemake(copy)[0] == {"table": 1}
+    metas = [json.loads(m.read_text()) for m in copy.glob("results/store/*/*/meta.json")]
+    assert sum("adopted_from" in m for m in metas) == 9
+
+
+def test_prune_removes_what_no_plan_reaches(copy, edit):
+    edit(copy / "params.yaml", "evaluate: {}", "evaluate: {static: {training: {epochs: 3}}}")
+    command = [sys.executable, "-m", "distillery", "prune", "--yes"]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(copy / "src")})
+    assert "2 artefacts removed" in done.stdout, done.stderr
+    assert len(list(copy.glob("results/store/*/*/meta.json"))) == 8
+
+
+def test_without_the_profile_no_cell_runs_needlessly(copy):
+    made, _ = snakemake(copy, "--workflow-profile", "none")
+    assert set(made) <= {"table"}

@@ -1,0 +1,179 @@
+"""Teachers as they are loaded and checked, and the three kinds of labels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_methods import job_in, teacher_artefact, tiny_set, tiny_teacher
+from torch import Tensor
+
+from distillery import components
+from distillery.artefact import Artefact
+from distillery.canonical import class_order_hash
+from distillery.distilled import DistilledSet, Instances
+from distillery.errors import ArtefactError, ClassOrderError, PlanError, TeacherError
+from distillery.label import room, static
+from distillery.teacher.load import check_teacher, load_teacher
+from distillery.training.mix import Mixing
+
+TRAIN = tiny_set()
+TEACHERS = [tiny_teacher(TRAIN, 8, 0), tiny_teacher(TRAIN, 6, 1)]
+STATIC = {"name": "static", "teachers": ["a", "b"]}
+OTHER_ORDER = [f"class {i}" for i in (0, 2, 1, 3)]
+
+
+def infer_set() -> DistilledSet:
+    """An INFER set of random parts: K = 3, C = 4, M = 2."""
+    stream = torch.Generator().manual_seed(5)
+    natural = torch.randint(0, 256, (3, 4, 1, 8, 8), generator=stream, dtype=torch.uint8)
+    compensators = (0.2 * torch.randn(2, 3, 1, 8, 8, generator=stream)).half()
+    return DistilledSet("infer", 5, TRAIN.classes, (0.5,), (0.25,), {"natural": natural, "compensators": compensators})
+
+
+def mean_logits(images: Tensor) -> Tensor:
+    """Of both teachers, for images in [0, 1], one image at a time."""
+    seen = ((images - 0.5) / 0.25)[:, None]
+    return torch.cat([(TEACHERS[0].model(x) + TEACHERS[1].model(x)) / 2 for x in seen])
+
+
+def picked(instances: Instances, order: Tensor) -> Instances:
+    return Instances(instances.labels[order], lambda indices: instances.take(order[indices]))
+
+
+def make_static(folder: Path, instances: Instances, dtype: str = "float32") -> Tensor:
+    recipe = static.Recipe(("a", "b"), dtype)
+    return static.make(recipe, instances, TEACHERS, job_in(folder), mean=(0.5,), std=(0.25,))
+
+
+def labeller(name: str, stored: Tensor | None = None):
+    kind, recipe = components.build("label", {**STATIC, "name": name} if name != "hard" else {"name": name})
+    return kind.labeller(recipe, stored=stored, teachers=TEACHERS)
+
+
+def test_static_labels_are_the_mean_of_the_teachers_logits(tmp_path):
+    distilled = infer_set()
+    labels = make_static(tmp_path, distilled.expand()).unflatten(0, (3, 3, 4))
+    natural = distilled.parts["natural"].float() / 255
+    torch.testing.assert_close(labels[0].flatten(0, 1), mean_logits(natural.flatten(0, 1)))
+    moved = (natural[2] + distilled.parts["compensators"][1, 2].float()).clamp(0, 1)
+    torch.testing.assert_close(labels[2, 2], mean_logits(moved))
+    assert make_static(tmp_path, distilled.expand(), "float16").dtype == torch.float16
+
+
+def test_static_labels_belong_to_their_instance_in_whatever_order(tmp_path):
+    instances, order = infer_set().expand(), torch.randperm(36, generator=torch.Generator().manual_seed(1))
+    labels = make_static(tmp_path, instances)
+    shuffled = make_static(tmp_path, picked(instances, order))
+    torch.testing.assert_close(shuffled, labels[order])
+    torch.testing.assert_close(make_static(tmp_path, picked(instances, torch.tensor([5, 6]))), labels[5:7])
+    unmixed = Mixing(1.0, torch.arange(36))
+    assert torch.equal(labeller("static", labels)(order, instances.images[order], unmixed), labels[order])
+
+
+def test_static_labels_are_mixed_as_logits():
+    stored = torch.tensor([[1.0, 0.0], [0.0, 2.0], [4.0, 4.0]], dtype=torch.float16)
+    # indices 2, 0 with partners 0, 2 and lambda 0.75: 0.75 (4, 4) + 0.25 (1, 0) and 0.75 (1, 0) + 0.25 (4, 4)
+    found = labeller("static", stored)(torch.tensor([2, 0]), torch.zeros(2, 1, 8, 8), Mixing(0.75, torch.tensor([1, 0])))
+    assert found.dtype == torch.float32 and found.tolist() == [[3.25, 3.0], [1.75, 1.0]]
+
+
+def test_static_is_dynamic_when_nothing_is_mixed(tmp_path):
+    instances = infer_set().expand()
+    indices, normalised = torch.arange(8, 20), (instances.images - 0.5) / 0.25
+    batch = (indices, normalised[indices], Mixing(1.0, torch.arange(12)))
+    torch.testing.assert_close(labeller("static", make_static(tmp_path, instances))(*batch), labeller("dynamic")(*batch))
+
+
+def test_dynamic_labels_are_of_the_mixed_images():
+    images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    mixing = Mixing(0.3, torch.tensor([1, 2, 3, 0]))
+    found = labeller("dynamic")(torch.arange(4), mixing.images((images - 0.5) / 0.25), mixing)
+    torch.testing.assert_close(found, mean_logits(0.3 * images + 0.7 * images[[1, 2, 3, 0]]))
+    assert not found.requires_grad
+
+
+def test_hard_labels_have_no_logits():
+    assert labeller("hard")(torch.arange(2), torch.zeros(2, 1, 8, 8), Mixing(1.0, torch.arange(2))) is None
+
+
+def test_labelling_leaves_the_teachers_alone(tmp_path):
+    before = [{name: value.clone() for name, value in t.model.state_dict().items()} for t in TEACHERS]
+    make_static(tmp_path, infer_set().expand())
+    labeller("dynamic")(torch.arange(8), torch.randn(8, 1, 8, 8), Mixing(1.0, torch.arange(8)))
+    for teacher, state in zip(TEACHERS, before, strict=True):
+        assert all(torch.equal(value, state[name]) for name, value in teacher.model.state_dict().items())
+
+
+def test_teacher_comes_back_as_it_was_stored(tmp_path):
+    teacher = load_teacher(teacher_artefact(tmp_path / "teacher", TRAIN, 6, 1))
+    images = torch.randn(5, 1, 8, 8)
+    assert torch.equal(teacher.model(images), TEACHERS[1].model(images))
+    assert not teacher.model.training and not any(p.requires_grad for p in teacher.model.parameters())
+    known = (teacher.name, teacher.classes, teacher.class_order, teacher.mean, teacher.std, teacher.accuracy)
+    assert known == ("convnet", TRAIN.classes, TRAIN.class_order, (0.5,), (0.25,), 90.0)
+
+
+def test_teacher_artefacts_that_cannot_be_loaded(tmp_path):
+    good = teacher_artefact(tmp_path / "good", TRAIN)
+    with pytest.raises(ClassOrderError, match="not that of its class names"):
+        load_teacher(replace(good, meta={**good.meta, "facts": {**good.facts, "classes": OTHER_ORDER}}))
+    with pytest.raises(TeacherError, match="not the weights of 'convnet'"):
+        load_teacher(replace(good, meta={**good.meta, "facts": {**good.facts, "network": {"name": "convnet", "width": 9}}}))
+    with pytest.raises(ArtefactError, match=r"no file 'weights\.safetensors'"):
+        load_teacher(replace(good, meta={**good.meta, "files": {}}))
+    state = load_file(good.path / "weights.safetensors")
+    first = next(name for name, value in state.items() if value.is_floating_point())
+    save_file({**state, first: torch.full_like(state[first], torch.nan)}, good.path / "weights.safetensors")
+    with pytest.raises(TeacherError, match="not finite"):
+        load_teacher(good)
+    (good.path / "weights.safetensors").write_bytes(b"half a file")
+    with pytest.raises(TeacherError, match="not the weights of 'convnet'"):
+        load_teacher(good)
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 25.0, 37.5, float("nan")])
+def test_teacher_no_better_than_guessing_is_refused(accuracy):
+    with pytest.raises(TeacherError, match=r"guessing has 25\.00 %"):
+        check_teacher(replace(TEACHERS[0], accuracy=accuracy), TRAIN.class_order, "data digits")
+
+
+def test_teacher_that_knows_the_classes_is_accepted_and_one_that_does_not_is_named():
+    assert check_teacher(replace(TEACHERS[0], accuracy=37.6), TRAIN.class_order, "data digits") is None
+    with pytest.raises(ClassOrderError, match=r"teacher 'net-0' has class order .*, data digits has"):
+        check_teacher(TEACHERS[0], class_order_hash(OTHER_ORDER), "data digits")
+
+
+def room_inputs(folder: Path, distilled: DistilledSet) -> dict:
+    (folder / "set").mkdir()
+    distilled.save(folder / "set")
+    teachers = [teacher_artefact(folder / f"teacher-{seed}", TRAIN, width, seed) for width, seed in ((8, 0), (6, 1))]
+    return {"distilled": Artefact(folder / "set", {"id": "set", "facts": {}, "files": {}}), "teachers": teachers}
+
+
+def test_room_writes_labels_and_says_how_many_agree(tmp_path):
+    distilled = infer_set()
+    job = job_in(tmp_path, recipe={**STATIC, "dtype": "float16"}, inputs=room_inputs(tmp_path, distilled))
+    facts = room.make(job)
+    logits = load_file(job.out / "labels.safetensors")["logits"]
+    torch.testing.assert_close(logits, mean_logits(distilled.expand().images).half(), rtol=1e-3, atol=1e-3)
+    agreeing = sum(int(row.argmax()) == label for row, label in zip(logits, [0, 1, 2, 3] * 9, strict=True))
+    assert facts == {
+        "kind": "static",
+        "instances": 36,
+        "bytes": {"labels": 36 * 4 * 2},
+        "class_order": TRAIN.class_order,
+        "teachers": [{"name": "convnet", "accuracy": 90.0}] * 2,
+        "agreement": pytest.approx(100 * agreeing / 36),
+    }
+
+
+def test_room_refuses_what_it_cannot_label(tmp_path):
+    inputs = room_inputs(tmp_path, replace(infer_set(), classes=tuple(OTHER_ORDER)))
+    with pytest.raises(ClassOrderError, match="distilled set set"):
+        room.make(job_in(tmp_path, recipe=STATIC, inputs=inputs))
+    with pytest.raises(PlanError, match="'hard' stores nothing"):
+        room.make(job_in(tmp_path, recipe={"name": "hard"}, inputs=inputs))

@@ -1,0 +1,328 @@
+"""Methods that keep or recover images, and the distill room, against slow second implementations and properties."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from distillery import components
+from distillery.artefact import Artefact
+from distillery.canonical import class_order_hash
+from distillery.distill import room
+from distillery.distilled import DistilledSet
+from distillery.errors import BudgetError, ClassOrderError, DistilleryError, TeacherError
+from distillery.job import Job
+from distillery.methods import herding, k_means, sre2l
+from distillery.methods.recovery import Objective, cosine
+from distillery.methods.selection import class_features
+from distillery.nets import convnet
+from distillery.nets.features import penultimate
+from distillery.teacher.load import Teacher
+
+
+@dataclass(frozen=True)
+class TinySet:
+    """Random images with the interface of data.images.ImageSet."""
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.25,)
+    shape: tuple[int, int, int] = field(default=(1, 8, 8))
+
+    @property
+    def class_order(self) -> str:
+        return class_order_hash(list(self.classes))
+
+    def pixels(self, indices: Tensor) -> Tensor:
+        return self.images[indices]
+
+    def of_class(self, label: int) -> Tensor:
+        return (self.labels == label).nonzero()[:, 0]
+
+
+def tiny_set(classes: int = 4, per_class: int = 12, channels: int = 1, size: int = 8, seed: int = 0) -> TinySet:
+    """Images that are all different, in shuffled label order."""
+    stream = torch.Generator().manual_seed(seed)
+    labels = torch.arange(classes).repeat(per_class)[torch.randperm(classes * per_class, generator=stream)]
+    images = torch.randint(0, 256, (len(labels), channels, size, size), generator=stream, dtype=torch.uint8)
+    names = tuple(f"class {i}" for i in range(classes))
+    return TinySet(images, labels, names, (0.5,) * channels, (0.25,) * channels, (channels, size, size))
+
+
+def tiny_net(train: TinySet, width: int = 8, seed: int = 0, norm: str = "batch") -> nn.Module:
+    """A convnet whose running statistics have seen the images."""
+    torch.manual_seed(seed)
+    channels, size, _ = train.shape
+    recipe = convnet.Recipe(width=width, depth=2, norm=norm)
+    net = convnet.build("convnet", recipe, channels=channels, size=size, classes=len(train.classes))
+    for _ in range(10):
+        net((train.images[:64].float() / 255 - 0.5) / 0.25)
+    return net.eval().requires_grad_(False)
+
+
+def tiny_teacher(train: TinySet, width: int = 8, seed: int = 0, norm: str = "batch") -> Teacher:
+    net = tiny_net(train, width, seed, norm)
+    return Teacher(f"net-{seed}", net, train.mean, train.std, train.classes, train.class_order, 90.0)
+
+
+def teacher_artefact(folder: Path, train: TinySet, width: int = 8, seed: int = 0, **facts: object) -> Artefact:
+    """What the teacher room leaves in the store."""
+    folder.mkdir()
+    save_file(tiny_net(train, width, seed).state_dict(), folder / "weights.safetensors")
+    known = {"classes": list(train.classes), "class_order": train.class_order, "shape": list(train.shape)}
+    network = {"name": "convnet", "width": width, "depth": 2, "norm": "batch"}
+    normal = {"mean": list(train.mean), "std": list(train.std)}
+    meta = {"id": folder.name, "files": {"weights.safetensors": {}}}
+    return Artefact(
+        folder, {**meta, "facts": {"network": network, **known, **normal, "accuracy": {"last": 90.0, "best": 91.0}, **facts}}
+    )
+
+
+def data_artefact(folder: Path, train: TinySet) -> Artefact:
+    """What the data room leaves in the store: grey PNG images in parquet."""
+    folder.mkdir()
+    encoded = [io.BytesIO() for _ in train.labels]
+    for file, image in zip(encoded, train.images, strict=True):
+        Image.fromarray(image[0].numpy()).save(file, "png")
+    columns = {"image": [file.getvalue() for file in encoded], "label": pa.array(train.labels.tolist(), pa.int32())}
+    pq.write_table(pa.table(columns), folder / "train.parquet")
+    facts = {"classes": list(train.classes), "class_order": train.class_order, "shape": [1, 8, 8], "mean": [0.5], "std": [0.25]}
+    return Artefact(folder, {"id": folder.name, "facts": facts, "files": {"train.parquet": {}}})
+
+
+def job_in(folder: Path, key: str = "key", **fields: object) -> Job:
+    for name in ("out", "scratch"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    return Job(
+        **{"recipe": {}, "inputs": {}, **fields},
+        out=folder / "out",
+        scratch=folder / "scratch",
+        key=key,
+        device=torch.device("cpu"),
+    )
+
+
+def distil(reference: dict, train: TinySet, ipc: int, job: Job, teachers: list[Teacher] | None = None) -> DistilledSet:
+    method, recipe = components.build("method", reference)
+    return method.distill(train, recipe, ipc=ipc, teachers=teachers or [], job=job)
+
+
+SELECTIONS = {
+    "random": {"name": "random"},
+    "herding": {"name": "herding", "teachers": ["net"]},
+    "k-means": {"name": "k-means", "teachers": ["net"]},
+}
+SRE2L = {"name": "sre2l", "teachers": ["net"], "iterations": 4, "lr": 0.1, "r_bn": 0.5, "augment": []}
+
+
+@pytest.mark.parametrize("reference", SELECTIONS.values(), ids=SELECTIONS)
+def test_selections_are_distinct_real_images_of_their_class(reference, tmp_path):
+    train = tiny_set()
+    distilled = distil(reference, train, 5, job_in(tmp_path), [tiny_teacher(train)])
+    images, labels = distilled.parts["images"], distilled.parts["labels"]
+    assert images.dtype == torch.uint8 and labels.tolist() == [0, 1, 2, 3] * 5
+    found = [int((train.images == image).flatten(1).all(1).nonzero()) for image in images]
+    assert len(set(found)) == 20
+    assert train.labels[found].tolist() == labels.tolist()
+    assert torch.equal(distilled.expand().images, images.float() / 255)
+
+
+@pytest.mark.parametrize("reference", SELECTIONS.values(), ids=SELECTIONS)
+@pytest.mark.parametrize(("ipc", "named"), [(0, "ipc = 0"), (8, "class 'class 2' has 7")])
+def test_selections_refuse_a_budget_they_cannot_fill(reference, ipc, named, tmp_path):
+    train = tiny_set(per_class=9)
+    keep = torch.cat([train.of_class(c)[: 7 if c == 2 else 9] for c in range(4)])
+    train = replace(train, images=train.images[keep], labels=train.labels[keep])
+    with pytest.raises(BudgetError, match=named):
+        distil(reference, train, ipc, job_in(tmp_path), [tiny_teacher(train)])
+
+
+def test_random_follows_the_cell_and_nothing_else(tmp_path):
+    train, first = tiny_set(), {}
+    for key in ("one", "two"):
+        first[key] = distil(SELECTIONS["random"], train, 5, job_in(tmp_path, key)).parts["images"]
+    torch.manual_seed(99)
+    assert torch.equal(first["one"], distil(SELECTIONS["random"], train, 5, job_in(tmp_path, "one")).parts["images"])
+    assert not torch.equal(first["one"], first["two"])
+
+
+def test_herding_is_the_greedy_search_written_out():
+    stream = torch.Generator().manual_seed(3)
+    features = torch.randn(15, 6, generator=stream, dtype=torch.float64)
+    chosen: list[int] = []
+    for _ in range(9):
+        free = [i for i in range(15) if i not in chosen]
+        chosen.append(min(free, key=lambda i: (features.mean(0) - features[[*chosen, i]].mean(0)).norm().item()))
+    assert herding.herd(features, 9).tolist() == chosen
+    assert sorted(herding.herd(features, 15).tolist()) == list(range(15))
+
+
+def test_herding_follows_the_class_mean_better_than_chance(tmp_path):
+    train = tiny_set(per_class=40)
+    teacher = tiny_teacher(train)
+    gaps = {}
+    for name in ("random", "herding"):
+        images = distil(SELECTIONS[name], train, 5, job_in(tmp_path), [teacher]).parts["images"]
+        _, features = class_features(train, 0, teacher, torch.device("cpu"))
+        chosen = penultimate(teacher.model, (images[::4].float() / 255 - 0.5) / 0.25).double()
+        gaps[name] = (features.mean(0) - chosen.mean(0)).norm().item()
+    assert gaps["herding"] < 0.5 * gaps["random"]
+
+
+def test_k_means_takes_the_row_nearest_to_each_centre():
+    stream = torch.Generator().manual_seed(0)
+    centres = torch.tensor([[0.0, 0.0], [50.0, 0.0], [0.0, 50.0]], dtype=torch.float64)
+    features = centres.repeat(10, 1) + torch.randn(30, 2, generator=stream, dtype=torch.float64)
+    nearest = {int((features[i::3] - features[i::3].mean(0)).norm(dim=1).argmin()) * 3 + i for i in range(3)}
+    assert set(k_means.representatives(features, 3, 1, 7).tolist()) == nearest
+
+
+def test_k_means_stays_distinct_where_rows_coincide():
+    # five distinct points, each twice: ten clusters cannot all have a nearest row of their own
+    features = torch.arange(5, dtype=torch.float64).repeat(2)[:, None]
+    with pytest.warns(UserWarning, match="distinct clusters"):
+        assert sorted(k_means.representatives(features, 10, 1, 0).tolist()) == list(range(10))
+
+
+def test_learning_rate_at_start_and_half():
+    assert cosine(0.25, 0, 1000) == 0.25
+    assert cosine(0.25, 500, 1000) == pytest.approx(0.125)
+    assert 0 < cosine(0.25, 999, 1000) < 1e-6
+
+
+def test_layers_that_never_run_are_not_matched():
+    train = tiny_set()
+    net = nn.Sequential()
+    net.unused = nn.BatchNorm2d(3)
+    net.used = tiny_net(train)
+    net.forward = lambda images: net.used(images)
+    teacher = replace(tiny_teacher(train), model=net)
+    objective = Objective.of(teacher, 1.0, sre2l.Recipe(("net",)), train.shape, torch.device("cpu"))
+    assert objective.layers == [m for m in net.used.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_micro_batches_give_the_gradient_of_the_whole(groups):
+    train = tiny_set(classes=7)
+    net = tiny_net(train).double()
+    layers = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    images, labels = torch.randn(groups, 7, 1, 8, 8, dtype=torch.float64), torch.arange(7)
+    ce, bn, whole = Objective(net, layers, 0.7, 10.0).gradient(images, labels)
+    for size in (1, 3, 5):
+        parts = Objective(net, layers, 0.7, 10.0, size).gradient(images, labels)
+        assert (parts[2] - whole).norm() / whole.norm() < 1e-6
+        assert parts[0].item() == pytest.approx(ce.item()) and parts[1].item() == pytest.approx(bn.item())
+
+
+def sre2l_written_out(net: nn.Module, noise: Tensor, labels: Tensor, steps: int, lr: float, r_bn: float) -> Tensor:
+    """SRe2L's loop for one batch with torch's own statistics; the range is that of mean 0.5, std 0.25."""
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    inputs: dict[nn.Module, Tensor] = {}
+    hooks = [m.register_forward_hook(lambda m, args, _: inputs.update({m: args[0]})) for m in norms]
+    x = noise.clone().requires_grad_()
+    adam = torch.optim.Adam([x], lr=lr, betas=(0.5, 0.9))
+    for t in range(steps):
+        adam.param_groups[0]["lr"] = 0.5 * lr * (1 + math.cos(math.pi * t / steps))
+        loss = cross_entropy(net(x), labels)
+        for weight, m in zip([10, 1], norms, strict=True):
+            a = inputs[m]
+            gap = (a.mean((0, 2, 3)) - m.running_mean).norm() + (a.var((0, 2, 3), correction=0) - m.running_var).norm()
+            loss = loss + r_bn * weight * gap
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        x.data.clamp_(-2, 2)
+    for hook in hooks:
+        hook.remove()
+    return x.detach()
+
+
+@pytest.mark.parametrize("extra", [{}, {"together": 3}, {"micro_batch": 1}], ids=["alone", "together", "micro-batched"])
+def test_sre2l_is_its_loop_written_out(extra, tmp_path):
+    train = tiny_set(classes=5)
+    teacher, job = tiny_teacher(train), job_in(tmp_path)
+    distilled = distil({**SRE2L, "batch": 2, **extra}, train, 3, job, [teacher])
+    images = distilled.parts["images"].unflatten(0, (3, 5))
+    for i in range(3):
+        for labels in torch.arange(5).split(2):
+            noise = torch.randn(len(labels), 1, 8, 8, generator=job.generator(f"batch/{labels[0]}/{i}"))
+            expected = sre2l_written_out(teacher.model, noise, labels, 4, 0.1, 0.5) * 0.25 + 0.5
+            # half a grey level of rounding, and what reordered sums add to it
+            assert (images[i, labels].float() / 255 - expected).abs().max() < 0.51 / 255
+    assert distilled.parts["labels"].tolist() == list(range(5)) * 3
+    assert distilled.bytes == {"images": 15 * 64}
+
+
+def test_sre2l_same_bytes_again_and_other_bytes_for_another_cell(tmp_path):
+    train = tiny_set()
+    teacher, recipe = tiny_teacher(train), {**SRE2L, "augment": ["roll:4"]}
+    one, again, other = (
+        distil(recipe, train, 2, job_in(tmp_path / name, key), [teacher]).parts["images"]
+        for name, key in (("a", "one"), ("b", "one"), ("c", "two"))
+    )
+    assert torch.equal(one, again) and not torch.equal(one, other)
+
+
+def test_recovery_errors_name_the_cause(tmp_path):
+    train = tiny_set()
+    with pytest.raises(BudgetError, match="ipc = 0"):
+        distil(SRE2L, train, 0, job_in(tmp_path), [tiny_teacher(train)])
+    with pytest.raises(TeacherError, match="'net-0' has no batch normalisation"):
+        distil(SRE2L, train, 1, job_in(tmp_path), [tiny_teacher(train, norm="instance")])
+    with pytest.raises(DistilleryError, match=r"diverged.*lower lr \(now nan\)"):
+        distil({**SRE2L, "lr": math.nan}, train, 1, job_in(tmp_path), [tiny_teacher(train)])
+
+
+def room_job(folder: Path, train: TinySet, **facts: object) -> Job:
+    data = data_artefact(folder / "data", train)
+    teachers = [teacher_artefact(folder / "teacher", train, **facts)]
+    return job_in(folder, recipe={"method": SRE2L, "ipc": 2}, inputs={"data": data, "teachers": teachers})
+
+
+def test_room_writes_the_set_and_says_what_it_holds(tmp_path):
+    train = tiny_set()
+    job = room_job(tmp_path, train)
+    facts = room.make(job)
+    stored = DistilledSet.load(job.out)
+    assert facts == {
+        "method": "sre2l",
+        "ipc": 2,
+        "instances": 8,
+        "images_per_class": 2.0,
+        "bytes": {"images": 8 * 64},
+        "classes": ["class 0", "class 1", "class 2", "class 3"],
+        "class_order": train.class_order,
+        "shape": [1, 8, 8],
+        "mean": [0.5],
+        "std": [0.25],
+    }
+    assert torch.equal(
+        stored.parts["images"], distil(SRE2L, train, 2, job_in(tmp_path / "again"), [tiny_teacher(train)]).parts["images"]
+    )
+
+
+def test_room_refuses_teachers_that_do_not_fit(tmp_path):
+    train = tiny_set()
+    other = [f"class {i}" for i in (0, 2, 1, 3)]
+    wrong = {
+        "order": ({"classes": other, "class_order": class_order_hash(other)}, ClassOrderError, "data data has"),
+        "chance": ({"accuracy": {"last": 37.5, "best": 80.0}}, TeacherError, "37.50 % test accuracy"),
+        "contrast": ({"std": [0.2]}, TeacherError, "same data source"),
+    }
+    for name, (facts, kind, message) in wrong.items():
+        (tmp_path / name).mkdir()
+        with pytest.raises(kind, match=message):
+            room.make(room_job(tmp_path / name, train, **facts))

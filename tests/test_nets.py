@@ -1,0 +1,265 @@
+"""Networks against the counts of the authors' networks (UFC, MTT, PoDD), torchvision's networks, and properties."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from distillery import components
+from distillery.errors import PlanError
+from distillery.nets.features import fired_batch_norms, penultimate
+from distillery.nets.stem import restem
+
+SMALL = ("convnet", "resnet10", "resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v1", "shufflenet_v2")
+NARROW = {"convnet": {"width": 8}, "shufflenet_v2": {"width": 0.5}}
+
+
+def build(name: str, channels: int = 3, size: int = 32, classes: int = 10, **recipe: object) -> nn.Module:
+    module, read = components.build("network", {"name": name, **recipe})
+    return module.build(name, read, channels=channels, size=size, classes=classes)
+
+
+def narrow(name: str, **shape: int) -> nn.Module:
+    return build(name, **shape, **NARROW.get(name, {"width": 0.25}))
+
+
+def parameters(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "ten", "hundred"),
+    [
+        ("convnet", {"norm": "batch"}, 320_010, 504_420),
+        ("convnet", {"norm": "instance"}, 320_010, 504_420),
+        ("resnet18", {}, 11_173_962, 11_220_132),
+        ("mobilenet_v2", {}, 2_296_922, 2_412_212),
+        ("efficientnet_b0", {}, 3_599_686 - 1_088, 3_628_576 - 1_088),  # without UFC's unused expansion
+        ("shufflenet_v1", {}, 887_582, 959_672),
+    ],
+)
+def test_parameter_counts_of_the_authors_networks(name: str, recipe: dict, ten: int, hundred: int) -> None:
+    with torch.device("meta"):
+        assert [parameters(build(name, classes=classes, **recipe)) for classes in (10, 100)] == [ten, hundred]
+
+
+@pytest.mark.parametrize(("recipe", "count"), [({}, 857_160), ({"depth": 4}, 857_160), ({"depth": 3}, 1_938_120)])
+def test_convnet_at_64_px(recipe: dict, count: int) -> None:
+    assert parameters(build("convnet", size=64, classes=200, **recipe)) == count
+
+
+@pytest.mark.parametrize(("size", "depth"), [(4, 2), (8, 2), (16, 2), (28, 3), (32, 3), (64, 4), (128, 5), (256, 6)])
+def test_convnet_depth_follows_the_resolution(size: int, depth: int) -> None:
+    net = build("convnet", width=2, size=size)
+    assert sum(isinstance(m, nn.Conv2d) for m in net.modules()) == depth
+
+
+@pytest.mark.parametrize(("size", "depth"), [(8, 4), (32, 6), (2, None)])
+def test_convnet_too_deep(size: int, depth: int | None) -> None:
+    with pytest.raises(PlanError, match="below one pixel; use depth"):
+        build("convnet", size=size, depth=depth)
+
+
+def test_convnet_instance_norm_is_torchs() -> None:
+    net, images = build("convnet", width=8), torch.randn(4, 3, 32, 32)
+    logits = net(images)
+    torch.testing.assert_close(net(images[:1]), logits[:1])
+    for i, module in enumerate(net):
+        if isinstance(module, nn.GroupNorm):
+            net[i] = nn.InstanceNorm2d(8, affine=True)
+    torch.testing.assert_close(net(images), logits)
+
+
+PUBLISHED = {
+    "resnet18": models.ResNet18_Weights.IMAGENET1K_V1,
+    "resnet50": models.ResNet50_Weights.IMAGENET1K_V1,
+    "resnet101": models.ResNet101_Weights.IMAGENET1K_V1,
+    "mobilenet_v2": models.MobileNet_V2_Weights.IMAGENET1K_V1,
+    "efficientnet_b0": models.EfficientNet_B0_Weights.IMAGENET1K_V1,
+    "shufflenet_v2": models.ShuffleNet_V2_X1_0_Weights.IMAGENET1K_V1,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_large_images_get_the_published_network(name: str) -> None:
+    with torch.device("meta"):
+        assert parameters(build(name, size=224, classes=1000)) == PUBLISHED[name].meta["num_params"]
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet101"])
+def test_bottleneck_resnets_differ_from_the_published_ones_by_stem_and_classifier(name: str) -> None:
+    stem, classifier = (7 * 7 - 3 * 3) * 3 * 64, (2048 + 1) * (1000 - 10)
+    with torch.device("meta"):
+        assert parameters(build(name)) == PUBLISHED[name].meta["num_params"] - stem - classifier
+
+
+@pytest.mark.parametrize(
+    ("name", "twin"),
+    [(name, name) for name in ("resnet18", "mobilenet_v2", "efficientnet_b0")] + [("shufflenet_v2", "shufflenet_v2_x1_0")],
+)
+def test_from_128_px_on_networks_compute_what_torchvisions_do(name: str, twin: str) -> None:
+    ours, theirs = build(name, size=128).eval(), models.get_model(twin, num_classes=10).eval()
+    ours.load_state_dict(theirs.state_dict())
+    images = torch.randn(1, 3, 128, 128)
+    with torch.no_grad():
+        assert torch.equal(ours(images), theirs(images))
+
+
+def test_forward_at_224_px() -> None:
+    with torch.no_grad():
+        assert build("resnet18", size=224, classes=7).eval()(torch.randn(1, 3, 224, 224)).shape == (1, 7)
+
+
+def test_shufflenet_v1_has_its_published_stem_at_128_px() -> None:
+    assert _last_map(build("shufflenet_v1", size=128, width=0.25), 128) == 128 // 32
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(("channels", "size"), [(1, 8), (3, 8), (1, 32), (3, 32), (3, 64)])
+def test_forward_and_backward(name: str, channels: int, size: int) -> None:
+    net = narrow(name, channels=channels, size=size)
+    logits = net(torch.randn(2, channels, size, size))
+    logits.logsumexp(1).sum().backward()
+    assert logits.shape == (2, 10) and logits.dtype == torch.float32
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def _last_map(net: nn.Module, size: int) -> int:
+    sides: list[int] = []
+    last = fired_batch_norms(net, torch.zeros(1, 3, size, size))[-1]
+    last.register_forward_hook(lambda _, __, out: sides.append(out.shape[-1]))
+    net.eval()(torch.zeros(1, 3, size, size))
+    return sides[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "side"),
+    [
+        ("resnet18", {"width": 0.25}, 4),
+        ("mobilenet_v2", {"width": 0.25}, 4),
+        ("mobilenet_v2", {"width": 0.25, "stem_stride": 2}, 2),
+        ("efficientnet_b0", {"width": 0.25}, 2),
+        ("shufflenet_v1", {"width": 0.25}, 4),
+        ("shufflenet_v2", {"width": 0.5}, 4),
+    ],
+)
+def test_final_map_of_small_images(name: str, recipe: dict, side: int) -> None:
+    assert [_last_map(build(name, size=size, **recipe), size) for size in (32, 64)] == [side, 2 * side]
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("resnet18", 20), ("mobilenet_v2", 57), ("efficientnet_b0", 48), ("shufflenet_v1", 49)]
+)
+def test_fired_batch_norms_of_the_authors_networks(name: str, count: int) -> None:
+    assert len(fired_batch_norms(build(name), torch.randn(2, 3, 32, 32))) == count
+
+
+class _Odd(nn.Module):
+    """Registers b, unused, a; runs a, then b."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.b, self.unused, self.a = (nn.BatchNorm2d(3) for _ in range(3))
+        self.a.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x))
+
+
+def test_fired_batch_norms_are_in_registration_order_and_left_alone() -> None:
+    net = _Odd()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    assert fired_batch_norms(net, torch.randn(2, 3, 4, 4)) == [net.b, net.a]
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert (net.training, net.a.training, net.b.training) == (True, False, True)
+    assert not any(m._forward_hooks for m in net.modules())
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_classifier_of_penultimate_gives_the_logits(name: str) -> None:
+    net, images = narrow(name).eval(), torch.randn(2, 3, 32, 32)
+    classifier = [m for m in net.modules() if isinstance(m, nn.Linear)][-1]
+    features = penultimate(net, images)
+    assert features.shape == (2, classifier.in_features) and features.requires_grad
+    torch.testing.assert_close(features @ classifier.weight.T + classifier.bias, net(images))
+
+
+def test_penultimate_needs_a_linear_layer() -> None:
+    with pytest.raises(PlanError, match="no penultimate features"):
+        penultimate(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten()), torch.zeros(1, 3, 2, 2))
+
+
+def test_resnet_width_scales_every_layer() -> None:
+    for full, quarter in zip(build("resnet18").modules(), build("resnet18", width=0.25).modules(), strict=True):
+        if isinstance(full, nn.Conv2d):
+            assert quarter.out_channels * 4 == full.out_channels
+        if isinstance(full, nn.Linear):
+            assert quarter.in_features * 4 == full.in_features
+
+
+def test_mobilenet_has_plain_relu_and_shortcuts_where_channels_change() -> None:
+    net = build("mobilenet_v2")
+    assert not any(isinstance(m, nn.ReLU6) for m in net.modules())
+    shortcuts = [block.shortcut for block in net.features[1:-1]]
+    assert [type(s).__name__ for s in shortcuts].count("NoneType") == 3  # the blocks of stride 2
+    assert sum(isinstance(s, nn.Sequential) for s in shortcuts) == 4  # 32-16, 16-24, 64-96, 160-320
+
+
+def test_shufflenet_v1_unit_of_stride_2_keeps_its_averaged_input() -> None:
+    unit, x = build("shufflenet_v1", width=0.25).stage3[0], torch.randn(2, 48, 8, 8)
+    out = unit(x)
+    assert out.shape == (2, 104, 4, 4)  # 400 / 4 to the nearest multiple of 8
+    torch.testing.assert_close(out[:, -48:], nn.functional.avg_pool2d(x, 3, 2, 1).relu())
+
+
+def test_initial_weights_follow_the_seed() -> None:
+    def weights(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        return nn.utils.parameters_to_vector(narrow("shufflenet_v1").parameters())
+
+    assert torch.equal(weights(1), weights(1)) and not torch.equal(weights(1), weights(2))
+
+
+def test_restem_leaves_a_fitting_stem_alone() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(4, 4, 3))
+    stem = net[0]
+    restem(net, in_channels=3)
+    assert net[0] is stem
+    restem(net, in_channels=1, stride=2)
+    assert (net[0].in_channels, net[0].stride, net[0].kernel_size, net[0].bias) == (1, (2, 2), (3, 3), None)
+
+
+@pytest.mark.parametrize("name", ["timm:resnet10t", "torchvision:resnet18", "torchvision:squeezenet1_1"])
+def test_bridged_networks_take_grey_images(name: str) -> None:
+    net = build(name, channels=1, size=32, classes=5)
+    assert net.training and net(torch.randn(2, 1, 32, 32)).shape == (2, 5)
+
+
+def test_bridged_network_returns_logits_alone_in_training() -> None:
+    assert isinstance(build("torchvision:googlenet")(torch.randn(2, 3, 32, 32)), Tensor)
+
+
+def test_timm_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(PlanError, match="pip install timm"):
+        build("timm:resnet18")
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "message"),
+    [
+        ("resnet19", {}, "did you mean 'resnet1"),
+        ("timm:mobilenetv2_10", {}, "did you mean 'mobilenetv2_1"),
+        ("torchvision:resnet19", {}, "did you mean 'resnet1"),
+        ("torchvision:fcn_resnet50", {}, "no classifier 'fcn_resnet50'"),
+        ("torchvision:vit_b_16", {}, "does not take 3x32x32 images"),
+        ("shufflenet_v2", {"width": 0.7}, "valid: 0.5, 1.0, 1.5, 2.0"),
+    ],
+)
+def test_wrong_names_are_plan_errors(name: str, recipe: dict, message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        build(name, **recipe)

@@ -1,0 +1,181 @@
+"""The plan: counts by hand, identities that move exactly when they must, and one-line errors."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from distillery.canonical import digest, file_sha256
+from distillery.errors import PlanError
+from distillery.plan.nodes import Node
+from distillery.plan.plan import Plan
+from distillery.plan.settings import merge, read_yaml
+
+ROOT = Path(__file__).parent.parent
+
+
+def rooms(plan: Plan, table: str = "table2") -> Counter:
+    return Counter(node.spec.room for node in plan.missing([table]))
+
+
+def planned(root: Path, **changes) -> Plan:
+    return Plan(root, merge(read_yaml(root / "params.yaml"), changes))
+
+
+def ids(plan: Plan) -> dict[str, str]:
+    """label -> id of everything the table needs."""
+    return {f"{n.spec.room}/{n.spec.label}": n.spec.id for n in plan.missing(["table2"])}
+
+
+def moved(before: Plan, after: Plan) -> set[str]:
+    old, new = ids(before), ids(after)
+    return {label for label in old.keys() | new.keys() if old.get(label) != new.get(label)}
+
+
+def test_counts_of_the_tiny_table(project):
+    # 1 data set; 2 teachers; random and infer; static labels for infer alone; 2 rows x 1 student x 1 ipc x 2 repeats.
+    assert rooms(planned(project)) == {"data": 1, "teacher": 2, "distill": 2, "label": 1, "evaluate": 4}
+
+
+def test_counts_of_the_papers_table2():
+    # 3 teachers; random, sre2l, infer at 2 ipc; static labels for sre2l and infer at 2 ipc;
+    # 5 measured rows x 3 students x 2 ipc x 3 repeats.
+    plan = Plan(ROOT, read_yaml(ROOT / "params.yaml") | {"scale": "paper"})
+    assert rooms(plan) == {"data": 1, "teacher": 3, "distill": 6, "label": 4, "evaluate": 90}
+    assert len(plan.positions("table2")) == 42
+
+
+def test_published_numbers_stand_in_their_positions():
+    plan = Plan(ROOT, read_yaml(ROOT / "params.yaml") | {"scale": "paper"})
+    cell = next(p for p in plan.positions("table2") if p.row.row == "INFER" and p.student == "resnet18" and p.ipc == 10)
+    assert (cell.published["mean"], cell.published["std"], cell.published["comparable"]) == (28.7, 0.2, True)
+    demo = Plan(ROOT, read_yaml(ROOT / "params.yaml") | {"scale": "demo"})
+    assert all(p.published and not p.published["comparable"] for p in demo.positions("table2"))
+
+
+def test_cifar_cells_find_the_numbers_of_table1():
+    plan = Plan(ROOT, read_yaml(ROOT / "params.yaml") | {"scale": "mini"})
+    found = {
+        p.row.row: p.published
+        for p in plan.positions("table2")
+        if (p.dataset, p.student, p.ipc) == ("cifar10", "convnet128", 10)
+    }
+    assert (found["Random"]["mean"], found["INFER"]["mean"]) == (31.0, 34.0)
+    assert found["INFER"]["comparable"]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            {"evaluate": {"static": {"training": {"epochs": 3}}}},
+            {"evaluate/digits-infer-ipc5-static-net-a-r0", "evaluate/digits-infer-ipc5-static-net-a-r1"},
+        ),
+        ({"repeats": 3}, {"evaluate/digits-infer-ipc5-static-net-a-r2", "evaluate/digits-random-ipc5-hard-net-a-r2"}),
+        ({"distill": {"random": {}}}, set()),
+        ({"device": "cpu"}, set()),
+    ],
+)
+def test_a_setting_moves_only_what_reads_it(project, change, expected):
+    assert moved(planned(project), planned(project, **change)) == expected
+
+
+def test_a_method_setting_moves_that_method_and_what_follows(project):
+    changed = moved(planned(project), planned(project, distill={"infer": {"iterations": 4}}))
+    assert {label.split("/")[0] for label in changed} == {"distill", "label", "evaluate"}
+    assert all("infer" in label for label in changed)
+
+
+def test_values_swapped_between_settings_are_seen(project):
+    optimizer = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
+    first = planned(project, evaluate={"hard": {"training": {"optimizer": optimizer}}})
+    swapped = planned(project, evaluate={"hard": {"training": {"optimizer": optimizer | {"lr": 0.9, "momentum": 0.1}}}})
+    assert len(moved(first, swapped)) == 2
+
+
+def test_ids_do_not_depend_on_the_folder(project, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    project.rename(elsewhere)
+    before = ids(planned(elsewhere))
+    elsewhere.rename(project)
+    assert ids(planned(project)) == before
+
+
+def test_seeds_do_not_depend_on_code(project):
+    node = planned(project).cells("table2")[0]
+    recoded = Node(dataclasses.replace(node.spec, code="0" * 12), node.inputs, node.dataset)
+    assert recoded.spec.id != node.spec.id
+    assert recoded.key == node.key
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scal": "demo"}, "params.yaml.scal: unknown key: did you mean 'scale'?"),
+        ({"scale": "tny"}, "params.yaml.scale = 'tny': did you mean 'tiny'?"),
+        ({"repeats": 0}, "params.yaml.repeats = 0:"),
+        ({"repeats": "3"}, "params.yaml.repeats = '3':"),
+        ({"distill": {"infer": {"alpa": 1}}}, "tiny.yaml.distill.infer.alpa: unknown key: did you mean 'alpha'?"),
+        ({"distill": {"infer": {"iterations": -1}}}, "tiny.yaml.distill.infer.iterations = -1:"),
+        ({"distill": {"infer": {"teachers": []}}}, "tiny.yaml.distill.infer.teachers: is empty"),
+        ({"distill": {"infer": {"teachers": ["resnet19"]}}}, "network 'resnet19' does not exist: did you mean 'resnet18'?"),
+        ({"evaluate": {"static": {"loss": {"name": "lk"}}}}, "loss 'lk' does not exist: did you mean 'kl'?"),
+        ({"evaluate": {"static": {"training": {"optimizer": {"name": "sgdd"}}}}}, "training.optimizer.name = 'sgdd':"),
+        ({"evaluate": {"static": {"training": {"epochs": 1.5}}}}, "training.epochs = 1.5:"),
+        ({"datasets": {"digits": {"source": "sklern:digits"}}}, "sklern"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_with_file_key_and_value(project, change, message):
+    with pytest.raises(PlanError) as error:
+        planned(project, **change).missing(["table2"])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("ipc: [5]", "ipc: [0]", "ipc 0 on 'digits': must be a number above 0"),
+        ("ipc: [5]", "ipc: [500]", "ipc 500 on 'digits': a class has about 143 training images"),
+        ("student: [net-a]", "student: [net-z]", "network 'net-z' does not exist"),
+        ("dataset: [digits]", "dataset: [digit]", "dataset 'digit' does not exist: did you mean 'digits'?"),
+        ("ipc: [5]}", "ipc: [5], width: [1]}", "axes must be dataset, student, ipc"),
+    ],
+)
+def test_a_wrong_axis_is_one_line(project, edit, old, new, message):
+    edit(project / "workflow/scales/tiny.yaml", old, new)
+    with pytest.raises(PlanError, match=message.replace("[", r"\[").replace("?", r"\?")):
+        planned(project).missing(["table2"])
+
+
+def test_a_method_that_does_not_exist_is_named(project, edit):
+    edit(project / "workflow/tables/infer/table2.yaml", "method: infer", "method: infr")
+    with pytest.raises(PlanError, match="method 'infr' does not exist: did you mean 'infer'"):
+        planned(project).missing(["table2"])
+
+
+def test_planning_imports_no_torch(project):
+    script = "import sys; from distillery.cli import main; main(['plan', 'table2']); assert 'torch' not in sys.modules, 'torch'"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=project, capture_output=True, text=True, env={"PYTHONPATH": str(project / "src")}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 data, 2 teacher, 2 distill, 1 label, 4 evaluate to be made" in done.stdout
+
+
+def test_a_fresh_table_needs_nothing(project):
+    plan = planned(project)
+    files = plan.outputs("table2")
+    files["csv"].parent.mkdir(exist_ok=True)
+    for file in files.values():
+        file.write_text("x")
+    sidecar = {"plan": digest(plan.document("table2"), 64), "csv_sha256": file_sha256(files["csv"])}
+    files["json"].write_text(json.dumps(sidecar))
+    assert plan.fresh("table2")
+    assert plan.missing(["table2"]) == []
+    files["csv"].write_text("edited by hand")
+    assert not plan.fresh("table2")

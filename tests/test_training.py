@@ -1,0 +1,353 @@
+"""The training loop: its steps, its schedules, what it leaves alone, and that a killed run ends with the same bits."""
+
+import math
+from itertools import chain
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from distillery.distilled import Instances
+from distillery.errors import DistilleryError
+from distillery.training import loop
+from distillery.training.loop import CHECKPOINT, History, accuracy, initialise, train
+from distillery.training.optim import build_optimizer, factor
+from distillery.training.recipe import Mix, Optimizer, Schedule, Training
+from distillery.training.samples import Samples
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def job(tmp_path):
+    seeds = {"batches": 1, "augment": 2, "mix": 3, "dropout": 4}
+    return SimpleNamespace(
+        generator=lambda role: torch.Generator().manual_seed(seeds[role]),
+        progress=lambda total, label: tqdm(total=total, disable=True),
+        scratch=tmp_path,
+    )
+
+
+def digits(count=None, start=0):
+    data = load_digits()
+    pixels = torch.tensor(data.images[start:][:count] * 15.9375).round().to(torch.uint8)[:, None]
+    return SimpleNamespace(
+        labels=data.target[start:][:count], shape=(1, 8, 8), mean=(0.3,), std=(0.35,), pixels=lambda i: pixels[i].numpy()
+    )
+
+
+def samples(count=70, start=0):
+    return Samples.from_images(digits(count, start), "cpu")
+
+
+def network():
+    return initialise(_layers, 0)
+
+
+def _layers():
+    first = [nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.AvgPool2d(2)]
+    return nn.Sequential(*first, nn.Flatten(), nn.Dropout(0.3), nn.Linear(96, 10))
+
+
+class Two(nn.Module):
+    """Two parameters, which are its logits whatever the image."""
+
+    def __init__(self):
+        super().__init__()
+        self.theta = nn.Parameter(torch.tensor([1.0, 2.0]))
+
+    def forward(self, images):
+        return self.theta.expand(len(images), 2)
+
+
+def cross_entropy(logits, target):
+    return F.cross_entropy(logits, target.mixed)
+
+
+RICH = Training(4, 32, augment=("crop:1", "flip"), mix=Mix("mixup"), test_every=3)
+
+
+# ---- schedule -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("schedule", "epochs", "expected"),
+    [
+        (Schedule(), 200, {0: 1, 50: (1 + math.sqrt(0.5)) / 2, 100: 0.5, 150: (1 - math.sqrt(0.5)) / 2, 200: 0}),
+        (Schedule(stretch=2.0), 300, {0: 1, 150: (1 + math.sqrt(0.5)) / 2, 300: 0.5}),
+        (Schedule(warmup=5), 200, {0: 0.01, 1: 0.208, 4: 0.802, 5: 1, 5 + 195 / 2: 0.5, 200: 0}),
+        (Schedule("constant"), 10, {0: 1, 9: 1}),
+        (
+            Schedule("multistep", milestones=(2 / 3, 5 / 6), gamma=0.2),
+            1000,
+            {0: 1, 665: 1, 666: 0.2, 832: 0.2, 833: 0.04, 999: 0.04},
+        ),
+        (Schedule("multistep", milestones=(0.66667, 0.83333), gamma=0.2), 300, {199: 1, 200: 0.2, 249: 0.2, 250: 0.04}),
+        (Schedule("multistep", milestones=(2 / 3, 5 / 6), gamma=0.2), 3, {0: 1, 1: 1, 2: 0.04}),
+    ],
+)
+def test_factor(schedule, epochs, expected):
+    assert {e: factor(schedule, e, epochs) for e in expected} == pytest.approx(expected, abs=1e-12)
+
+
+def test_cosine_equals_torch():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20)
+    for epoch in range(20):
+        assert factor(Schedule(), epoch, 20) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
+        optimizer.step()
+        scheduler.step()
+
+
+# ---- optimiser ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("schedule", "theta"), [(Schedule("constant"), [0.5725, 2.285]), (Schedule(), [0.85 - 0.2775 / 2, 2.1 + 0.185 / 2])]
+)
+def test_two_sgd_steps_by_hand(job, schedule, theta):
+    # gradient (1, -2), decay 0.5, lr 0.1: velocity (1.5, -1), theta (0.85, 2.1); then 0.9 v + (1.425, -0.95) = (2.775, -1.85).
+    recipe = Training(2, 8, Optimizer("sgd", 0.1, 0.9, weight_decay=0.5), schedule)
+    model, data = Two(), samples(8)
+    data.labels.clamp_(max=1)
+    history = train(model, data, recipe, lambda z, t: (z * torch.tensor([1.0, -2.0])).sum(1).mean(), job, test=data)
+    torch.testing.assert_close(model.theta.detach(), torch.tensor(theta))
+    assert history.loss == pytest.approx([1 - 4, 0.85 - 4.2])
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+def test_optimizer_is_torch_s_with_the_recipe_s_numbers(name, kind):
+    optimizer = build_optimizer(network(), Optimizer(name, lr=0.03, momentum=0.8, betas=(0.5, 0.99), weight_decay=0.2))
+    assert isinstance(optimizer, kind)
+    own = {"momentum": 0.8, "nesterov": False} if name == "sgd" else {"betas": (0.5, 0.99), "eps": 1e-8}
+    expected = {"lr": 0.03, **own}
+    assert all(group.items() >= expected.items() for group in optimizer.param_groups)
+
+
+def test_weight_decay_groups():
+    model = network()
+    names = {id(p): name for name, p in model.named_parameters()}
+
+    def decayed(decay):
+        groups = build_optimizer(model, Optimizer(weight_decay=0.3, decay=decay)).param_groups
+        assert sorted(names[id(p)] for group in groups for p in group["params"]) == sorted(names.values())
+        return {names[id(p)] for group in groups for p in group["params"] if group["weight_decay"] == 0.3}
+
+    assert decayed("all") == set(names.values())
+    assert decayed("matrices") == {"0.weight", "6.weight"}
+
+
+# ---- samples --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("resident", "reads"), [(20 * 64, 1), (20 * 64 - 1, 2)])
+def test_samples_are_pixels_over_255_resident_or_read_by_batch(resident, reads):
+    images, indices, calls = digits(20), torch.tensor([3, 3, 19, 0]), []
+    source = SimpleNamespace(**vars(images) | {"pixels": lambda i: calls.append(i) or images.pixels(i)})
+    found = Samples.from_images(source, "cpu", resident=resident)
+    expected = torch.as_tensor(images.pixels(indices).astype(np.float32) / 255)
+    assert torch.equal(found.take(indices), expected)
+    assert torch.equal(found.take(indices), expected)
+    assert len(calls) == reads
+    torch.testing.assert_close(found.normalise(expected), (expected - 0.3) / 0.35)
+
+
+def test_samples_take_the_normalisation_that_is_asked_for():
+    found = Samples.from_images(digits(2), "cpu", mean=(0.5,), std=(0.25,))
+    assert found.normalise(torch.ones(1, 1, 8, 8)).unique().item() == 2
+
+
+@pytest.mark.parametrize(("resident", "built"), [(5 * 192, [1, 5]), (5 * 192 - 1, [1, 2, 5])])
+def test_instances_keep_their_floats_and_are_built_by_batch_when_large(resident, built):
+    images, calls = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(0)), []
+    instances = Instances(torch.arange(5), lambda indices: calls.append(len(indices)) or images[indices])
+    found = Samples.from_instances(instances, (0.1, 0.2, 0.3), (1.0, 2.0, 4.0), "cpu", resident=resident)
+    assert found.take(torch.tensor([4, 1])).equal(images[[4, 1]])
+    assert found.take(torch.arange(5)).equal(images)
+    assert calls == built
+    torch.testing.assert_close(found.normalise(images)[:, 2], (images[:, 2] - 0.3) / 4)
+
+
+# ---- loop -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(70, [32, 32, 6]), (64, [32, 32]), (5, [5]), (65, [32, 33])])
+def test_an_epoch_sees_every_sample_once_last_batch_kept(job, count, sizes):
+    seen = []
+
+    def labeller(indices, images, mixing):
+        seen.append(indices.tolist())
+
+    train(network(), samples(count), Training(2, 32), cross_entropy, job, test=samples(5), labeller=labeller)
+    assert [len(batch) for batch in seen] == sizes * 2
+    first, second = (list(chain(*part)) for part in (seen[: len(sizes)], seen[len(sizes) :]))
+    assert sorted(first) == sorted(second) == list(range(count))
+    assert first != second
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_samples(job):
+    data, model = samples(70), network()
+    history = train(model, data, Training(2, 32), lambda z, t: t.hard.float().mean() + 0 * z.sum(), job, test=data)
+    assert history.loss == pytest.approx([data.labels.float().mean().item()] * 2)
+
+
+def test_labeller_and_loss_see_what_the_network_sees(job):
+    data, calls, targets, inputs = samples(40), [], [], []
+    logits = torch.randn(40, 10, generator=torch.Generator().manual_seed(0))
+
+    def labeller(indices, images, mixing):
+        calls.append((indices, images, mixing))
+        return mixing.labels(logits[indices])
+
+    def loss(student, target):
+        targets.append(target)
+        return F.mse_loss(student, target.soft("test"))
+
+    model = network()
+    model.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
+    train(model, data, Training(1, 16, mix=Mix("mixup")), loss, job, test=data, labeller=labeller)
+    for (indices, images, mixing), target, seen in zip(calls, targets, inputs, strict=False):
+        clean = data.normalise(data.take(indices))
+        assert seen is images
+        torch.testing.assert_close(images, mixing.lam * clean + (1 - mixing.lam) * clean[mixing.permutation])
+        assert target.hard.equal(data.labels[indices])
+        one_hot = F.one_hot(target.hard, 10).float()
+        torch.testing.assert_close(target.mixed, mixing.lam * one_hot + (1 - mixing.lam) * one_hot[mixing.permutation])
+        assert target.logits.equal(mixing.labels(logits[indices]))
+
+
+def test_static_and_dynamic_labels_agree_without_mixing_and_augmentation(job):
+    teacher, data, apart = network().eval().requires_grad_(False), samples(40), []
+    static = teacher(data.normalise(data.take(torch.arange(40))))
+
+    def labeller(indices, images, mixing):
+        apart.append((teacher(images) - mixing.labels(static[indices])).abs().max().item())
+
+    train(network(), data, Training(1, 16), cross_entropy, job, test=data, labeller=labeller)
+    assert max(apart) < 1e-5
+
+
+def test_accuracy_is_measured_every_so_often_and_at_the_end(job):
+    data = samples(40)
+    history = train(network(), data, Training(5, 40, test_every=2), cross_entropy, job, test=data)
+    assert list(history.accuracy) == [2, 4, 5]
+    assert len(history.loss) == 5
+    assert history.last == history.accuracy[5]
+    assert history.best == max(history.accuracy.values())
+
+
+def test_history_facts():
+    history = History({2: 60.0, 4: 70.0, 5: 65.0}, [1.0, 0.5, 0.4, 0.3, 0.2])
+    curve = [[2, 60.0], [4, 70.0], [5, 65.0]]
+    assert history.facts() == {"accuracy": {"last": 65.0, "best": 70.0, "curve": curve}, "loss": history.loss}
+    assert History.of(42.0).facts()["accuracy"] == {"last": 42.0, "best": 42.0, "curve": [[0, 42.0]]}
+
+
+def test_accuracy_counts_by_hand_and_changes_nothing():
+    model, data = network(), samples(50)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = accuracy(model, data, batch=16)
+    assert model.training
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+    model.eval()
+    right = sum(model(data.normalise(data.take(torch.tensor([i])))).argmax().item() == data.labels[i].item() for i in range(50))
+    assert found == accuracy(model, data) == 2 * right
+    assert not model.training
+
+
+def test_the_loop_learns_digits(job):
+    recipe = Training(4, 32, Optimizer("sgd", 0.1), test_every=4)
+    history = train(network(), samples(1200), recipe, cross_entropy, job, test=samples(500, start=1200))
+    assert history.last > 85
+    assert history.loss[-1] < history.loss[0] / 2
+
+
+def test_same_job_same_bits_and_no_global_seed_is_touched(job):
+    def run():
+        model = network()
+        history = train(model, samples(), RICH, cross_entropy, job, test=samples())
+        return model.state_dict(), history
+
+    before = torch.get_rng_state()
+    (first, history), (second, again) = run(), run()
+    assert torch.get_rng_state().equal(before)
+    assert history == again
+    assert all(value.equal(second[name]) for name, value in first.items())
+
+
+def test_initialise_depends_on_its_seed_alone():
+    def build(seed):
+        return initialise(lambda: nn.Linear(3, 3), seed).weight
+
+    first = build(5)
+    torch.rand(1)
+    assert first.equal(build(5))
+    assert not first.equal(build(6))
+
+
+@pytest.mark.parametrize("optimizer", [Optimizer("sgd", 0.05, nesterov=True), Optimizer("adamw", decay="matrices")])
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_killed_run_ends_with_the_bits_of_an_uninterrupted_one(job, optimizer, mix, precision):
+    recipe = Training(5, 32, optimizer, Schedule(warmup=1), ("crop:1", "resized-crop"), Mix(mix), precision, test_every=2)
+    whole = network()
+    expected = train(whole, samples(), recipe, cross_entropy, job, test=samples())
+
+    steps = iter(range(100))
+
+    def killed(logits, target):
+        if next(steps) == 8:  # the last step of the third epoch
+            raise KeyboardInterrupt
+        return cross_entropy(logits, target)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(network(), samples(), recipe, killed, job, test=samples(), checkpoint_every=0)
+    assert (job.scratch / CHECKPOINT).is_file()
+    resumed, count = network(), []
+    history = train(
+        resumed, samples(), recipe, lambda z, t: count.append(1) or cross_entropy(z, t), job, test=samples(), checkpoint_every=0
+    )
+    assert len(count) == 9  # epochs 3 to 5 only
+    assert history == expected
+    assert all(value.equal(resumed.state_dict()[name]) for name, value in whole.state_dict().items())
+    assert not list(job.scratch.iterdir())
+
+
+def test_no_checkpoint_before_its_time_and_a_torn_one_counts_as_none(job, monkeypatch):
+    saved = []
+    monkeypatch.setattr(loop._Run, "save", lambda self, file: saved.append(file))
+    (job.scratch / CHECKPOINT).write_bytes(b"PK\x03\x04 cut short")
+    history = train(network(), samples(), RICH, cross_entropy, job, test=samples())
+    assert len(history.loss) == 4
+    assert not saved
+
+
+def test_divergence_names_the_epoch(job):
+    recipe = Training(9, 32, Optimizer("sgd", 1e30))
+    with pytest.raises(DistilleryError, match=r"diverged in epoch [12] of 9.*lower optimizer.lr"):
+        train(network(), samples(), recipe, cross_entropy, job, test=samples())
+
+
+def test_bf16_keeps_weights_and_loss_in_float32_and_stays_near(job):
+    dtypes = set()
+
+    def loss(logits, target):
+        dtypes.update((logits.dtype, target.mixed.dtype))
+        return cross_entropy(logits, target)
+
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        model = network()
+        losses[precision] = train(model, samples(), Training(2, 32, precision=precision), loss, job, test=samples()).loss
+        dtypes.update(p.dtype for p in model.parameters())
+    assert dtypes == {torch.float32}
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
+    assert losses["bf16"] != losses["fp32"]

@@ -1,0 +1,78 @@
+# The plan, and what every rule asks of it. Artefacts that exist never enter the graph: a path names its whole provenance, so
+# existence is all there is to check, and neither modification times nor Snakemake's own metadata matter.
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+os.environ["PYTHONPATH"] = os.path.join(workflow.basedir, "src")
+sys.path.insert(0, os.environ["PYTHONPATH"])
+
+from distillery.errors import DistilleryError
+from distillery.plan.cost import Estimator
+from distillery.plan.explain import describe, summary
+from distillery.plan.plan import Plan
+
+# Shows stored artefacts too; for --dag, --rulegraph and --report.
+FULL = bool(config.pop("full_dag", False))
+
+try:
+    PLAN = Plan(Path(), config)
+    ESTIMATOR = Estimator(PLAN.settings)
+except DistilleryError as error:
+    raise WorkflowError(str(error))
+
+DISTILLERY = f"{shlex.quote(sys.executable)} -m distillery"
+DEVICE = PLAN.settings.params.device
+GPUS = 1 if shutil.which("nvidia-smi") else 0
+
+
+def meta(node):
+    return f"results/store/{node.address}/meta.json"
+
+
+def absent(nodes):
+    return [meta(node) for node in nodes if FULL or not PLAN.have(node)]
+
+
+wildcard_constraints:
+    id=r"[^/]+",
+    table=r"((?!plan/)[a-z]+/)?(table|figure)\d+",
+
+
+def node_of(room, wildcards):
+    return PLAN.node(f"{room}/{wildcards.id}")
+
+
+def upstream(room):
+    return lambda wildcards: absent(node_of(room, wildcards).upstream())
+
+
+def spec(room):
+    return lambda wildcards: node_of(room, wildcards).spec.dumps()
+
+
+def estimate(room):
+    def cost(wildcards):
+        known = ESTIMATOR.cost(node_of(room, wildcards))
+        return describe(known) if known else "no estimate"
+
+    return cost
+
+
+def memory(room):
+    def mem_mb(wildcards, attempt):
+        known = ESTIMATOR.cost(node_of(room, wildcards))
+        return int(attempt * (known.memory / 1e6 if known else 4000))
+
+    return mem_mb
+
+
+def runtime(room):
+    def minutes(wildcards, attempt):
+        known = ESTIMATOR.cost(node_of(room, wildcards))
+        return int(attempt * (10 + 3 * known.seconds / 60)) if known else 1440
+
+    return minutes

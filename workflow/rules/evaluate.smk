@@ -1,0 +1,24 @@
+# Evaluate: one student trained on a distilled set, one artefact per repeat.
+
+
+rule evaluate:
+    input:
+        upstream("evaluate"),
+    output:
+        "results/store/evaluate/{id}/meta.json",
+    params:
+        spec=spec("evaluate"),
+        cost=estimate("evaluate"),
+    log:
+        "results/logs/evaluate/{id}.log",
+    benchmark:
+        "results/benchmarks/evaluate/{id}.tsv"
+    threads: 1
+    resources:
+        mem_mb=memory("evaluate"),
+        runtime=runtime("evaluate"),
+        gpu=GPUS,
+    message:
+        "evaluate {wildcards.id} ({params.cost})"
+    shell:
+        "{DISTILLERY} evaluate --device {DEVICE} --threads {threads} --spec {params.spec:q} > {log} 2>&1"

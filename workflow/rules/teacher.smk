@@ -1,0 +1,24 @@
+# Teachers: networks trained on real data, one artefact per architecture and data set.
+
+
+rule teacher:
+    input:
+        upstream("teacher"),
+    output:
+        "results/store/teacher/{id}/meta.json",
+    params:
+        spec=spec("teacher"),
+        cost=estimate("teacher"),
+    log:
+        "results/logs/teacher/{id}.log",
+    benchmark:
+        "results/benchmarks/teacher/{id}.tsv"
+    threads: 1
+    resources:
+        mem_mb=memory("teacher"),
+        runtime=runtime("teacher"),
+        gpu=GPUS,
+    message:
+        "teacher {wildcards.id} ({params.cost})"
+    shell:
+        "{DISTILLERY} teacher --device {DEVICE} --threads {threads} --spec {params.spec:q} > {log} 2>&1"

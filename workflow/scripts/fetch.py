@@ -1,0 +1,50 @@
+"""Fetch what a table needs and DVC has: the nearest stored ancestors of its missing artefacts, and nothing else."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from store import STORE, dvc, tracked
+
+from distillery.errors import DistilleryError
+from distillery.plan.nodes import Node
+from distillery.plan.plan import Plan
+
+
+def frontier(plan: Plan, table: str, known: set[str]) -> list[str]:
+    """Files to fetch: walk up from the table's missing artefacts, stop at what is on disk, take what DVC tracks."""
+    files: list[str] = []
+    seen: set[Node] = set()
+
+    def visit(node: Node) -> None:
+        if node in seen or plan.have(node):
+            return
+        seen.add(node)
+        folder = f"{STORE}/{node.address}/"
+        if folder + "meta.json" in known:
+            files.extend(sorted(path for path in known if path.startswith(folder)))
+        else:
+            for upstream in node.upstream():
+                visit(upstream)
+
+    if not plan.fresh(table):
+        for node in plan.table_inputs(table):
+            visit(node)
+    return files
+
+
+def main(table: str) -> None:
+    """Fetch the frontier of `table` in one call."""
+    try:
+        plan = Plan(Path())
+        files = frontier(plan, table, tracked())
+    except DistilleryError as error:
+        sys.exit(f"fetch: {error}")
+    if files:  # a bare `dvc pull` would fetch everything
+        dvc("pull", "--quiet", *files)
+    print(f"fetch: {len(files)} files for {table}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

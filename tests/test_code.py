@@ -68,7 +68,7 @@ def test_rooms_do_not_reach_the_planner_the_runner_or_components(room):
     assert not [
         m for m in reached if m.startswith("distillery.plan") or m in ("distillery.job", "distillery.cli", "distillery.code")
     ]
-    # A teacher is trained with one loss, which its room names itself; otherwise components come with the recipe that names them.
+    # Components come into a closure by the recipe that names them, never by the room.
     assert not (kinds & set(reached))
 
 

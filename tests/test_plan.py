@@ -136,6 +136,14 @@ def test_a_wrong_setting_is_one_line_with_file_key_and_value(project, change, me
     assert "\n" not in str(error.value)
 
 
+def test_a_smaller_grid_plans_only_its_rows(project):
+    plan = planned(project, grid={"table2": {"rows": ["Random"]}})
+    assert rooms(plan) == {"data": 1, "distill": 1, "evaluate": 2}
+    assert [p.row.row for p in plan.positions("table2")] == ["Random", "INFER"]
+    with pytest.raises(PlanError, match="no row 'Randm': did you mean 'Random'"):
+        planned(project, grid={"table2": {"rows": ["Randm"]}}).positions("table2")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -224,6 +224,24 @@ def test_labeller_and_loss_see_what_the_network_sees(job):
         assert target.logits.equal(mixing.labels(logits[indices]))
 
 
+def test_a_network_in_eval_mode_is_trained_in_train_mode(job):
+    model = network().eval()
+    train(model, samples(40), Training(3, 40), cross_entropy, job, test=samples(40))
+    assert model[1].num_batches_tracked == 3
+
+
+def test_what_a_crop_pads_is_black_not_the_mean(job):
+    lowest, zeros = [], []
+
+    def labeller(indices, images, mixing):
+        lowest.append(images.amin((1, 2, 3)))
+        zeros.append((images == 0).any())
+
+    train(network(), samples(40), Training(1, 40, augment=("crop:8",)), cross_entropy, job, test=samples(40), labeller=labeller)
+    torch.testing.assert_close(lowest[0], torch.full((40,), -0.3 / 0.35))
+    assert not zeros[0]  # the mean, 0.3, is no multiple of 1/255
+
+
 def test_static_and_dynamic_labels_agree_without_mixing_and_augmentation(job):
     teacher, data, apart = network().eval().requires_grad_(False), samples(40), []
     static = teacher(data.normalise(data.take(torch.arange(40))))

@@ -27,6 +27,7 @@ class Artefact:
 
     @property
     def id(self) -> str:
+        """Name of the folder: label and hash."""
         return self.meta["id"]
 
     @property
@@ -36,6 +37,7 @@ class Artefact:
 
     @property
     def recipe(self) -> dict[str, Any]:
+        """The resolved values it was made with."""
         return self.meta["spec"]["recipe"]
 
     def file(self, name: str) -> Path:

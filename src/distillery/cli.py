@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import DistilleryError, PlanError
+from .errors import DistilleryError, PlanError, nearest
 
 if TYPE_CHECKING:
     from .plan.plan import Plan
@@ -85,11 +85,8 @@ def _find(room: str, arguments: argparse.Namespace):
     specs = {n.spec.id: n.spec for n in plan.builder.nodes.values() if n.spec.room == room}
     found = [spec for identity, spec in specs.items() if arguments.artefact in (identity, spec.label)]
     if len(found) != 1:
-        from .errors import nearest
-
-        raise PlanError(
-            f"{room} '{arguments.artefact}': {len(found)} planned artefacts of that name: {nearest(arguments.artefact or '', specs)}"
-        )
+        name = arguments.artefact or ""
+        raise PlanError(f"{room} '{name}': {len(found)} planned artefacts of that name: {nearest(name, specs)}")
     return found[0]
 
 

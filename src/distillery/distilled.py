@@ -63,6 +63,7 @@ class DistilledSet:
 
     @property
     def class_order(self) -> str:
+        """Hash of the classes in label order."""
         return class_order_hash(list(self.classes))
 
     @property

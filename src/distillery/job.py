@@ -62,7 +62,7 @@ class Job:
         return torch.Generator(device).manual_seed(self.seed(role))
 
     def progress(self, work: Any, label: str) -> tqdm:
-        """A tqdm bar with an estimate of the time left over an iterable or a total; one line each 15 s when it goes to a log."""
+        """A tqdm bar with an estimate of the time left, over an iterable or a total; in a log a line every 15 s."""
         from tqdm import tqdm
 
         live = sys.stderr.isatty()
@@ -114,9 +114,7 @@ def run(spec: Spec, store: Path, device: str = "auto", threads: int = 1) -> Path
 
 
 def _full(scratch: Path, error: Exception) -> ArtefactError:
-    return ArtefactError(
-        f"{scratch}: cannot write, the disk or quota is full ({error}); free space and run the same command again"
-    )
+    return ArtefactError(f"{scratch}: the disk or quota is full ({error}); free space, then run the same command again")
 
 
 def _make(spec: Spec, store: Path, target: Path, scratch: Path, device: str, threads: int) -> None:

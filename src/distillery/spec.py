@@ -19,8 +19,8 @@ class Spec:
     """What one job makes.
 
     room: data, teacher, distill, label or evaluate. label: readable part of the name. recipe: resolved values, only those this
-    artefact reads. inputs: ids of the upstream artefacts by role. roots: modules whose import closure is the code; code: its digest.
-    local: what differs between machines without changing a byte (where a data source lies); not part of the identity.
+    artefact reads. inputs: addresses of the upstream artefacts by role. roots: modules whose import closure is the code, code:
+    its digest. local: what differs between machines without changing a byte (where a data source lies), not in the identity.
     """
 
     room: str
@@ -42,7 +42,7 @@ class Spec:
         return f"{self.room}/{self.id}"
 
     def key(self, input_keys: Inputs) -> str:
-        """The identity without code, given the keys of the inputs: seeds and adoption use it, so that neither depends on wording."""
+        """The identity without code, given the keys of the inputs; seeds and adoption must not depend on wording."""
         return digest([self.room, self.recipe, input_keys], 16)
 
     def dumps(self) -> str:
@@ -55,9 +55,7 @@ class Spec:
         try:
             return cls(**json.loads(text))
         except (ValueError, TypeError) as error:
-            raise ArtefactError(
-                f"--spec: not a job specification ({error}); take it from `distillery plan --commands`"
-            ) from None
+            raise ArtefactError(f"--spec: no job specification ({error}); take it from `distillery plan --commands`") from None
 
     def map_inputs(self, convert: Any) -> dict[str, Any]:
         """The inputs with each address replaced by `convert(address)`."""

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from distillery import components
 from distillery.data.images import load_images
 from distillery.distilled import DistilledSet
+from distillery.network import build_network
 from distillery.recipe import read
 from distillery.teacher.load import load_teachers
 from distillery.training.loop import initialise, train
@@ -24,26 +25,29 @@ def make(job: Job) -> dict[str, Any]:
     """Train the student of `job.recipe` and measure it on the test split.
 
     recipe: student, labels and loss (component references), training (a Training), repeat (enters the seeds). inputs: data,
-    distilled, and label (stored labels) or teachers (dynamic labels). Returns accuracies in percent: `last` epoch (the headline),
-    `best` epoch on the test set (a diagnostic), the curve. Raises ClassOrderError when set, data and teachers disagree.
+    distilled, and label (stored labels) or teachers (dynamic labels). Returns accuracies in percent: `last` epoch (the
+    headline), `best` epoch on the test set (a diagnostic), the curve. Raises ClassOrderError when set, data and teachers
+    disagree.
     """
-    data = job.inputs["data"]
+    data, recipe = job.inputs["data"], job.recipe
     distilled = DistilledSet.load(job.inputs["distilled"].path)
     distilled.check_classes(data.facts["class_order"], f"data {data.id}")
-    samples = Samples.from_instances(distilled.expand(job.device), distilled.mean, distilled.std, job.device)
-    test = Samples.from_images(load_images(data, "test"), job.device, mean=distilled.mean, std=distilled.std)
-    module, recipe = components.build("network", job.recipe["student"])
-    channels, size, _ = data.facts["shape"]
-    options = {"channels": channels, "size": size, "classes": len(distilled.classes)}
-    student = initialise(lambda: module.build(job.recipe["student"]["name"], recipe, **options), job.seed("init")).to(
-        job.device
-    )
-    loss, options = components.build("loss", job.recipe["loss"])
-    training = read(Training, job.recipe["training"])
+    constants = {"mean": distilled.mean, "std": distilled.std}
+    samples = Samples.from_instances(distilled.expand(job.device), device=job.device, **constants)
+    test = Samples.from_images(load_images(data, "test"), job.device, **constants)
+    shape, classes = data.facts["shape"], len(distilled.classes)
+    student = initialise(lambda: build_network(recipe["student"], shape, classes), job.seed("init")).to(job.device)
+    loss, options = components.build("loss", recipe["loss"])
     history = train(
-        student, samples, training, lambda z, t: loss.loss(z, t, options), job, test=test, labeller=_labeller(distilled, job)
+        student,
+        samples,
+        read(Training, recipe["training"]),
+        lambda logits, target: loss.loss(logits, target, options),
+        job,
+        test=test,
+        labeller=_labeller(distilled, job),
     )
-    return {"student": job.recipe["student"], "repeat": job.recipe["repeat"], "instances": len(samples), **history.facts()}
+    return {"student": recipe["student"], "repeat": recipe["repeat"], "instances": len(samples), **history.facts()}
 
 
 def _labeller(distilled: DistilledSet, job: Job) -> Callable:

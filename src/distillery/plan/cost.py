@@ -1,6 +1,6 @@
 """Rough cost of an artefact before it is made: seconds, memory, bytes. Never enters a result or an identity.
 
-Work is counted as multiply-adds of the networks (workflow/costs.yaml, measured once by benchmarks/network_costs.py) times images
+Work is counted as multiply-adds of the networks (workflow/costs.yaml, counted by benchmarks/network_costs.py) times images
 times passes, and divided by a throughput. Expect a factor of two; the order of magnitude is what a user plans with.
 """
 
@@ -48,7 +48,7 @@ class Estimator:
         return Cost(sum(c.seconds for c in known), memory, sum(c.bytes for c in known)), len(costs) - len(known)
 
     def _network(self, network: dict, facts: Facts) -> tuple[float, float, float]:
-        """Multiply-adds and activation bytes of one forward pass of one image, and parameters; unknown networks count as ResNet-18."""
+        """Multiply-adds and activation bytes of one image's forward pass, and parameters; of an unknown network ResNet-18's."""
         known = self.table["networks"]
         entry = known.get(network["name"], known["resnet18"])
         size = facts.shape[1]

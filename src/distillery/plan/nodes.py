@@ -47,6 +47,7 @@ class Node:
 
     @property
     def address(self) -> str:
+        """`room/id`, its place below the store."""
         return self.spec.address
 
     def upstream(self) -> list[Node]:

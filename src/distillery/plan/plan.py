@@ -55,32 +55,34 @@ class Plan:
         return self._positions[name]
 
     def _expand(self, name: str, table: Table) -> Iterable[Position]:
-        axes = self.settings.scale.tables[name]
+        axes = dict(self.settings.scale.tables[name])
+        chosen = axes.pop("rows", [row.row for row in table.rows])
         order = [table.panel, *table.columns]
         unknown = set(axes) ^ set(order)
         if unknown:
             raise PlanError(f"{self.settings.scale_file}.tables.{name}: axes must be {', '.join(order)}, not {', '.join(axes)}")
+        for row in set(chosen) - {row.row for row in table.rows}:
+            raise PlanError(f"params.yaml.grid.{name}.rows: no row '{row}': {nearest(row, (r.row for r in table.rows))}")
         aligned = all(len(axes[axis]) == len(table.paper[axis]) for axis in order)
         for row in table.rows:
             for index in itertools.product(*(range(len(axes[axis])) for axis in order)):
                 place = {axis: axes[axis][i] for axis, i in zip(order, index, strict=True)}
                 paper = {axis: table.paper[axis][i] for axis, i in zip(order, index, strict=True)} if aligned else None
-                yield self._position(name, table, row, place, paper)
+                yield self._position(name, table, row, place, paper, row.measured and row.row in chosen)
 
-    def _position(self, name: str, table: Table, row: Row, place: dict[str, Any], paper: dict[str, Any] | None) -> Position:
+    def _position(self, name: str, table: Table, row: Row, place: dict, paper: dict | None, measured: bool) -> Position:
         cell = Cell(place["dataset"], place["ipc"], place["student"], row)
         published = self._published(name, table, row, place, paper)
-        if not row.measured:
-            return Position(
-                row, **place, paper=paper, published=published, evaluations=(), distilled=None, label=None, data=None
-            )
-        evaluations = tuple(self.builder.evaluate(cell, repeat) for repeat in range(self.settings.params.repeats))
+        shown = {"row": row, **place, "paper": paper, "published": published}
+        if not measured:
+            return Position(**shown, evaluations=(), distilled=None, label=None, data=None)
         made = {
             "distilled": self.builder.distill(cell),
             "label": self.builder.label(cell),
             "data": self.builder.data(cell.dataset),
         }
-        return Position(row, **place, paper=paper, published=published, evaluations=evaluations, **made)
+        repeats = range(self.settings.params.repeats)
+        return Position(**shown, evaluations=tuple(self.builder.evaluate(cell, repeat) for repeat in repeats), **made)
 
     def _published(self, name: str, table: Table, row: Row, place: dict, paper: dict | None) -> dict[str, Any] | None:
         """The printed number of exactly this setting, else of the paper's setting in this position (then not comparable)."""
@@ -120,7 +122,7 @@ class Plan:
         return list(dict.fromkeys(n for position in self.positions(table) for n in position.evaluations))
 
     def missing(self, tables: Iterable[str]) -> list[Node]:
-        """Artefacts that must be made for these tables, upstream first: missing cells and what of their ancestors is missing."""
+        """Artefacts that must be made for these tables, upstream first: missing cells and their missing ancestors."""
         ordered: dict[Node, None] = {}
 
         def visit(node: Node) -> None:
@@ -204,7 +206,7 @@ class Plan:
         return same_plan and sidecar.get("csv_sha256") == file_sha256(files["csv"])
 
     def mark(self, table: str) -> Path:
-        """The table's plan file, results/plan/<table>.json, written anew: newer than a stale table, it makes Snakemake rebuild it."""
+        """Write the table's plan file, results/plan/<table>.json: newer than a stale table, it makes Snakemake rebuild it."""
         path = self.root / "results/plan" / f"{table}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.{os.getpid()}")

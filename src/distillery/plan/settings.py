@@ -63,7 +63,8 @@ class Scale(_Strict):
 
 
 class Params(_Strict):
-    """params.yaml. Blocks named like rooms override the scale's recipes, key by key."""
+    """params.yaml. Blocks named like rooms override the scale's recipes, key by key; `grid` replaces axes of its tables, and
+    its `rows` names the rows to measure."""
 
     paper: str = "infer"
     scale: str = "demo"
@@ -76,6 +77,7 @@ class Params(_Strict):
     distill: dict[str, Block] = {}
     label: dict[str, Block] = {}
     evaluate: dict[str, Block] = {}
+    grid: dict[str, dict[str, list[Any]]] = {}
 
 
 class Row(_Strict):
@@ -159,6 +161,7 @@ class Settings:
             raise PlanError(f"params.yaml.scale = '{name}': {nearest(name, scales)}")
         raw = read_yaml(root / self.scale_file)
         raw = raw | {key: merge(raw.get(key), getattr(self.params, key)) for key in ("datasets", "networks")}
+        raw["tables"] = merge(raw.get("tables"), {self.full_name(t): axes for t, axes in self.params.grid.items()})
         self.scale: Scale = checked(Scale, raw, self.scale_file)
 
     def table_names(self) -> list[str]:

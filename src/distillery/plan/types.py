@@ -1,8 +1,8 @@
 """Read recipe types without importing the modules that hold them, and check values against them.
 
-A method's file holds its recipe type and its torch code side by side. The planner must not import torch, so it executes only the
-recipe part of a file: imports from the standard library's typing modules and from torch-free `*.recipe` modules, literal constants,
-and the classes whose names end in Recipe. A test holds what is read this way equal to the imported type.
+A method's file holds its recipe type and its torch code side by side. The planner must not import torch, so it executes only
+the recipe part of a file: imports from the standard library's typing modules and from torch-free `*.recipe` modules, literal
+constants, and the classes whose names end in Recipe. A test holds what is read this way equal to the imported type.
 """
 
 from __future__ import annotations

@@ -10,10 +10,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model
 from torch import nn
 
-from distillery import components
 from distillery.artefact import Artefact
 from distillery.canonical import class_order_hash
 from distillery.errors import ClassOrderError, TeacherError
+from distillery.network import build_network
 
 WEIGHTS = "weights.safetensors"
 CHANCE_FACTOR = 1.5
@@ -45,9 +45,8 @@ def load_teacher(artefact: Artefact, device: torch.device | str = "cpu") -> Teac
     facts = artefact.facts
     if class_order_hash(list(facts["classes"])) != facts["class_order"]:
         raise ClassOrderError(f"{artefact.path}: its class order is not that of its class names; train this teacher again")
-    network, (channels, size, _) = facts["network"], facts["shape"]
-    module, recipe = components.build("network", network)
-    model = module.build(network["name"], recipe, channels=channels, size=size, classes=len(facts["classes"]))
+    network = facts["network"]
+    model = build_network(network, facts["shape"], len(facts["classes"]))
     try:
         load_model(model, artefact.file(WEIGHTS))
     except (RuntimeError, SafetensorError) as error:

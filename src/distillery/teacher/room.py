@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from distillery import components
 from distillery.data.images import ImageSet, load_images
 from distillery.errors import TeacherError
+from distillery.network import build_network
 from distillery.recipe import read
 from distillery.training.loop import History, accuracy, initialise, train
 from distillery.training.recipe import Training
@@ -23,14 +24,15 @@ def make(job: Job) -> dict[str, Any]:
     """Train the network of `job.recipe` on the data set and write weights.safetensors.
 
     recipe: network (component reference), training (a Training, or None when weights are given), weights (None, or the name of
-    torchvision weights such as "ResNet18_Weights.IMAGENET1K_V1", measured here and not trained). Returns the network, the classes
-    in order with their hash, the normalisation, and accuracies in percent (last epoch, best epoch as a diagnostic, curve).
+    torchvision weights such as "ResNet18_Weights.IMAGENET1K_V1", measured here and not trained). Returns the network, the
+    classes in order with their hash, the normalisation, and accuracies in percent (last epoch, best as a diagnostic, curve).
     Raises TeacherError when the weights are for other classes.
     """
     data = job.inputs["data"]
     sets = {split: load_images(data, split) for split in ("train", "test")}
     test = Samples.from_images(sets["test"], job.device)
-    model = initialise(lambda: _build(job.recipe["network"], sets["train"]), job.seed("init")).to(job.device)
+    shape, classes = sets["train"].shape, len(sets["train"].classes)
+    model = initialise(lambda: build_network(job.recipe["network"], shape, classes), job.seed("init")).to(job.device)
     if job.recipe["weights"]:
         _published(model, job.recipe["weights"])
         measured = History.of(accuracy(model, test))
@@ -39,12 +41,6 @@ def make(job: Job) -> dict[str, Any]:
     save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, job.out / "weights.safetensors")
     known = {key: data.facts[key] for key in ("classes", "class_order", "shape", "mean", "std")}
     return {"network": job.recipe["network"], **known, **measured.facts()}
-
-
-def _build(reference: dict[str, Any], images: ImageSet) -> torch.nn.Module:
-    module, recipe = components.build("network", reference)
-    channels, size, _ = images.shape
-    return module.build(reference["name"], recipe, channels=channels, size=size, classes=len(images.classes))
 
 
 def _train(model: torch.nn.Module, images: ImageSet, test: Samples, job: Job) -> History:

@@ -95,9 +95,9 @@ def train(
 ) -> History:
     """Train `model`, on the device of `samples`, in place; return its losses and test accuracies.
 
-    A step takes a batch of a fresh permutation (the last, smaller one too), augments in pixel space, normalises, mixes, asks
-    `labeller` for logits (indices (B,) int64, normalised mixed images, the mixing -> (B, classes) or None) and minimises
-    loss(logits, target) in float32. The model is left in train mode.
+    A step takes a batch of a fresh permutation (the last, smaller one too; a single sample left over joins the batch before),
+    augments in pixel space, normalises, mixes, asks `labeller` for logits (indices (B,) int64, normalised mixed images, the
+    mixing -> (B, classes) or None) and minimises loss(logits, target) in float32. With bf16 the weights stay float32.
 
     At the end of an epoch, `checkpoint_every` seconds after the last time, everything needed to go on is written to
     `job.scratch`; a call that finds such a file continues there and ends with the same bits. One call at a time per job.

@@ -1,4 +1,4 @@
-# The plan, and what every rule asks of it. Artefacts that exist never enter the graph: a path names its whole provenance, so
+# The plan and the questions asked of it. Artefacts that exist never enter the graph, since a path names its whole provenance:
 # existence is all there is to check, and neither modification times nor Snakemake's own metadata matter.
 
 import os
@@ -7,8 +7,9 @@ import shutil
 import sys
 from pathlib import Path
 
-os.environ["PYTHONPATH"] = os.path.join(workflow.basedir, "src")
-sys.path.insert(0, os.environ["PYTHONPATH"])
+SRC = os.path.join(workflow.basedir, "src")
+sys.path.insert(0, SRC)
+shell.prefix(f"export PYTHONPATH={shlex.quote(SRC)}; ")
 
 from distillery.errors import DistilleryError
 from distillery.plan.cost import Estimator
@@ -76,3 +77,23 @@ def runtime(room):
         return int(attempt * (10 + 3 * known.seconds / 60)) if known else 1440
 
     return minutes
+
+
+def table_inputs(wildcards):
+    # A table is stale when its own sidecar does not name the present plan; only then does it depend on anything: the missing
+    # artefacts it reads, and its plan file, which is written anew and so is newer than the table.
+    try:
+        nodes = PLAN.table_inputs(wildcards.table)
+        if FULL:
+            return [meta(node) for node in nodes]
+        if PLAN.fresh(wildcards.table):
+            return []
+        return [*absent(nodes), str(PLAN.mark(wildcards.table))]
+    except DistilleryError as error:
+        raise WorkflowError(str(error))
+
+
+def table_summary(wildcards):
+    return summary(
+        PLAN.missing([wildcards.table]), ESTIMATOR, PLAN.settings.params.scale
+    )

@@ -6,9 +6,6 @@ rule data:
         upstream("data"),
     output:
         "results/store/data/{id}/meta.json",
-    params:
-        spec=spec("data"),
-        cost=estimate("data"),
     log:
         "results/logs/data/{id}.log",
     benchmark:
@@ -17,7 +14,11 @@ rule data:
     resources:
         mem_mb=memory("data"),
         runtime=runtime("data"),
+    params:
+        distillery=DISTILLERY,
+        spec=spec("data"),
+        cost=estimate("data"),
     message:
         "data {wildcards.id} ({params.cost})"
     shell:
-        "{DISTILLERY} data --threads {threads} --spec {params.spec:q} > {log} 2>&1"
+        "{params.distillery} data --threads {threads} --spec {params.spec:q} > {log} 2>&1"

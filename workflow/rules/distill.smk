@@ -6,9 +6,6 @@ rule distill:
         upstream("distill"),
     output:
         "results/store/distill/{id}/meta.json",
-    params:
-        spec=spec("distill"),
-        cost=estimate("distill"),
     log:
         "results/logs/distill/{id}.log",
     benchmark:
@@ -18,7 +15,12 @@ rule distill:
         mem_mb=memory("distill"),
         runtime=runtime("distill"),
         gpu=GPUS,
+    params:
+        distillery=DISTILLERY,
+        device=DEVICE,
+        spec=spec("distill"),
+        cost=estimate("distill"),
     message:
         "distill {wildcards.id} ({params.cost})"
     shell:
-        "{DISTILLERY} distill --device {DEVICE} --threads {threads} --spec {params.spec:q} > {log} 2>&1"
+        "{params.distillery} distill --device {params.device} --threads {threads} --spec {params.spec:q} > {log} 2>&1"

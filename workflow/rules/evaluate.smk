@@ -6,9 +6,6 @@ rule evaluate:
         upstream("evaluate"),
     output:
         "results/store/evaluate/{id}/meta.json",
-    params:
-        spec=spec("evaluate"),
-        cost=estimate("evaluate"),
     log:
         "results/logs/evaluate/{id}.log",
     benchmark:
@@ -18,7 +15,12 @@ rule evaluate:
         mem_mb=memory("evaluate"),
         runtime=runtime("evaluate"),
         gpu=GPUS,
+    params:
+        distillery=DISTILLERY,
+        device=DEVICE,
+        spec=spec("evaluate"),
+        cost=estimate("evaluate"),
     message:
         "evaluate {wildcards.id} ({params.cost})"
     shell:
-        "{DISTILLERY} evaluate --device {DEVICE} --threads {threads} --spec {params.spec:q} > {log} 2>&1"
+        "{params.distillery} evaluate --device {params.device} --threads {threads} --spec {params.spec:q} > {log} 2>&1"

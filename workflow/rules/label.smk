@@ -6,9 +6,6 @@ rule label:
         upstream("label"),
     output:
         "results/store/label/{id}/meta.json",
-    params:
-        spec=spec("label"),
-        cost=estimate("label"),
     log:
         "results/logs/label/{id}.log",
     benchmark:
@@ -18,7 +15,12 @@ rule label:
         mem_mb=memory("label"),
         runtime=runtime("label"),
         gpu=GPUS,
+    params:
+        distillery=DISTILLERY,
+        device=DEVICE,
+        spec=spec("label"),
+        cost=estimate("label"),
     message:
         "label {wildcards.id} ({params.cost})"
     shell:
-        "{DISTILLERY} label --device {DEVICE} --threads {threads} --spec {params.spec:q} > {log} 2>&1"
+        "{params.distillery} label --device {params.device} --threads {threads} --spec {params.spec:q} > {log} 2>&1"

@@ -1,21 +1,4 @@
-# A table is stale when its own sidecar does not name the present plan; only then does it depend on anything: the missing
-# artefacts it reads, and its plan file, which is written anew and so is newer than the table.
-
-
-def table_inputs(wildcards):
-    try:
-        nodes = PLAN.table_inputs(wildcards.table)
-        if FULL:
-            return [meta(node) for node in nodes]
-        if PLAN.fresh(wildcards.table):
-            return []
-        return [*absent(nodes), str(PLAN.mark(wildcards.table))]
-    except DistilleryError as error:
-        raise WorkflowError(str(error))
-
-
-def table_summary(wildcards):
-    return summary(PLAN.missing([wildcards.table]), ESTIMATOR, PLAN.settings.params.scale)
+# Table: read a table off its finished evaluations. table_inputs in common.smk says when it is stale.
 
 
 rule table:
@@ -27,8 +10,6 @@ rule table:
         tex="results/{table}.tex",
         metrics="results/{table}.metrics.json",
         sidecar="results/{table}.json",
-    params:
-        summary=table_summary,
     log:
         "results/logs/table/{table}.log",
     benchmark:
@@ -37,7 +18,10 @@ rule table:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        distillery=DISTILLERY,
+        summary=table_summary,
     message:
         "table {wildcards.table}: {params.summary}"
     shell:
-        "{DISTILLERY} table {wildcards.table} --plan results/plan/{wildcards.table}.json 2> {log}"
+        "{params.distillery} table {wildcards.table} --plan results/plan/{wildcards.table}.json 2> {log}"

@@ -6,9 +6,6 @@ rule teacher:
         upstream("teacher"),
     output:
         "results/store/teacher/{id}/meta.json",
-    params:
-        spec=spec("teacher"),
-        cost=estimate("teacher"),
     log:
         "results/logs/teacher/{id}.log",
     benchmark:
@@ -18,7 +15,12 @@ rule teacher:
         mem_mb=memory("teacher"),
         runtime=runtime("teacher"),
         gpu=GPUS,
+    params:
+        distillery=DISTILLERY,
+        device=DEVICE,
+        spec=spec("teacher"),
+        cost=estimate("teacher"),
     message:
         "teacher {wildcards.id} ({params.cost})"
     shell:
-        "{DISTILLERY} teacher --device {DEVICE} --threads {threads} --spec {params.spec:q} > {log} 2>&1"
+        "{params.distillery} teacher --device {params.device} --threads {threads} --spec {params.spec:q} > {log} 2>&1"

@@ -16,14 +16,17 @@ def frontier(plan: Plan, table: str, known: set[str]) -> list[str]:
     """Files to fetch: walk up from the table's missing artefacts, stop at what is on disk, take what DVC tracks."""
     files: list[str] = []
     seen: set[Node] = set()
+    stored: dict[str, list[str]] = {}
+    for path in sorted(known):
+        stored.setdefault(path.rpartition("/")[0], []).append(path)
 
     def visit(node: Node) -> None:
         if node in seen or plan.have(node):
             return
         seen.add(node)
-        folder = f"{STORE}/{node.address}/"
-        if folder + "meta.json" in known:
-            files.extend(sorted(path for path in known if path.startswith(folder)))
+        folder = f"{STORE}/{node.address}"
+        if f"{folder}/meta.json" in known:
+            files.extend(stored[folder])
         else:
             for upstream in node.upstream():
                 visit(upstream)

@@ -110,4 +110,6 @@ class Estimator:
         labelling = sum(w for w, _, _ in self._teachers(node, facts))
         tests = 1 + training["epochs"] // training["test_every"]
         total = instances * training["epochs"] * (3 * work + labelling) + tests * facts.test * work
-        return self._run(total, activations, training["batch"], instances * self._pixels(facts) * 4, 8e3)
+        held = min(instances * self._pixels(facts) * 4, self._resident(facts) * 2)
+        halved = 0.5 if training["precision"] == "bf16" else 1
+        return self._run(total, activations * halved, training["batch"], held, 8e3)

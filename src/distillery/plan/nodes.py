@@ -163,18 +163,20 @@ class Builder:
         training = validated(Training, values.get("training", {}), f"{where}.training")
         return {"loss": component("loss", values.get("loss"), f"{where}.loss"), "training": training}
 
-    def evaluate(self, cell: Cell, repeat: int) -> Node:
-        """One student of a cell; `repeat` counts from 0."""
-        settings, label = self.settings, self.label(cell)
-        labels = self.label_recipe(cell)
+    def evaluations(self, cell: Cell, repeats: int) -> tuple[Node, ...]:
+        """The students of a cell, one artefact per repeat."""
+        settings, label, labels = self.settings, self.label(cell), self.label_recipe(cell)
         student = component("network", settings.network(cell.student), f"{settings.scale_file}.networks.{cell.student}")
-        recipe = {"student": student, "labels": labels, "repeat": repeat, **self.protocol(cell)}
+        recipe = {"student": student, "labels": labels, **self.protocol(cell)}
         inputs: dict[str, Any] = {"data": self.data(cell.dataset), "distilled": self.distill(cell)}
         inputs |= {"label": label} if label else self.teachers(labels, cell.dataset)
         parts = {"network": student, "loss": recipe["loss"], "label": labels, "method": {"name": cell.row.method}}
         roots = [module_name(kind, part["name"]) for kind, part in parts.items()]
-        name = f"{cell.dataset}-{cell.row.method}-ipc{cell.ipc:g}-{labels['name']}-{cell.student}-r{repeat}"
-        return self._node("evaluate", name, recipe, inputs, roots, cell.dataset)
+        name = f"{cell.dataset}-{cell.row.method}-ipc{cell.ipc:g}-{labels['name']}-{cell.student}"
+        return tuple(
+            self._node("evaluate", f"{name}-r{repeat}", recipe | {"repeat": repeat}, inputs, roots, cell.dataset)
+            for repeat in range(repeats)
+        )
 
 
 def check_budget(cell: Cell, facts: Facts | None) -> None:

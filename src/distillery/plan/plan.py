@@ -81,8 +81,7 @@ class Plan:
             "label": self.builder.label(cell),
             "data": self.builder.data(cell.dataset),
         }
-        repeats = range(self.settings.params.repeats)
-        return Position(**shown, evaluations=tuple(self.builder.evaluate(cell, repeat) for repeat in repeats), **made)
+        return Position(**shown, evaluations=self.builder.evaluations(cell, self.settings.params.repeats), **made)
 
     def _published(self, name: str, table: Table, row: Row, place: dict, paper: dict | None) -> dict[str, Any] | None:
         """The printed number of exactly this setting, else of the paper's setting in this position (then not comparable)."""

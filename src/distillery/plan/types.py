@@ -56,6 +56,7 @@ def _is_literal(node: ast.Assign) -> bool:
     return True
 
 
+@functools.cache
 def constant(kind: str, name: str, constant_name: str) -> Any:
     """A literal constant (NEEDS, STORED) of the file that provides component `name`, or None."""
     return literal(ast.parse(module_file(module_name(kind, name)).read_text()), constant_name)

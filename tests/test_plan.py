@@ -148,6 +148,7 @@ def test_a_smaller_grid_plans_only_its_rows(project):
     ("old", "new", "message"),
     [
         ("ipc: [5]", "ipc: [0]", "ipc 0 on 'digits': must be a number above 0"),
+        ("ipc: [5]", "ipc: [1.5]", "ipc 1.5 on 'digits': method 'random' needs a whole number"),
         ("ipc: [5]", "ipc: [500]", "ipc 500 on 'digits': a class has about 143 training images"),
         ("student: [net-a]", "student: [net-z]", "network 'net-z' does not exist"),
         ("dataset: [digits]", "dataset: [digit]", "dataset 'digit' does not exist: did you mean 'digits'?"),

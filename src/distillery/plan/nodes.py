@@ -183,6 +183,8 @@ def check_budget(cell: Cell, facts: Facts | None) -> None:
     """Raise PlanError when ipc is no positive number, or more than a class can have as far as the declared facts tell."""
     if not isinstance(cell.ipc, int | float) or not cell.ipc > 0:
         raise PlanError(f"ipc {cell.ipc!r} on '{cell.dataset}': must be a number above 0, images per class")
+    if cell.ipc != int(cell.ipc) and not constant("method", cell.row.method, "FRACTIONAL_IPC"):
+        raise PlanError(f"ipc {cell.ipc!r} on '{cell.dataset}': method '{cell.row.method}' needs a whole number")
     if facts and cell.ipc > facts.train / facts.classes:
         most = facts.train // facts.classes
         raise PlanError(f"ipc {cell.ipc:g} on '{cell.dataset}': a class has about {most} training images; ask for less")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from distillery.canonical import digest, file_sha256
+from distillery.components import module_name
 from distillery.errors import PlanError
 from distillery.plan.nodes import Node
 from distillery.plan.plan import Plan
@@ -105,6 +106,15 @@ def test_ids_do_not_depend_on_the_folder(project, tmp_path):
     assert ids(planned(project)) == before
 
 
+def test_every_component_a_recipe_names_is_in_the_code_of_its_artefact(project):
+    kinds = {"network": "network", "student": "network", "loss": "loss", "method": "method", "labels": "label"}
+    for node in planned(project).missing(["table2"]):
+        named = {kinds[key]: value["name"] for key, value in node.spec.recipe.items() if key in kinds}
+        assert {module_name(kind, name) for kind, name in named.items()} <= set(node.spec.roots)
+        reads_a_set = node.spec.room in ("label", "evaluate")
+        assert not reads_a_set or any(root.startswith("distillery.methods.") for root in node.spec.roots)
+
+
 def test_seeds_do_not_depend_on_code(project):
     node = planned(project).cells("table2")[0]
     recoded = Node(dataclasses.replace(node.spec, code="0" * 12), node.inputs, node.dataset)
@@ -123,6 +133,8 @@ def test_seeds_do_not_depend_on_code(project):
         ({"distill": {"infer": {"iterations": -1}}}, "tiny.yaml.distill.infer.iterations = -1:"),
         ({"distill": {"infer": {"teachers": []}}}, "tiny.yaml.distill.infer.teachers: is empty"),
         ({"distill": {"infer": {"teachers": ["resnet19"]}}}, "network 'resnet19' does not exist: did you mean 'resnet18'?"),
+        ({"teacher": {"net-a": {"trainin": {}}}}, "tiny.yaml.teacher.net-a.trainin: unknown key: did you mean 'training'?"),
+        ({"evaluate": {"static": {"los": {}}}}, "tiny.yaml.evaluate.static.los: unknown key: did you mean 'loss'?"),
         ({"evaluate": {"static": {"loss": {"name": "lk"}}}}, "loss 'lk' does not exist: did you mean 'kl'?"),
         ({"evaluate": {"static": {"training": {"optimizer": {"name": "sgdd"}}}}}, "training.optimizer.name = 'sgdd':"),
         ({"evaluate": {"static": {"training": {"epochs": 1.5}}}}, "training.epochs = 1.5:"),

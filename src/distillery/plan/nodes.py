@@ -13,7 +13,7 @@ from distillery.components import module_name
 from distillery.data.digest import source_digest
 from distillery.data.recipe import Recipe as DataRecipe
 from distillery.data.source import ON_DISK, parse
-from distillery.errors import DataError, PlanError
+from distillery.errors import DataError, PlanError, nearest
 from distillery.spec import Spec
 from distillery.training.recipe import Training
 
@@ -101,13 +101,16 @@ class Builder:
         return self._remember(("teacher", name, dataset), lambda: self._teacher(name, dataset))
 
     def _teacher(self, name: str, dataset: str) -> Node:
-        settings, where = self.settings, f"{self.settings.scale_file}.teacher"
+        settings = self.settings
         network = component("network", settings.network(name), f"{settings.scale_file}.networks.{name}")
         recipe = settings.recipe("teacher", name, settings.dataset(dataset), {})
         weights = recipe.get("weights")
-        training = None if weights else validated(Training, recipe.get("training", {}), f"{where}.{name}.training")
-        values = {"network": network, "training": training, "weights": weights}
-        roots = [module_name("network", network["name"])]
+        where = f"{settings.scale_file}.teacher.{name}"
+        check_keys(recipe, ("loss", "training", "weights"), where)
+        training = None if weights else validated(Training, recipe.get("training", {}), f"{where}.training")
+        loss = None if weights else component("loss", recipe.get("loss", "ce"), f"{where}.loss")
+        values = {"network": network, "training": training, "loss": loss, "weights": weights}
+        roots = [module_name("network", network["name"]), *([module_name("loss", loss["name"])] if loss else [])]
         return self._node("teacher", f"{dataset}-{name}", values, {"data": self.data(dataset)}, roots, dataset)
 
     def teachers(self, recipe: Mapping[str, Any], dataset: str) -> dict[str, list[Node]]:
@@ -157,9 +160,7 @@ class Builder:
         settings, name = self.settings, cell.row.protocol or cell.row.labels
         where = f"{settings.scale_file}.evaluate.{name}"
         values = settings.recipe("evaluate", name, settings.dataset(cell.dataset), cell.row.override)
-        unknown = set(values) - {"loss", "training"}
-        if unknown:
-            raise PlanError(f"{where}.{min(unknown)}: unknown key: (valid: loss, training)")
+        check_keys(values, ("loss", "training"), where)
         training = validated(Training, values.get("training", {}), f"{where}.training")
         return {"loss": component("loss", values.get("loss"), f"{where}.loss"), "training": training}
 
@@ -177,6 +178,13 @@ class Builder:
             self._node("evaluate", f"{name}-r{repeat}", recipe | {"repeat": repeat}, inputs, roots, cell.dataset)
             for repeat in range(repeats)
         )
+
+
+def check_keys(values: Mapping[str, Any], valid: tuple[str, ...], where: str) -> None:
+    """Raise PlanError, naming the nearest valid one, when `values` has a key that nothing reads."""
+    for key in values:
+        if key not in valid:
+            raise PlanError(f"{where}.{key}: unknown key: {nearest(key, valid)}")
 
 
 def check_budget(cell: Cell, facts: Facts | None) -> None:

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 def make(job: Job) -> dict[str, Any]:
     """Train the network of `job.recipe` on the data set and write weights.safetensors.
 
-    recipe: network (component reference), training (a Training, or None when weights are given), weights (None, or the name of
-    torchvision weights such as "ResNet18_Weights.IMAGENET1K_V1", measured here and not trained). Returns the network, the
-    classes in order with their hash, the normalisation, and accuracies in percent (last epoch, best as a diagnostic, curve).
+    recipe: network (component reference); training (a Training) and loss (component reference), both None when weights are
+    given; weights: None, or the name of torchvision weights such as "ResNet18_Weights.IMAGENET1K_V1", measured and not
+    trained. Returns the network, the classes in order with their hash, the normalisation, and accuracies in percent (last
+    epoch, best as a diagnostic, curve).
     Raises TeacherError when the weights are for other classes.
     """
     data = job.inputs["data"]
@@ -44,7 +45,7 @@ def make(job: Job) -> dict[str, Any]:
 
 
 def _train(model: torch.nn.Module, images: ImageSet, test: Samples, job: Job) -> History:
-    loss, recipe = components.build("loss", {"name": "ce"})
+    loss, recipe = components.build("loss", job.recipe["loss"])
     samples = Samples.from_images(images, job.device)
     return train(model, samples, read(Training, job.recipe["training"]), lambda z, t: loss.loss(z, t, recipe), job, test=test)
 

@@ -28,5 +28,5 @@ setup: .venv/.stamp
 lock:
 	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements.lock
 
-clean:
-	rm -rf results/store results/scratch results/logs results/benchmarks results/plan results/*.csv results/*.json results/*.md results/*.tex
+clean:	# artefacts, logs and checkpoints; tables and what git tracks stay
+	rm -rf results/store/*/ results/scratch results/logs results/benchmarks

@@ -64,6 +64,8 @@ def make_project(folder: Path) -> Path:
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp"))
     for name in ("Snakefile", "dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, root / name)
+    (root / "results/store").mkdir(parents=True)
+    shutil.copy(ROOT / "results/store/.gitignore", root / "results/store")
     for scale in (root / "workflow/scales").glob("*.yaml"):
         scale.unlink()
     (root / "workflow/scales/tiny.yaml").write_text(TINY)

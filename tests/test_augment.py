@@ -13,7 +13,7 @@ from distillery.errors import PlanError
 from distillery.training import augment
 from distillery.training.augment import pipeline, resize_boxes
 from distillery.training.mix import _span, draw
-from distillery.training.recipe import Mix
+from distillery.training.recipe import AUGMENTATIONS, Mix
 
 ALL = ("crop:2", "flip", "resized-crop", "roll:3", "batch-flip", "batch-resized-crop")
 
@@ -207,3 +207,7 @@ def test_mixing_is_differentiable():
     x = images(3, 1, 4, 4, torch.float64).requires_grad_()
     for name in ("mixup", "cutmix"):
         assert torch.autograd.gradcheck(draw(Mix(name), x, generator(4)).images, x)
+
+
+def test_the_planner_knows_exactly_these_augmentations():
+    assert set(AUGMENTATIONS) == set(augment.AUGMENTATIONS)

@@ -17,7 +17,8 @@ ROOT = Path(__file__).parent.parent
 def run(folder: Path, *command: str) -> str:
     path = f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     names = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")
-    env = os.environ | {"PATH": path, "PYTHONPATH": str(folder / "src"), **dict.fromkeys(names, "test@example.org")}
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    env = inherited | {"PATH": path, "PYTHONPATH": str(folder / "src"), **dict.fromkeys(names, "test@example.org")}
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=env)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout

@@ -102,14 +102,14 @@ def test_a_deleted_artefact_is_made_again_only_when_something_needs_it(copy, edi
 
 
 def test_a_clone_with_the_store_copied_in_assembles_the_table(copy):
-    for path in ("results/table2.csv", "results/table2.json", "results/plan/table2.json"):
+    for path in ("results/table2.csv", "results/table2.json"):
         (copy / path).unlink()
     shutil.rmtree(copy / ".snakemake")
     assert snakemake(copy)[0] == {"table": 1}
 
 
 def test_a_clone_with_committed_tables_and_no_store_plans_nothing(copy):
-    for folder in ("results/store", "results/plan", "results/logs", "results/benchmarks", ".snakemake"):
+    for folder in ("results/store", "results/scratch", "results/logs", "results/benchmarks", ".snakemake"):
         shutil.rmtree(copy / folder)
     made, output = snakemake(copy)
     assert made == {}

@@ -28,6 +28,10 @@ def run(folder: Path, train: TinySet, ipc: int = 5, key: str = "key", job: Job |
     return distil({**INFER, **fields}, train, ipc, job or job_in(folder, key), two_teachers(train))
 
 
+def subsets(ipc: int, classes: int, teachers: int) -> int:
+    return infer.subsets(infer.Recipe(("net",) * teachers), ipc, classes)
+
+
 @pytest.mark.parametrize(
     ("classes", "teachers", "ipc", "count"),
     [
@@ -36,14 +40,14 @@ def run(folder: Path, train: TinySet, ipc: int = 5, key: str = "key", job: Job |
     ],
 )
 def test_number_of_subsets_is_the_papers(classes, teachers, ipc, count):
-    assert infer.subsets(ipc, classes, teachers) == count
+    assert subsets(ipc, classes, teachers) == count
 
 
 def test_smallest_workable_budget_is_named_and_works():
     for classes, teachers, smallest in [(10, 4, 2), (2, 3, 3), (2, 4, 3), (100, 4, 2)]:
         with pytest.raises(BudgetError, match=rf"ask for ipc {smallest} or more"):
-            infer.subsets(smallest - 1, classes, teachers)
-        assert infer.subsets(smallest, classes, teachers) == 1
+            subsets(smallest - 1, classes, teachers)
+        assert subsets(smallest, classes, teachers) == 1
 
 
 def test_more_subsets_than_a_class_has_images(tmp_path):
@@ -159,7 +163,7 @@ def test_without_natural_instances_the_set_is_m_fold(tmp_path):
 def test_bytes_give_the_strict_compression_ratios(classes, ipc, percent, tmp_path):
     # CIFAR's shape and M = 4: K C px + K M px 2 bytes, and 2 bytes per logit of the (M + 1) K C labels, over 50000 px
     train = tiny_set(classes, 50, channels=3, size=32)
-    count, pixels = infer.subsets(ipc, classes, 4), 3 * 32**2
+    count, pixels = subsets(ipc, classes, 4), 3 * 32**2
     recipe = {**INFER, "teachers": list("abcd"), "iterations": 1, "together": 8}
     distilled = distil(recipe, train, ipc, job_in(tmp_path), [tiny_teacher(train, 2, seed) for seed in range(4)])
     assert distilled.bytes == {"natural": count * classes * pixels, "compensators": count * 4 * pixels * 2}
@@ -203,3 +207,10 @@ def test_killed_and_started_again_gives_the_same_bytes(tmp_path, monkeypatch):
     found = run(tmp_path, train, job=job, augment=["roll:4"]).parts
     assert len(calls) == 5 + 2, "only the two compensators that were missing are made"
     assert all(torch.equal(found[name], part) for name, part in expected.items())
+
+
+def test_half_a_checkpoint_is_made_again(tmp_path):
+    file = tmp_path / "group.safetensors"
+    assert recovery._kept(file) is None
+    file.write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{half")
+    assert recovery._kept(file) is None

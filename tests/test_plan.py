@@ -138,7 +138,19 @@ def test_seeds_do_not_depend_on_code(project):
         ({"evaluate": {"static": {"loss": {"name": "lk"}}}}, "loss 'lk' does not exist: did you mean 'kl'?"),
         ({"evaluate": {"static": {"training": {"optimizer": {"name": "sgdd"}}}}}, "training.optimizer.name = 'sgdd':"),
         ({"evaluate": {"static": {"training": {"epochs": 1.5}}}}, "training.epochs = 1.5:"),
-        ({"datasets": {"digits": {"source": "sklern:digits"}}}, "sklern"),
+        ({"datasets": {"digits": {"source": "sklern:digits"}}}, "no such kind as 'sklern'"),
+        ({"evaluate": {"statc": {}}}, "params.yaml.evaluate.statc: no such block: did you mean 'static'?"),
+        ({"distill": {"infr": {}}}, "params.yaml.distill.infr: no such block: did you mean 'infer'?"),
+        ({"grid": {"table7": {}}}, "params.yaml.grid.table7: no such table at this scale:"),
+        ({"grid": {"table2": {"ipc": ["a"]}}}, "ipc: 'a' is no number"),
+        ({"grid": {"table2": {"student": [{"name": "convnet"}]}}}, "is no name"),
+        ({"grid": {"table2": {"student": ["net-a", "net-a"]}}}, "each only once"),
+        ({"tables": []}, "params.yaml.tables = []:"),
+        ({"device": "cda"}, "params.yaml.device = 'cda':"),
+        ({"evaluate": {"static": {"training": 5}}}, "tiny.yaml.evaluate.static.training = 5: expected keys and values"),
+        ({"evaluate": {"static": {"training": {"augment": ["cropp:4"]}}}}, "'cropp:4' does not exist: did you mean 'crop'?"),
+        ({"evaluate": {"hard": {"loss": {"name": "kl"}}}}, "needs soft labels, row 'Random' has hard ones"),
+        ({"label": {"static": {"teachers": []}}}, "tiny.yaml.label.static.teachers: is empty"),
     ],
 )
 def test_a_wrong_setting_is_one_line_with_file_key_and_value(project, change, message):
@@ -173,10 +185,49 @@ def test_a_wrong_axis_is_one_line(project, edit, old, new, message):
         planned(project).missing(["table2"])
 
 
-def test_a_method_that_does_not_exist_is_named(project, edit):
-    edit(project / "workflow/tables/infer/table2.yaml", "method: infer", "method: infr")
-    with pytest.raises(PlanError, match="method 'infr' does not exist: did you mean 'infer'"):
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("method: infer", "method: infr", "row 'INFER': method 'infr' does not exist: did you mean 'infer'?"),
+        ("row: INFER", "row: Random", "two rows are called 'Random'"),
+        (
+            "labels: static",
+            "labels: static, override: {evalute: {}}",
+            "override.evalute: no such room: did you mean 'evaluate'?",
+        ),
+        ("labels: static", "labels: static, protcol: x", "rows.1.protcol: unknown key: did you mean 'protocol'?"),
+        ("infer_table2.csv", "nope.csv", "published = 'nope.csv': no such file"),
+    ],
+)
+def test_a_wrong_table_file_is_one_line(project, edit, old, new, message):
+    edit(project / "workflow/tables/infer/table2.yaml", old, new)
+    with pytest.raises(PlanError) as error:
         planned(project).missing(["table2"])
+    assert str(error.value).startswith("workflow/tables/infer/table2.yaml") and message in str(error.value)
+
+
+def test_a_budget_too_small_for_the_method_is_seen_before_any_work(project, edit):
+    edit(project / "workflow/scales/tiny.yaml", "ipc: [5]", "ipc: [1]")
+    with pytest.raises(PlanError, match="ipc 1 on 'digits': too little for method 'infer'"):
+        planned(project).missing(["table2"])
+
+
+def test_ten_and_ten_point_nought_are_one_budget(project):
+    same = {"grid": {"table2": {"ipc": [5.0]}}}
+    assert ids(planned(project, **same)) == ids(planned(project))
+
+
+def test_the_runtime_is_part_of_every_artefacts_code(project):
+    assert all("distillery.runtime" in node.spec.roots for node in planned(project).missing(["table2"]))
+
+
+def test_raising_the_environment_makes_everything_anew(project):
+    assert len(moved(planned(project), planned(project, environment=2))) == 10
+
+
+def test_a_mark_never_touches_what_dvc_tracks(project):
+    planned(project).mark("table2")
+    assert not (project / "results/plan").exists()
 
 
 def test_planning_imports_no_torch(project):

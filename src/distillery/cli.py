@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,9 @@ def main(argv: list[str] | None = None) -> int:
     except DistilleryError as error:
         print(f"distillery: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # `distillery plan ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("distillery: interrupted; the same command continues", file=sys.stderr)
         return 130
@@ -93,10 +98,10 @@ def _find(room: str, arguments: argparse.Namespace):
 def load_plan(arguments: argparse.Namespace, scale: str | None = None) -> Plan:
     """The plan of the project at `arguments.root`, at another scale when one is given."""
     from .plan.plan import Plan
-    from .plan.settings import read_yaml
+    from .plan.settings import merge, read_yaml
 
     scale = scale or arguments.scale
-    params = read_yaml(arguments.root / "params.yaml") | {"scale": scale} if scale else None
+    params = merge(read_yaml(arguments.root / "params.yaml"), {"scale": scale}) if scale else None
     return Plan(arguments.root, params)
 
 
@@ -112,19 +117,27 @@ def _stem(target: str) -> str:
 
 def _plan(arguments: argparse.Namespace) -> None:
     from .plan.explain import Explainer
+    from .plan.plan import write_plan
 
     plan = load_plan(arguments)
     tables = _tables(plan, arguments.tables)
     if arguments.write:
-        print(*(plan.mark(table) for table in tables), sep="\n")
+        paths = {table: arguments.root / "results/plan" / f"{table}.json" for table in tables}
+        print(*(write_plan(path, plan.document(table)) for table, path in paths.items()), sep="\n")
     elif arguments.commands:
-        import shlex
-
-        for node in plan.missing(tables):
-            print(f"python -m distillery {node.spec.room} --spec {shlex.quote(node.spec.dumps())}")
-        print(*(f"python -m distillery table {table}" for table in tables), sep="\n")
+        print(*_commands(arguments, plan, tables), sep="\n")
     else:
         print(*Explainer(plan).lines(tables), sep="\n")
+
+
+def _commands(arguments: argparse.Namespace, plan: Plan, tables: list[str]) -> Iterator[str]:
+    """A shell script that stops at the first failure."""
+    run = f"{shlex.quote(sys.executable)} -m distillery"
+    root = f"--root {shlex.quote(str(arguments.root))}"
+    yield "set -e"
+    for node in plan.missing(tables):
+        yield f"{run} {node.spec.room} {root} --spec {shlex.quote(node.spec.dumps())}"
+    yield from (f"{run} table {table} {root} --plan {shlex.quote(str(plan.mark(table)))}" for table in tables)
 
 
 def _table(arguments: argparse.Namespace) -> None:
@@ -152,10 +165,9 @@ def _adopt(arguments: argparse.Namespace) -> None:
 
 
 def _prune(arguments: argparse.Namespace) -> None:
-    from .plan.upkeep import prune, unreachable
+    from .plan.upkeep import every_plan, prune, unreachable
 
-    scales = sorted(f.stem for f in (arguments.root / "workflow/scales").glob("*.yaml"))
-    paths = unreachable([load_plan(arguments, scale) for scale in scales])
+    paths = unreachable(every_plan(arguments.root))
     print(*paths, sep="\n")
     if arguments.yes:
         prune(paths)

@@ -6,7 +6,6 @@ Killed at any moment it leaves nothing where a result belongs; started again it 
 from __future__ import annotations
 
 import errno
-import hashlib
 import importlib
 import json
 import os
@@ -26,6 +25,7 @@ from .artefact import META, Artefact, open_artefact, read_meta
 from .canonical import file_sha256
 from .code import code_digest, module_digests
 from .errors import ArtefactError
+from .runtime import prepare_torch, seed
 from .spec import Spec, folder
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Job:
 
     def seed(self, role: str) -> int:
         """A 63-bit seed for `role`, derived from the cell."""
-        return int.from_bytes(hashlib.sha256(f"{self.key}/{role}".encode()).digest()[:8], "big") >> 1
+        return seed(self.key, role)
 
     def generator(self, role: str, device: str = "cpu") -> torch.Generator:
         """A fresh generator for `role`; the same cell and role always give the same stream."""
@@ -124,7 +124,7 @@ def _make(spec: Spec, store: Path, target: Path, scratch: Path, device: str, thr
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     inputs = spec.map_inputs(lambda address: open_artefact(folder(store, address)))
-    job = Job(spec.recipe | spec.local, inputs, out, scratch, spec.key(keys), _prepare_torch(device, threads))
+    job = Job(spec.recipe | spec.local, inputs, out, scratch, spec.key(keys), prepare_torch(device, threads))
     facts = importlib.import_module(f"distillery.{spec.room}.room").make(job)
     meta = {
         "room": spec.room,
@@ -148,17 +148,6 @@ def publish(out: Path, target: Path, meta: dict[str, Any]) -> None:
     aside = out / META
     aside.write_text(json.dumps(meta, indent=1, sort_keys=True, allow_nan=False) + "\n")
     os.replace(aside, target / META)
-
-
-def _prepare_torch(device: str, threads: int) -> torch.device:
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    import torch
-
-    torch.set_num_threads(threads)
-    torch.backends.cudnn.benchmark = False
-    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import torch's compiler, 3 s per job
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
 
 
 def _circumstances(job: Job, started: float, threads: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class Spec:
     room: data, teacher, distill, label or evaluate. label: readable part of the name. recipe: resolved values, only those this
     artefact reads. inputs: addresses of the upstream artefacts by role. roots: modules whose import closure is the code, code:
     its digest. local: what differs between machines without changing a byte (where a data source lies), not in the identity.
+    environment: params.yaml's number for the libraries, raised by hand when an upgrade should make everything anew.
     """
 
     room: str
@@ -30,11 +31,12 @@ class Spec:
     roots: list[str]
     code: str
     local: dict[str, Any] = field(default_factory=dict)
+    environment: int = 1
 
     @cached_property
     def id(self) -> str:
-        """`label-<12 hex>`: SHA-256 of room, recipe, inputs and code digest."""
-        return f"{self.label}-{digest([self.room, self.recipe, self.inputs, self.code])}"
+        """`label-<12 hex>`: SHA-256 of room, recipe, inputs, code digest and environment."""
+        return f"{self.label}-{digest([self.room, self.recipe, self.inputs, self.code, self.environment])}"
 
     @property
     def address(self) -> str:

@@ -27,7 +27,7 @@ except DistilleryError as error:
 
 DISTILLERY = f"{shlex.quote(sys.executable)} -m distillery"
 DEVICE = PLAN.settings.params.device
-GPUS = 1 if shutil.which("nvidia-smi") else 0
+GPUS = 1 if DEVICE != "cpu" and shutil.which("nvidia-smi") else 0
 
 
 def meta(node):
@@ -66,7 +66,10 @@ def estimate(room):
 def memory(room):
     def mem_mb(wildcards, attempt):
         known = ESTIMATOR.cost(node_of(room, wildcards))
-        return int(attempt * (known.memory / 1e6 if known else 4000))
+        if not known:
+            return attempt * 4000
+        on_host = 0 if GPUS else known.activations
+        return int(attempt * (known.memory + on_host) / 1e6)
 
     return mem_mb
 
@@ -91,6 +94,10 @@ def table_inputs(wildcards):
         return [*absent(nodes), str(PLAN.mark(wildcards.table))]
     except DistilleryError as error:
         raise WorkflowError(str(error))
+
+
+def table_plan(wildcards):
+    return PLAN.mark(wildcards.table)
 
 
 def table_summary(wildcards):

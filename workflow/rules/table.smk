@@ -20,8 +20,9 @@ rule table:
         runtime=10,
     params:
         distillery=DISTILLERY,
+        plan=table_plan,
         summary=table_summary,
     message:
         "table {wildcards.table}: {params.summary}"
     shell:
-        "{params.distillery} table {wildcards.table} --plan results/plan/{wildcards.table}.json 2> {log}"
+        "{params.distillery} table {wildcards.table} --plan {params.plan} 2> {log}"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from distillery.training.mix import Mixing
 
 NAMES = ("dynamic",)
+LOGITS = True
 STORED = False
 
 

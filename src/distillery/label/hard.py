@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from distillery.training.mix import Mixing
 
 NAMES = ("hard",)
+LOGITS = False
 STORED = False
 
 

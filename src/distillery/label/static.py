@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from distillery.training.mix import Mixing
 
 NAMES = ("static",)
+LOGITS = True
 STORED = True
 BATCH = 256
 

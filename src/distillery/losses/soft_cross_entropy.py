@@ -11,6 +11,7 @@ from distillery.losses.target import Target
 from distillery.recipe import Positive
 
 NAMES = ("soft-ce",)
+SOFT = True  # needs teacher logits
 
 
 @dataclass(frozen=True)

@@ -50,13 +50,18 @@ class Recipe:
     micro_batch: Count | None = None
     together: Count = 1
 
+    def subsets(self, ipc: int, classes: int) -> int:
+        """K, the number of subsets within the budget K (C + M) <= ipc C (section 4.1), a compensator counting as one image."""
+        return ipc * classes // (classes + len(self.teachers))
 
-def subsets(ipc: int, classes: int, teachers: int) -> int:
-    """K, the number of subsets within the budget K (C + M) <= ipc C (section 4.1), a compensator counting as one image.
+    def instances(self, ipc: int, classes: int) -> int:
+        """Training images of a set: (M + 1) K C, or M K C without the natural ones."""
+        return (len(self.teachers) + self.natural_instances) * self.subsets(ipc, classes) * classes
 
-    Raises BudgetError when not even one fits.
-    """
-    count = ipc * classes // (classes + teachers)
+
+def subsets(recipe: Recipe, ipc: int, classes: int) -> int:
+    """K. Raises BudgetError when the budget holds not even one subset."""
+    count, teachers = recipe.subsets(ipc, classes), len(recipe.teachers)
     if count < 1:
         raise BudgetError(
             f"ipc = {ipc}: INFER with {teachers} teachers and {classes} classes needs {classes + teachers} images, "
@@ -75,7 +80,7 @@ def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher
     Deviation: the subsets are disjoint (paper silent); images and compensators are stored apart and lossless, as the paper
     describes, where the authors' code writes their sum as JPEG; u is the last iterate, theirs the one before.
     """
-    indices = draw(train, subsets(ipc, len(train.classes), len(teachers)), job.generator("subsets"))
+    indices = draw(train, subsets(recipe, ipc, len(train.classes)), job.generator("subsets"))
     natural = train.pixels(indices.flatten()).unflatten(0, tuple(indices.shape))
     with job.progress(len(teachers) * len(natural) * recipe.iterations, "compensators") as bar:
         found = [compensators(natural, j, teacher, train, recipe, job, bar) for j, teacher in enumerate(teachers)]

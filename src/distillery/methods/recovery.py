@@ -10,9 +10,11 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -164,10 +166,20 @@ def in_groups(
     for first in indices[:: settings.together]:
         group = list(indices[first : first + settings.together])
         file = job.scratch / f"{name}-{first}.safetensors"
-        if file.is_file():
-            bar.update(len(group) * settings.iterations)
-        else:
-            save_file({"found": optimise(group).cpu().contiguous()}, aside := file.with_suffix(".part"))
+        kept = _kept(file)
+        if kept is None:
+            kept = optimise(group).cpu().contiguous()
+            save_file({"found": kept}, aside := file.with_suffix(".part"))
             os.replace(aside, file)
-        found.append(load_file(file)["found"])
+        else:
+            bar.update(len(group) * settings.iterations)
+        found.append(kept)
     return torch.cat(found)
+
+
+def _kept(file: Path) -> Tensor | None:
+    """What an earlier run left in `file`, None without one that is readable (a power cut can leave half a file)."""
+    try:
+        return load_file(file)["found"]
+    except (FileNotFoundError, SafetensorError, KeyError):
+        return None

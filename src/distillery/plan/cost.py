@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .nodes import Node
+from .nodes import Node, instances
 from .settings import Facts, Settings, read_yaml
 
 START_UP_S = 4.0  # importing torch
@@ -19,10 +19,11 @@ BASE_MEMORY = 700 << 20  # a process with torch loaded
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds on the scale's device, peak memory in bytes, bytes stored."""
+    """Seconds, host memory and activations (on the device that computes) in bytes at their peak, bytes stored."""
 
     seconds: float
     memory: float
+    activations: float
     bytes: float
 
 
@@ -44,8 +45,8 @@ class Estimator:
         """Sum of seconds and bytes, the largest memory, and how many nodes could not be estimated."""
         costs = [self.cost(node) for node in nodes]
         known = [c for c in costs if c]
-        memory = max((c.memory for c in known), default=0)
-        return Cost(sum(c.seconds for c in known), memory, sum(c.bytes for c in known)), len(costs) - len(known)
+        peaks = (max((getattr(c, part) for c in known), default=0) for part in ("memory", "activations"))
+        return Cost(sum(c.seconds for c in known), *peaks, sum(c.bytes for c in known)), len(costs) - len(known)
 
     def _network(self, network: dict, facts: Facts) -> tuple[float, float, float]:
         """Multiply-adds and activation bytes of one image's forward pass, and parameters; of an unknown network ResNet-18's."""
@@ -59,14 +60,14 @@ class Estimator:
         return row["multiply_adds"] * area * ratio**2, row["activations"] * 4 * area * ratio, row["parameters"] * ratio**2
 
     def _run(self, work: float, activations: float, batch: float, extra: float, stored: float) -> Cost:
-        return Cost(START_UP_S + work / self.rate, BASE_MEMORY + 2 * activations * batch + extra, stored)
+        return Cost(START_UP_S + work / self.rate, BASE_MEMORY + extra, 2 * activations * batch, stored)
 
     def _pixels(self, facts: Facts) -> int:
         return facts.shape[0] * facts.shape[1] * facts.shape[2]
 
     def _data(self, node: Node, facts: Facts) -> Cost:
         raw = self._pixels(facts) * (facts.train + facts.test)
-        return Cost(START_UP_S + raw / 2e7, BASE_MEMORY, raw * 0.6)
+        return Cost(START_UP_S + raw / 2e7, BASE_MEMORY, 0, raw * 0.6)
 
     def _resident(self, facts: Facts) -> float:
         return min(self._pixels(facts) * facts.train, 2 << 30)
@@ -85,18 +86,13 @@ class Estimator:
         recipe, ipc = node.spec.recipe["method"], node.spec.recipe["ipc"]
         nets = self._teachers(node, facts) or [(0.0, 0.0, 0.0)]
         images = facts.classes * ipc
-        per_iteration = images * sum(work for work, _, _ in nets) / (1 if recipe["name"] == "infer" else len(nets))
-        work = 3 * per_iteration * recipe.get("iterations", 0)
+        work = 3 * images * sum(work for work, _, _ in nets) * recipe.get("iterations", 0)
         batch = min(facts.classes, recipe.get("micro_batch") or recipe.get("batch") or facts.classes)
         return self._run(work, max(a for _, a, _ in nets), batch, self._resident(facts), images * self._pixels(facts))
 
     def _instances(self, node: Node, facts: Facts) -> float:
-        """Training images a distilled set expands to: (M+1) K C for INFER, ipc C otherwise."""
-        distilled = node.inputs["distilled"]
-        ipc, teachers = distilled.spec.recipe["ipc"], len(distilled.inputs.get("teachers", []))
-        if distilled.spec.recipe["method"]["name"] != "infer":
-            return ipc * facts.classes
-        return (teachers + 1) * (ipc * facts.classes // (facts.classes + teachers)) * facts.classes
+        recipe = node.inputs["distilled"].spec.recipe
+        return instances(recipe["method"], recipe["ipc"], facts.classes)
 
     def _label(self, node: Node, facts: Facts) -> Cost:
         instances, nets = self._instances(node, facts), self._teachers(node, facts)

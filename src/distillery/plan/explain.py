@@ -108,5 +108,6 @@ def summary(nodes: list[Node], estimator: Estimator, scale: str) -> str:
 
 
 def describe(cost: Cost) -> str:
-    """A cost as text: one-job-at-a-time time, largest memory, bytes to be stored."""
-    return f"{duration(cost.seconds)} one job at a time, {volume(cost.memory)} peak memory, {volume(cost.bytes)} stored"
+    """A cost as text: time one job after the other, largest memory and activations of a job, bytes to be stored."""
+    memory = f"{volume(cost.memory)} memory and {volume(cost.activations)} activations at most"
+    return f"{duration(cost.seconds)} one job at a time, {memory}, {volume(cost.bytes)} stored"

@@ -15,10 +15,10 @@ from distillery.data.recipe import Recipe as DataRecipe
 from distillery.data.source import ON_DISK, parse
 from distillery.errors import DataError, PlanError, nearest
 from distillery.spec import Spec
-from distillery.training.recipe import Training
+from distillery.training.recipe import AUGMENTATIONS, Training
 
 from .settings import Dataset, Facts, Row, Settings
-from .types import component, constant, validated
+from .types import component, constant, recipe_object, validated
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,13 @@ class Cell:
     ipc: float
     student: str
     row: Row
+
+    @classmethod
+    def at(cls, place: Mapping[str, Any], row: Row) -> Cell:
+        """The cell of a row at a place of the axes; 10.0 images per class are the same cell as 10."""
+        ipc = place["ipc"]
+        whole = isinstance(ipc, float) and ipc.is_integer()
+        return cls(place["dataset"], int(ipc) if whole else ipc, place["student"], row)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +75,17 @@ class Builder:
         self, room: str, label: str, recipe: dict, inputs: Mapping[str, Any], roots: list[str], dataset: str, **local: Any
     ) -> Node:
         addresses = {r: [n.address for n in up] if isinstance(up, list) else up.address for r, up in inputs.items()}
-        roots = sorted({f"distillery.{room}.room", *roots})
-        spec = Spec(room, label.replace(":", "-").replace("/", "-"), recipe, addresses, roots, code_digest(roots), local)
+        roots = sorted({"distillery.runtime", f"distillery.{room}.room", *roots})
+        spec = Spec(
+            room,
+            label.replace(":", "-").replace("/", "-"),
+            recipe,
+            addresses,
+            roots,
+            code_digest(roots),
+            local,
+            self.settings.params.environment,
+        )
         node = Node(spec, dict(inputs), dataset)
         return self.nodes.setdefault(node.address, node)
 
@@ -108,6 +124,7 @@ class Builder:
         where = f"{settings.scale_file}.teacher.{name}"
         check_keys(recipe, ("loss", "training", "weights"), where)
         training = None if weights else validated(Training, recipe.get("training", {}), f"{where}.training")
+        check_augment(training or {}, f"{where}.training")
         loss = None if weights else component("loss", recipe.get("loss", "ce"), f"{where}.loss")
         values = {"network": network, "training": training, "loss": loss, "weights": weights}
         roots = [module_name("network", network["name"]), *([module_name("loss", loss["name"])] if loss else [])]
@@ -129,9 +146,10 @@ class Builder:
         root = module_name("method", method)
         values = settings.recipe("distill", method, dataset, cell.row.override)
         recipe = component("method", values | {"name": method}, where)
+        check_augment(recipe, where)
         if "teachers" in (constant("method", method, "NEEDS") or ()) and not recipe.get("teachers"):
             raise PlanError(f"{where}.teachers: is empty, {method} needs at least one teacher")
-        check_budget(cell, dataset.facts)
+        check_budget(cell, recipe, dataset.facts)
         inputs = {"data": self.data(cell.dataset), **self.teachers(recipe, cell.dataset)}
         label = f"{cell.dataset}-{method}-ipc{cell.ipc:g}"
         return self._node("distill", label, {"method": recipe, "ipc": cell.ipc}, inputs, [root], cell.dataset)
@@ -143,7 +161,11 @@ class Builder:
         if block == "hard" and block not in settings.scale.label:
             return component("label", "hard", "label.hard")
         values = settings.recipe("label", block, settings.dataset(cell.dataset), row.override)
-        return component("label", {"name": row.labels} | values, f"{settings.scale_file}.label.{block}")
+        where = f"{settings.scale_file}.label.{block}"
+        recipe = component("label", {"name": row.labels} | values, where)
+        if recipe.get("teachers") in ([], ()):
+            raise PlanError(f"{where}.teachers: is empty, '{block}' needs at least one teacher")
+        return recipe
 
     def label(self, cell: Cell) -> Node | None:
         """The stored labels of a cell, or None when its kind stores nothing (hard, dynamic)."""
@@ -162,6 +184,7 @@ class Builder:
         values = settings.recipe("evaluate", name, settings.dataset(cell.dataset), cell.row.override)
         check_keys(values, ("loss", "training"), where)
         training = validated(Training, values.get("training", {}), f"{where}.training")
+        check_augment(training, f"{where}.training")
         return {"loss": component("loss", values.get("loss"), f"{where}.loss"), "training": training}
 
     def evaluations(self, cell: Cell, repeats: int) -> tuple[Node, ...]:
@@ -169,6 +192,9 @@ class Builder:
         settings, label, labels = self.settings, self.label(cell), self.label_recipe(cell)
         student = component("network", settings.network(cell.student), f"{settings.scale_file}.networks.{cell.student}")
         recipe = {"student": student, "labels": labels, **self.protocol(cell)}
+        if not constant("label", labels["name"], "LOGITS") and constant("loss", recipe["loss"]["name"], "SOFT"):
+            where = f"{settings.scale_file}.evaluate.{cell.row.protocol or cell.row.labels}.loss"
+            raise PlanError(f"{where} = '{recipe['loss']['name']}': needs soft labels, row '{cell.row.row}' has hard ones")
         inputs: dict[str, Any] = {"data": self.data(cell.dataset), "distilled": self.distill(cell)}
         inputs |= {"label": label} if label else self.teachers(labels, cell.dataset)
         parts = {"network": student, "loss": recipe["loss"], "label": labels, "method": {"name": cell.row.method}}
@@ -180,6 +206,13 @@ class Builder:
         )
 
 
+def check_augment(recipe: Mapping[str, Any], where: str) -> None:
+    """Raise PlanError when the recipe names an augmentation that does not exist."""
+    for name in recipe.get("augment") or ():
+        if name.partition(":")[0] not in AUGMENTATIONS:
+            raise PlanError(f"{where}.augment: '{name}' does not exist: {nearest(name, AUGMENTATIONS)}")
+
+
 def check_keys(values: Mapping[str, Any], valid: tuple[str, ...], where: str) -> None:
     """Raise PlanError, naming the nearest valid one, when `values` has a key that nothing reads."""
     for key in values:
@@ -187,8 +220,15 @@ def check_keys(values: Mapping[str, Any], valid: tuple[str, ...], where: str) ->
             raise PlanError(f"{where}.{key}: unknown key: {nearest(key, valid)}")
 
 
-def check_budget(cell: Cell, facts: Facts | None) -> None:
-    """Raise PlanError when ipc is no positive number, or more than a class can have as far as the declared facts tell."""
+def instances(method: Mapping[str, Any], ipc: float, classes: int) -> float:
+    """Training images that a distilled set expands to: what the method's recipe says, or ipc per class."""
+    recipe = recipe_object("method", method)
+    return recipe.instances(ipc, classes) if hasattr(recipe, "instances") else ipc * classes
+
+
+def check_budget(cell: Cell, method: Mapping[str, Any], facts: Facts | None) -> None:
+    """Raise PlanError when ipc is no positive number, or, as far as the declared facts tell, more than a class has or too
+    little for the method."""
     if not isinstance(cell.ipc, int | float) or not cell.ipc > 0:
         raise PlanError(f"ipc {cell.ipc!r} on '{cell.dataset}': must be a number above 0, images per class")
     if cell.ipc != int(cell.ipc) and not constant("method", cell.row.method, "FRACTIONAL_IPC"):
@@ -196,3 +236,5 @@ def check_budget(cell: Cell, facts: Facts | None) -> None:
     if facts and cell.ipc > facts.train / facts.classes:
         most = facts.train // facts.classes
         raise PlanError(f"ipc {cell.ipc:g} on '{cell.dataset}': a class has about {most} training images; ask for less")
+    if facts and instances(method, cell.ipc, facts.classes) < 1:
+        raise PlanError(f"ipc {cell.ipc:g} on '{cell.dataset}': too little for method '{cell.row.method}'; ask for more")

@@ -63,6 +63,8 @@ class Plan:
             raise PlanError(f"{self.settings.scale_file}.tables.{name}: axes must be {', '.join(order)}, not {', '.join(axes)}")
         for row in set(chosen) - {row.row for row in table.rows}:
             raise PlanError(f"params.yaml.grid.{name}.rows: no row '{row}': {nearest(row, (r.row for r in table.rows))}")
+        for axis in order:
+            check_axis(axes[axis], axis, f"{self.settings.scale_file}.tables.{name}")
         aligned = all(len(axes[axis]) == len(table.paper[axis]) for axis in order)
         for row in table.rows:
             for index in itertools.product(*(range(len(axes[axis])) for axis in order)):
@@ -71,7 +73,7 @@ class Plan:
                 yield self._position(name, table, row, place, paper, row.measured and row.row in chosen)
 
     def _position(self, name: str, table: Table, row: Row, place: dict, paper: dict | None, measured: bool) -> Position:
-        cell = Cell(place["dataset"], place["ipc"], place["student"], row)
+        cell = Cell.at(place, row)
         published = self._published(name, table, row, place, paper)
         shown = {"row": row, **place, "paper": paper, "published": published}
         if not measured:
@@ -205,10 +207,25 @@ class Plan:
         return same_plan and sidecar.get("csv_sha256") == file_sha256(files["csv"])
 
     def mark(self, table: str) -> Path:
-        """Write the table's plan file, results/plan/<table>.json: newer than a stale table, it makes Snakemake rebuild it."""
-        path = self.root / "results/plan" / f"{table}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        aside.write_text(json.dumps(self.document(table), indent=1, sort_keys=True) + "\n")
-        os.replace(aside, path)
-        return path
+        """Write the plan of a stale table anew, under a name that holds its digest: a file newer than the table, which makes
+        Snakemake rebuild it. Never DVC's output results/plan, which a dry run must not touch."""
+        document = self.document(table)
+        return write_plan(self.root / "results/scratch/plan" / f"{table}-{digest(document)}.json", document)
+
+
+def check_axis(values: list[Any], axis: str, where: str) -> None:
+    """Raise PlanError unless an axis has values, each a name or a number, and each once."""
+    for value in values:
+        if not isinstance(value, int | float if axis == "ipc" else str):
+            raise PlanError(f"{where}.{axis}: {value!r} is no {'number' if axis == 'ipc' else 'name'}")
+    if len(set(values)) < max(len(values), 1):
+        raise PlanError(f"{where}.{axis} = {values!r}: needs at least one value, and each only once")
+
+
+def write_plan(path: Path, document: dict[str, Any]) -> Path:
+    """Write a table's plan to `path`, aside first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+    os.replace(aside, path)
+    return path

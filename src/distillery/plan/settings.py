@@ -10,11 +10,13 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from distillery.components import index, module_name
 from distillery.errors import PlanError, nearest
 
 from .types import explain
 
 Block = dict[str, Any]
+ROOMS = ("teacher", "distill", "label", "evaluate")
 Budget = Annotated[float, Field(gt=0)] | Annotated[int, Field(gt=0)]
 
 
@@ -28,7 +30,7 @@ class Facts(_Strict):
     classes: int = Field(gt=1)
     train: int = Field(gt=0)
     test: int = Field(gt=0)
-    shape: tuple[int, int, int] | list[int]
+    shape: list[int] = Field(min_length=3, max_length=3)
     original_bytes: int | None = None
 
 
@@ -69,8 +71,9 @@ class Params(_Strict):
     paper: str = "infer"
     scale: str = "demo"
     repeats: int = Field(default=3, ge=1)
-    tables: list[str]
-    device: str = "auto"
+    tables: list[str] = Field(min_length=1)
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    environment: int = Field(default=1, ge=1)
     datasets: dict[str, Block] = {}
     networks: dict[str, Block] = {}
     teacher: Block = {}
@@ -129,14 +132,15 @@ def checked(model: type[_Strict], values: Any, where: str) -> Any:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        raise PlanError(explain(error, where, list(model.model_fields))) from None
+        nested = [Row, Dataset] if model in (Table, Scale) else []
+        raise PlanError(explain(error, where, [name for kind in (model, *nested) for name in kind.model_fields])) from None
 
 
 @functools.cache
 def _parsed(path: Path, stamp: int) -> Any:
     try:
-        return yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise PlanError(f"{path}: not YAML: {error}") from None
 
 
@@ -161,8 +165,23 @@ class Settings:
             raise PlanError(f"params.yaml.scale = '{name}': {nearest(name, scales)}")
         raw = read_yaml(root / self.scale_file)
         raw = raw | {key: merge(raw.get(key), getattr(self.params, key)) for key in ("datasets", "networks")}
+        self._check_names(raw)
         raw["tables"] = merge(raw.get("tables"), {self.full_name(t): axes for t, axes in self.params.grid.items()})
         self.scale: Scale = checked(Scale, raw, self.scale_file)
+
+    def _check_names(self, raw: Mapping[str, Any]) -> None:
+        """Every block of params.yaml must change something: its name is known to the scale, to a data set or as a component."""
+        for room in ROOMS:
+            layers = [raw, *(raw.get("datasets") or {}).values()]
+            known = {name for layer in layers for name in (layer.get(room) or {})} | set(raw.get("networks") or {})
+            known |= set(index("method")) if room == "distill" else set()
+            for name in getattr(self.params, room):
+                if name not in known:
+                    raise PlanError(f"params.yaml.{room}.{name}: no such block: {nearest(name, known)}")
+        tables = raw.get("tables") or {}
+        for table in self.params.grid:
+            if self.full_name(table) not in tables:
+                raise PlanError(f"params.yaml.grid.{table}: no such table at this scale: {nearest(table, tables)}")
 
     def table_names(self) -> list[str]:
         """Every table that this scale has axes for, as `paper/table`."""
@@ -181,7 +200,26 @@ class Settings:
             raise PlanError(f"table '{name}' does not exist: {nearest(name, known)}")
         if name not in self.scale.tables:
             raise PlanError(f"{self.scale_file}: has no axes for table '{name}': add them below `tables`")
-        return checked(Table, read_yaml(path), f"workflow/tables/{name}.yaml")
+        table = checked(Table, read_yaml(path), f"workflow/tables/{name}.yaml")
+        self._check_table(table, f"workflow/tables/{name}.yaml")
+        return table
+
+    def _check_table(self, table: Table, where: str) -> None:
+        names = [row.row for row in table.rows]
+        if len(set(names)) < len(names):
+            raise PlanError(f"{where}.rows: two rows are called '{max(names, key=names.count)}'; give each its own name")
+        if not (self.root / "workflow/published" / table.published).is_file():
+            known = (file.name for file in (self.root / "workflow/published").glob("*.csv"))
+            raise PlanError(f"{where}.published = '{table.published}': no such file: {nearest(table.published, known)}")
+        for row in table.rows:
+            for room in row.override:
+                if room not in ROOMS:
+                    raise PlanError(f"{where}: row '{row.row}': override.{room}: no such room: {nearest(room, ROOMS)}")
+            try:
+                if row.measured:
+                    module_name("method", row.method)
+            except PlanError as error:
+                raise PlanError(f"{where}: row '{row.row}': {error}") from None
 
     def dataset(self, name: str) -> Dataset:
         """A data set of the scale or of params.yaml. Raises PlanError with the nearest name when there is none."""

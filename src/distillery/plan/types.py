@@ -21,6 +21,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from distillery.code import module_file
 from distillery.components import literal, module_name
 from distillery.errors import PlanError, nearest
+from distillery.recipe import read
 
 _TORCH_FREE = {"__future__", "dataclasses", "typing", "distillery.recipe"}
 
@@ -82,23 +83,38 @@ def validated(recipe: type, values: Mapping[str, Any], where: str) -> dict[str, 
 
     Raises PlanError, one line with the file and key (`where`), the value and the nearest valid name.
     """
+    if not isinstance(values, Mapping):
+        raise PlanError(f"{where} = {values!r}: expected keys and values")
     adapter = _adapter(recipe)
     try:
         return adapter.dump_python(adapter.validate_python(dict(values)), mode="json")
     except ValidationError as error:
-        raise PlanError(explain(error, where, [f for f in recipe.__dataclass_fields__])) from None
+        raise PlanError(explain(error, where, _fields(recipe))) from None
+
+
+def _fields(recipe: type) -> list[str]:
+    """Field names of a recipe and of those nested in it."""
+    hints = typing.get_type_hints(recipe)
+    nested = [hint for hint in hints.values() if dataclasses.is_dataclass(hint)]
+    return [*hints, *(name for hint in nested for name in _fields(hint))]
 
 
 def explain(error: ValidationError, where: str, fields: list[str]) -> str:
-    """The first problem of a pydantic error as one line."""
+    """The first problem of a pydantic error as one line; `fields` are the valid names for a hint."""
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
     place = f"{where}.{path}" if path else where
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"{place}: unknown key: {nearest(str(first['loc'][-1]), fields if len(first['loc']) == 1 else [])}"
+        return f"{place}: unknown key: {nearest(str(first['loc'][-1]), fields)}"
     if first["type"] in ("missing", "missing_argument"):
         return f"{place}: is required"
     return f"{place} = {first['input']!r}: {first['msg']}"
+
+
+def recipe_object(kind: str, reference: Mapping[str, Any]) -> Any:
+    """The recipe object of a resolved component reference, without torch."""
+    fields = {key: value for key, value in reference.items() if key != "name"}
+    return read(torch_free_part(module_name(kind, reference["name"])).Recipe, fields)
 
 
 def component(kind: str, reference: Any, where: str) -> dict[str, Any]:
@@ -106,6 +122,8 @@ def component(kind: str, reference: Any, where: str) -> dict[str, Any]:
 
     Raises PlanError when the component does not exist or a field is wrong.
     """
+    if not isinstance(reference, str | Mapping | None):
+        raise PlanError(f"{where} = {reference!r}: expected a name, or keys and values")
     reference = {"name": reference} if isinstance(reference, str) else dict(reference or {})
     if "name" not in reference:
         raise PlanError(f"{where}.name: is required, it names a {kind}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,11 +12,13 @@ from pathlib import Path
 
 from distillery.artefact import META, open_artefact
 from distillery.code import module_digests
+from distillery.errors import PlanError
 from distillery.spec import folder
 
 from .explain import stored_metas
 from .nodes import Node
 from .plan import Plan
+from .settings import ROOMS, read_yaml
 
 
 def adopt(plan: Plan, tables: list[str]) -> list[tuple[Node, str]]:
@@ -62,13 +65,26 @@ def _adopt(store: Path, node: Node, meta: dict) -> None:
     os.replace(aside, target / META)
 
 
+def every_plan(root: Path) -> list[Plan]:
+    """The plans of all scales, with params.yaml as it is, and with the full grid, and without its changes: what any of them
+    reaches is worth keeping. Raises PlanError when params.yaml does not fit its own scale."""
+    params = read_yaml(root / "params.yaml")
+    plain = {key: params[key] for key in params.keys() - {"grid", "datasets", "networks", *ROOMS}}
+    plans = [Plan(root, params)]
+    for scale in sorted(file.stem for file in (root / "workflow/scales").glob("*.yaml")):
+        for variant in (params, {**params, "grid": {}}, plain):
+            with contextlib.suppress(PlanError):  # changes made for one scale need not fit another
+                plans.append(Plan(root, {**variant, "scale": scale}))
+                for table in plans[-1].settings.table_names():
+                    plans[-1].positions(table)
+    return plans
+
+
 def unreachable(plans: list[Plan]) -> list[Path]:
     """Artefact folders of the store that none of these plans, at any table of their scales, names."""
-    wanted: set[str] = set()
-    for plan in plans:
-        for table in plan.settings.table_names():
-            plan.positions(table)
-        wanted |= plan.builder.nodes.keys()
+    for table in plans[0].settings.table_names():
+        plans[0].positions(table)
+    wanted = {address for plan in plans for address in plan.builder.nodes}
     store = plans[0].store
     return [path.parent for path in sorted(store.glob(f"*/*/{META}")) if str(path.parent.relative_to(store)) not in wanted]
 

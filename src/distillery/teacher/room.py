@@ -55,5 +55,7 @@ def _published(model: torch.nn.Module, name: str) -> None:
 
     try:
         model.load_state_dict(get_weight(name).get_state_dict(progress=True, check_hash=True))
+    except OSError as error:
+        raise TeacherError(f"weights '{name}': cannot be fetched ({error}); put the file into torch's hub cache") from None
     except (RuntimeError, ValueError) as error:
         raise TeacherError(f"weights '{name}' do not fit the network or the classes: {error}") from None

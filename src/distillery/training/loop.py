@@ -198,6 +198,7 @@ class _Run:
     def save(self, file: Path) -> None:
         """Write a checkpoint aside, then move it to `file`."""
         state = {
+            "device": self.samples.device.type,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generators": {role: generator.get_state() for role, generator in self.generators.items()},
@@ -208,10 +209,13 @@ class _Run:
         os.replace(aside, file)
 
     def resume(self, file: Path) -> None:
-        """Go on from the checkpoint `file`; without a readable one (a power cut can leave half a file) start from nothing."""
+        """Go on from the checkpoint `file`; without a readable one (a power cut can leave half a file), or with one of another
+        kind of device, start from nothing."""
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except (FileNotFoundError, EOFError, RuntimeError, pickle.UnpicklingError):
+            return
+        if state.get("device") != self.samples.device.type:  # its random states are of another kind of generator
             return
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -7,6 +7,9 @@ from typing import Literal
 
 from distillery.recipe import Count, Fraction, Natural, NonNegative, Positive
 
+# What training.augment offers; here for the planner, which does not import torch.
+AUGMENTATIONS = ("crop", "flip", "resized-crop", "roll", "batch-flip", "batch-resized-crop")
+
 
 @dataclass(frozen=True)
 class Optimizer:

@@ -140,11 +140,22 @@ def test_adoption_keeps_artefacts_of_rewritten_code(copy):
 
 
 def test_prune_removes_what_no_plan_reaches(copy, edit):
+    # What a change in params.yaml sets aside is kept, since the scale alone still reaches it; what the scale gave up goes.
     edit(copy / "params.yaml", "evaluate: {}", "evaluate: {static: {training: {epochs: 3}}}")
-    command = [sys.executable, "-m", "distillery", "prune", "--yes"]
-    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(copy / "src")})
-    assert "2 artefacts removed" in done.stdout, done.stderr
+    assert prune(copy) == "0 artefacts removed"
+    edit(
+        copy / "workflow/scales/tiny.yaml",
+        "static: {loss: {name: kl, temperature: 4.0}",
+        "static: {loss: {name: kl, temperature: 5.0}",
+    )
+    assert prune(copy) == "2 artefacts removed"
     assert len(list(copy.glob("results/store/*/*/meta.json"))) == 8
+
+
+def prune(project: Path) -> str:
+    command = [sys.executable, "-m", "distillery", "prune", "--yes"]
+    env = os.environ | {"PYTHONPATH": str(project / "src")}
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, env=env, check=True).stdout.splitlines()[-1]
 
 
 def test_without_the_profile_no_cell_runs_needlessly(copy):

@@ -64,6 +64,9 @@ def test_own_folder_becomes_a_data_set(own_data, capsys):
     root, _ = own_data
     assert main(["data", "flowers", "--root", str(root)]) == 0
     (meta,) = root.glob("results/store/data/*/meta.json")
+    capsys.readouterr()
+    main(["plan", "table2", "--root", str(root)])
+    assert "without an estimate" not in capsys.readouterr().out
     facts = json.loads(meta.read_text())["facts"]
     assert (facts["classes"], facts["counts"], facts["shape"]) == (["iris", "rose"], {"train": 12, "test": 4}, [1, 8, 8])
 

@@ -21,7 +21,7 @@ FULL = bool(config.pop("full_dag", False))
 
 try:
     PLAN = Plan(Path(), config)
-    ESTIMATOR = Estimator(PLAN.settings)
+    ESTIMATOR = Estimator(PLAN.settings, PLAN.store)
 except DistilleryError as error:
     raise WorkflowError(str(error))
 

@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from distillery.artefact import META, read_meta
+from distillery.spec import folder
+
 from .nodes import Node, instances
 from .settings import Facts, Settings, read_yaml
 
@@ -28,18 +31,27 @@ class Cost:
 
 
 class Estimator:
-    """Estimates nodes with the facts that the scale declares about its data sets."""
+    """Estimates nodes with the facts that the scale declares about a data set, or that its artefact states."""
 
-    def __init__(self, settings: Settings):
-        self.settings = settings
+    def __init__(self, settings: Settings, store: Path):
+        self.settings, self.store = settings, store
         self.table = read_yaml(Path(settings.root) / "workflow/costs.yaml")
         throughput = self.table["multiply_adds_per_second"]
         self.rate = throughput.get(settings.params.scale, throughput["demo"])
 
     def cost(self, node: Node) -> Cost | None:
-        """Cost of one artefact; None when its data set declares no facts."""
-        facts = self.settings.dataset(node.dataset).facts
+        """Cost of one artefact; None when nothing is known about its data set yet."""
+        facts = self.settings.dataset(node.dataset).facts or self._stated(node)
         return getattr(self, f"_{node.spec.room}")(node, facts) if facts else None
+
+    def _stated(self, node: Node) -> Facts | None:
+        while node.spec.room != "data":
+            node = node.inputs["data" if "data" in node.inputs else "distilled"]
+        path = folder(self.store, node.address)
+        if not (path / META).is_file():
+            return None
+        facts = read_meta(path)["facts"]
+        return Facts(classes=len(facts["classes"]), shape=facts["shape"], **facts["counts"])
 
     def total(self, nodes: Iterable[Node]) -> tuple[Cost, int]:
         """Sum of seconds and bytes, the largest memory, and how many nodes could not be estimated."""

@@ -24,7 +24,7 @@ class Explainer:
     """Compares missing artefacts with the nearest existing one of the same name."""
 
     def __init__(self, plan: Plan):
-        self.plan, self.estimator = plan, Estimator(plan.settings)
+        self.plan, self.estimator = plan, Estimator(plan.settings, plan.store)
 
     @cached_property
     def stored(self) -> dict[tuple[str, str], list[dict[str, Any]]]:

@@ -72,7 +72,7 @@ def run(source: str, digest: str | None = None, **recipe) -> Artefact:
     out = Path(tempfile.mkdtemp(prefix="data-"))
     kind, _, place = source.partition(":")
     if digest is None:
-        digest = folder_digest(Path(place)) if kind in ("parquet", "folder") and Path(place).is_dir() else source
+        digest = folder_digest(Path(place)) if place and kind in ("parquet", "folder") and Path(place).is_dir() else source
     job = SimpleNamespace(
         recipe={"source": source, "digest": digest, **recipe},
         out=out,

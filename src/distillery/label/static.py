@@ -53,7 +53,7 @@ def labeller(
     """The stored labels of a batch, mixed as its images are: lambda z + (1 - lambda) z_pi, float32 logits (B, classes).
 
     stored: (N, classes), on the device of the training. The labeller takes indices (B,) int64, the batch's images and its
-    mixing; crops and flips do not touch a label (infer-family 1.5).
+    mixing; crops and flips do not touch a label (authors' code).
     """
 
     def label(indices: Tensor, images: Tensor, mixing: Mixing) -> Tensor:

@@ -27,7 +27,7 @@ NEEDS = ("teachers",)
 
 @dataclass(frozen=True)
 class Recipe:
-    """The defaults are the authors' for CIFAR-100 (infer-family 5.2).
+    """The defaults are those of the authors' code for CIFAR-100.
 
     teachers: network names; the first recovers. iterations: steps per batch. lr: of Adam, falling as a cosine to 0. r_bn:
     weight of the BN loss. first_bn_weight: weight of the first layer within it. augment: names of training.augment. batch:

@@ -87,7 +87,7 @@ def check_teacher(teacher: Teacher, class_order: str, owner: str) -> None:
 def check_normalisation(teacher: Teacher, mean: Sequence[float], std: Sequence[float], owner: str) -> None:
     """Raise TeacherError unless `teacher` was trained with the normalisation of `owner` (named in the message).
 
-    Feeding other constants is a contrast error that shows in no shape and in no loss curve (infer-family 3).
+    Feeding other constants is a contrast error that shows in no shape and in no loss curve.
     """
     own, other = torch.tensor([teacher.mean, teacher.std]), torch.tensor([tuple(mean), tuple(std)])
     if not torch.allclose(own, other, atol=1e-4, rtol=0):

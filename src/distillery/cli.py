@@ -95,12 +95,12 @@ def _find(room: str, arguments: argparse.Namespace):
     return found[0]
 
 
-def load_plan(arguments: argparse.Namespace, scale: str | None = None) -> Plan:
-    """The plan of the project at `arguments.root`, at another scale when one is given."""
+def load_plan(arguments: argparse.Namespace) -> Plan:
+    """The plan of the project at `arguments.root`, at `arguments.scale` when one is given."""
     from .plan.plan import Plan
     from .plan.settings import merge, read_yaml
 
-    scale = scale or arguments.scale
+    scale = arguments.scale
     params = merge(read_yaml(arguments.root / "params.yaml"), {"scale": scale}) if scale else None
     return Plan(arguments.root, params)
 

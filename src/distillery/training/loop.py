@@ -62,6 +62,11 @@ class History:
         return {"accuracy": {"last": self.last, "best": self.best, "curve": curve}, "loss": self.loss}
 
 
+def memory_format(device: torch.device, bf16: bool = False) -> torch.memory_format:
+    """The layout in which convolutions are fastest: channels last on a CPU, and in bf16 anywhere (measured; docs/decisions.md)."""
+    return torch.channels_last if bf16 or device.type == "cpu" else torch.contiguous_format
+
+
 def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     """`build()` with torch's CPU generator seeded by `seed`, its state put back afterwards. Build on the CPU."""
     with torch.random.fork_rng(devices=[]):
@@ -153,7 +158,7 @@ class _Run:
     def __post_init__(self) -> None:
         self.augment = pipeline(self.recipe.augment)
         self.bf16 = self.recipe.precision == "bf16"
-        self.layout = torch.channels_last if self.bf16 else torch.contiguous_format
+        self.layout = memory_format(self.samples.device, self.bf16)
         self.model.to(memory_format=self.layout)
 
     def split(self, order: Tensor) -> list[Tensor]:

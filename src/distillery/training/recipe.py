@@ -59,7 +59,7 @@ class Training:
     batch: samples per step; the last, smaller batch of an epoch is kept. augment: names of `training.augment`, in order, a
     parameter behind a colon: "crop:4" zero-pads by 4 pixels and crops back, "flip" mirrors with probability 1/2, "resized-crop"
     draws area 0.08-1 ("resized-crop:0.5": 0.5-1) and ratio 3/4-4/3, "roll:4" shifts the batch cyclically by 0-4 pixels.
-    precision: "fp32", or "bf16": networks (labellers too) under autocast in channels-last memory, loss and test in fp32.
+    precision: "fp32", or "bf16": networks (labellers too) under autocast, loss and test in fp32.
     test_every: epochs between two measurements of test accuracy; the last epoch is always measured and is the headline.
     """
 

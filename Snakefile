@@ -1,4 +1,4 @@
-# Distillery: data -> teacher -> distill -> label -> evaluate -> table.
+# Distillery: data -> teacher -> distill -> label -> evaluate -> analyse -> table -> picture.
 # params.yaml says which tables; src/distillery/plan turns them into artefacts; a rule makes each missing one.
 
 from snakemake.utils import min_version
@@ -15,10 +15,12 @@ include: "workflow/rules/teacher.smk"
 include: "workflow/rules/distill.smk"
 include: "workflow/rules/label.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/analyse.smk"
 include: "workflow/rules/table.smk"
+include: "workflow/rules/picture.smk"
 
 
 rule all:
     default_target: True
     input:
-        expand("results/{table}.csv", table=PLAN.settings.params.tables),
+        targets(PLAN.settings.params.tables),

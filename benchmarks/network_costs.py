@@ -21,6 +21,7 @@ NETWORKS = (
     "efficientnet_b0",
     "shufflenet_v1",
     "shufflenet_v2",
+    "wrn16_2",
 )
 SIZES = (32, 64, 224)
 # Sustained fp32 rates of one job: one CPU thread (mini scale, ConvNet), and a data-centre GPU (assumed).

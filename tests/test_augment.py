@@ -1,5 +1,6 @@
 """Augmentation and mixing: what each may do to an image, and how often."""
 
+import itertools
 import math
 
 import pytest
@@ -15,7 +16,10 @@ from distillery.training.augment import pipeline, resize_boxes
 from distillery.training.mix import _span, draw
 from distillery.training.recipe import AUGMENTATIONS, Mix
 
-ALL = ("crop:2", "flip", "resized-crop", "roll:3", "batch-flip", "batch-resized-crop")
+ALL = (
+    *("crop:2", "flip", "resized-crop", "roll:3", "centred-roll:3", "patch-shuffle:2"),
+    *("batch-crop:2", "batch-flip", "batch-resized-crop"),
+)
 
 
 def generator(seed=0):
@@ -41,6 +45,14 @@ def test_crop_is_a_window_of_the_zero_padded_image_each_place_alike():
     assert torch.equal(windows[1, 1], image)
 
 
+def test_batch_crop_is_one_window_for_the_whole_batch_each_place_alike():
+    x, stream, crops = images() + 0.1, generator(), pipeline(["batch-crop:1"])
+    padded = F.pad(x, (1, 1, 1, 1))
+    windows = {(i, j): padded[..., i : i + 8, j : j + 8] for i in range(3) for j in range(3)}
+    found = occurrences([crops(x, stream) for _ in range(450)], windows)
+    assert scipy.stats.chisquare([found.count(place) for place in windows]).pvalue > 1e-3
+
+
 def test_crop_without_padding_is_the_identity():
     assert torch.equal(pipeline(["crop:0"])(images(), generator()), images())
 
@@ -64,6 +76,39 @@ def test_roll_shifts_the_whole_batch_by_0_to_reach():
     assert scipy.stats.chisquare([found.count(shift) for shift in shifts]).pvalue > 1e-3
 
 
+def test_centred_roll_shifts_the_whole_batch_both_ways():
+    x, stream, rolls = images(), generator(), pipeline(["centred-roll:1"])
+    shifts = {(i, j): torch.roll(x, (i, j), (2, 3)) for i in (-1, 0, 1) for j in (-1, 0, 1)}
+    found = occurrences([rolls(x, stream) for _ in range(400)], shifts)
+    assert scipy.stats.chisquare([found.count(shift) for shift in shifts]).pvalue > 1e-3
+
+
+def test_patch_shuffle_permutes_columns_and_rows_of_each_image_alike():
+    image = images(1)[0]
+    halves = {"ab": (0, 4), "ba": (4, 0)}
+    grids = {
+        (r, c): torch.cat([torch.cat([image[:, i : i + 4, j : j + 4] for j in halves[c]], 2) for i in halves[r]], 1)
+        for r in halves
+        for c in halves
+    }
+    found = occurrences(pipeline(["patch-shuffle:2"])(image.expand(800, -1, -1, -1), generator()), grids)
+    assert scipy.stats.chisquare([found.count(grid) for grid in grids]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(("factor", "edges"), [(3, [0, 3, 6, 8]), (4, [0, 2, 4, 6, 8]), (1, [0, 8])])
+def test_patch_shuffle_is_a_permutation_of_patches(factor, edges):
+    # each pixel holds its own place, in one channel the row, in the other the column
+    place = torch.stack(torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")).expand(20, 2, 8, 8)
+    strips = {tuple(range(a, b)) for a, b in itertools.pairwise(edges)}
+    shuffled = pipeline([f"patch-shuffle:{factor}"])(place, generator())
+    for rows, columns in shuffled:
+        assert (rows == rows[:, :1]).all() and (columns == columns[:1]).all()
+        for line in (rows[:, 0].int().tolist(), columns[0].int().tolist()):
+            starts = [k for k in range(8) if k == 0 or line[k] != line[k - 1] + 1 or line[k] in edges]
+            assert {tuple(line[a:b]) for a, b in zip(starts, [*starts[1:], 8], strict=True)} == strips
+    assert shuffled.equal(place) == (factor == 1)
+
+
 @pytest.mark.parametrize("antialias", [True, False])
 def test_box_is_resized_as_torchvision_does(antialias):
     x = images(4, 3, 12, 10)
@@ -72,6 +117,15 @@ def test_box_is_resized_as_torchvision_does(antialias):
         tv.resized_crop(i, *box, size=[12, 10], antialias=antialias) for i, box in zip(x, boxes.T.tolist(), strict=True)
     ]
     found = resize_boxes(x, boxes[:2].float(), boxes[2:].float())
+    torch.testing.assert_close(found, torch.stack(expected), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (3, 5), (12, 7), (20, 10)], ids=str)
+def test_box_is_resized_to_another_shape_as_torchvision_does_with_antialiasing(shape):
+    x = images(4, 3, 12, 10)
+    boxes = torch.tensor([[0, 3, 5, 11], [0, 2, 1, 9], [12, 6, 5, 1], [10, 7, 9, 1]])
+    expected = [tv.resized_crop(i, *box, size=shape, antialias=True) for i, box in zip(x, boxes.T.tolist(), strict=True)]
+    found = resize_boxes(x, boxes[:2].float(), boxes[2:].float(), shape)
     torch.testing.assert_close(found, torch.stack(expected), atol=1e-6, rtol=0)
 
 
@@ -140,6 +194,7 @@ def test_pipeline_applies_in_order():
         ("crop", "as in 'crop:1'"),
         ("crop:x", "as in 'crop:1'"),
         ("roll:-1", "cannot be read"),
+        ("patch-shuffle:0", "cannot be read"),
         ("resized-crop:1.5", "cannot be read"),
         ("flip:2", "takes no parameter"),
     ],

@@ -18,11 +18,13 @@ from distillery.distilled import DistilledSet, Instances
 from distillery.errors import ArtefactError, ClassOrderError, PlanError, TeacherError
 from distillery.label import room, static
 from distillery.teacher.load import check_teacher, load_teacher
+from distillery.training.batches import Batch
 from distillery.training.mix import Mixing
 
 TRAIN = tiny_set()
 TEACHERS = [tiny_teacher(TRAIN, 8, 0), tiny_teacher(TRAIN, 6, 1)]
 STATIC = {"name": "static", "teachers": ["a", "b"]}
+DYNAMIC = {"name": "dynamic", "teachers": ["a", "b"]}
 OTHER_ORDER = [f"class {i}" for i in (0, 2, 1, 3)]
 
 
@@ -46,12 +48,23 @@ def picked(instances: Instances, order: Tensor) -> Instances:
 
 def make_static(folder: Path, instances: Instances, dtype: str = "float32") -> Tensor:
     recipe = static.Recipe(("a", "b"), dtype)
-    return static.make(recipe, instances, TEACHERS, job_in(folder), mean=(0.5,), std=(0.25,))
+    job = job_in(folder)
+    static.make(recipe, instances, TEACHERS, job, mean=(0.5,), std=(0.25,))
+    return load_file(job.out / "labels.safetensors")["logits"]
 
 
-def labeller(name: str, stored: Tensor | None = None):
-    kind, recipe = components.build("label", {**STATIC, "name": name} if name != "hard" else {"name": name})
-    return kind.labeller(recipe, stored=stored, teachers=TEACHERS)
+def labeller(reference: dict, stored: Artefact | None = None):
+    kind, recipe = components.build("label", reference)
+    return kind.labeller(recipe, stored=stored, teachers=TEACHERS, device=torch.device("cpu"))
+
+
+def stored_in(folder: Path, logits: Tensor) -> Artefact:
+    save_file({"logits": logits}, folder / "labels.safetensors")
+    return Artefact(folder, {"id": "labels", "files": {"labels.safetensors": {}}})
+
+
+def batch(indices: Tensor, images: Tensor, mixing: Mixing | None = None) -> Batch:
+    return Batch(0, 0, indices, images, mixing or Mixing(1.0, torch.arange(len(indices))))
 
 
 def test_static_labels_are_the_mean_of_the_teachers_logits(tmp_path):
@@ -70,40 +83,41 @@ def test_static_labels_belong_to_their_instance_in_whatever_order(tmp_path):
     shuffled = make_static(tmp_path, picked(instances, order))
     torch.testing.assert_close(shuffled, labels[order])
     torch.testing.assert_close(make_static(tmp_path, picked(instances, torch.tensor([5, 6]))), labels[5:7])
-    unmixed = Mixing(1.0, torch.arange(36))
-    assert torch.equal(labeller("static", labels)(order, instances.images[order], unmixed), labels[order])
+    assert torch.equal(labeller(STATIC, stored_in(tmp_path, labels))(batch(order, instances.images[order])), labels[order])
 
 
-def test_static_labels_are_mixed_as_logits():
+def test_static_labels_are_mixed_as_logits(tmp_path):
     stored = torch.tensor([[1.0, 0.0], [0.0, 2.0], [4.0, 4.0]], dtype=torch.float16)
     # indices 2, 0 with partners 0, 2 and lambda 0.75: 0.75 (4, 4) + 0.25 (1, 0) and 0.75 (1, 0) + 0.25 (4, 4)
-    found = labeller("static", stored)(torch.tensor([2, 0]), torch.zeros(2, 1, 8, 8), Mixing(0.75, torch.tensor([1, 0])))
+    mixed = batch(torch.tensor([2, 0]), torch.zeros(2, 1, 8, 8), Mixing(0.75, torch.tensor([1, 0])))
+    found = labeller(STATIC, stored_in(tmp_path, stored))(mixed)
     assert found.dtype == torch.float32 and found.tolist() == [[3.25, 3.0], [1.75, 1.0]]
 
 
 def test_static_is_dynamic_when_nothing_is_mixed(tmp_path):
     instances = infer_set().expand()
     indices, normalised = torch.arange(8, 20), (instances.images - 0.5) / 0.25
-    batch = (indices, normalised[indices], Mixing(1.0, torch.arange(12)))
-    torch.testing.assert_close(labeller("static", make_static(tmp_path, instances))(*batch), labeller("dynamic")(*batch))
+    seen = batch(indices, normalised[indices])
+    stored = stored_in(tmp_path, make_static(tmp_path, instances))
+    torch.testing.assert_close(labeller(STATIC, stored)(seen), labeller(DYNAMIC)(seen))
 
 
 def test_dynamic_labels_are_of_the_mixed_images():
     images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(2))
     mixing = Mixing(0.3, torch.tensor([1, 2, 3, 0]))
-    found = labeller("dynamic")(torch.arange(4), mixing.images((images - 0.5) / 0.25), mixing)
+    found = labeller(DYNAMIC)(batch(torch.arange(4), mixing.images((images - 0.5) / 0.25), mixing))
     torch.testing.assert_close(found, mean_logits(0.3 * images + 0.7 * images[[1, 2, 3, 0]]))
     assert not found.requires_grad
 
 
 def test_hard_labels_have_no_logits():
-    assert labeller("hard")(torch.arange(2), torch.zeros(2, 1, 8, 8), Mixing(1.0, torch.arange(2))) is None
+    assert labeller({"name": "hard"})(batch(torch.arange(2), torch.zeros(2, 1, 8, 8))) is None
 
 
 def test_labelling_leaves_the_teachers_alone(tmp_path):
     before = [{name: value.clone() for name, value in t.model.state_dict().items()} for t in TEACHERS]
     make_static(tmp_path, infer_set().expand())
-    labeller("dynamic")(torch.arange(8), torch.randn(8, 1, 8, 8), Mixing(1.0, torch.arange(8)))
+    labeller(DYNAMIC)(batch(torch.arange(8), torch.randn(8, 1, 8, 8)))
     for teacher, state in zip(TEACHERS, before, strict=True):
         assert all(torch.equal(value, state[name]) for name, value in teacher.model.state_dict().items())
 
@@ -121,17 +135,17 @@ def test_teacher_artefacts_that_cannot_be_loaded(tmp_path):
     good = teacher_artefact(tmp_path / "good", TRAIN)
     with pytest.raises(ClassOrderError, match="not that of its class names"):
         load_teacher(replace(good, meta={**good.meta, "facts": {**good.facts, "classes": OTHER_ORDER}}))
-    with pytest.raises(TeacherError, match="not the weights of 'convnet'"):
+    with pytest.raises(ArtefactError, match="not the weights of 'convnet'"):
         load_teacher(replace(good, meta={**good.meta, "facts": {**good.facts, "network": {"name": "convnet", "width": 9}}}))
     with pytest.raises(ArtefactError, match=r"no file 'weights\.safetensors'"):
         load_teacher(replace(good, meta={**good.meta, "files": {}}))
     state = load_file(good.path / "weights.safetensors")
     first = next(name for name, value in state.items() if value.is_floating_point())
     save_file({**state, first: torch.full_like(state[first], torch.nan)}, good.path / "weights.safetensors")
-    with pytest.raises(TeacherError, match="not finite"):
+    with pytest.raises(ArtefactError, match="not finite"):
         load_teacher(good)
     (good.path / "weights.safetensors").write_bytes(b"half a file")
-    with pytest.raises(TeacherError, match="not the weights of 'convnet'"):
+    with pytest.raises(ArtefactError, match="not the weights of 'convnet'"):
         load_teacher(good)
 
 

@@ -46,6 +46,9 @@ class TinySet:
     def class_order(self) -> str:
         return class_order_hash(list(self.classes))
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
     def pixels(self, indices: Tensor) -> Tensor:
         return self.images[indices]
 
@@ -91,16 +94,18 @@ def teacher_artefact(folder: Path, train: TinySet, width: int = 8, seed: int = 0
     )
 
 
-def data_artefact(folder: Path, train: TinySet) -> Artefact:
-    """What the data room leaves in the store: grey PNG images in parquet."""
+def data_artefact(folder: Path, train: TinySet, **others: TinySet) -> Artefact:
+    """What the data room leaves in the store: grey PNG images in parquet, for `train` and other splits by name."""
     folder.mkdir()
-    encoded = [io.BytesIO() for _ in train.labels]
-    for file, image in zip(encoded, train.images, strict=True):
-        Image.fromarray(image[0].numpy()).save(file, "png")
-    columns = {"image": [file.getvalue() for file in encoded], "label": pa.array(train.labels.tolist(), pa.int32())}
-    pq.write_table(pa.table(columns), folder / "train.parquet")
+    splits = {"train": train, **others}
+    for split, images in splits.items():
+        encoded = [io.BytesIO() for _ in images.labels]
+        for file, image in zip(encoded, images.images, strict=True):
+            Image.fromarray(image[0].numpy()).save(file, "png")
+        columns = {"image": [file.getvalue() for file in encoded], "label": pa.array(images.labels.tolist(), pa.int32())}
+        pq.write_table(pa.table(columns), folder / f"{split}.parquet")
     facts = {"classes": list(train.classes), "class_order": train.class_order, "shape": [1, 8, 8], "mean": [0.5], "std": [0.25]}
-    return Artefact(folder, {"id": folder.name, "facts": facts, "files": {"train.parquet": {}}})
+    return Artefact(folder, {"id": folder.name, "facts": facts, "files": {f"{split}.parquet": {} for split in splits}})
 
 
 def job_in(folder: Path, key: str = "key", **fields: object) -> Job:

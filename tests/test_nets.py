@@ -14,7 +14,7 @@ from distillery.errors import PlanError
 from distillery.nets.features import fired_batch_norms, penultimate
 from distillery.nets.stem import restem
 
-SMALL = ("convnet", "resnet10", "resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v1", "shufflenet_v2")
+SMALL = ("convnet", "resnet10", "resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v1", "shufflenet_v2", "wrn16_2")
 NARROW = {"convnet": {"width": 8}, "shufflenet_v2": {"width": 0.5}}
 
 
@@ -45,6 +45,29 @@ def parameters(net: nn.Module) -> int:
 def test_parameter_counts_of_the_authors_networks(name: str, recipe: dict, ten: int, hundred: int) -> None:
     with torch.device("meta"):
         assert [parameters(build(name, classes=classes, **recipe)) for classes in (10, 100)] == [ten, hundred]
+
+
+def test_wide_resnet_16_2_counted_by_hand() -> None:
+    # per group of two blocks: four 3x3 convolutions, four batch norms, the 1x1 shortcut of the first block
+    first = (16 + 32 + 32 + 32) * 32 * 9 + 2 * (16 + 32 + 32 + 32) + 16 * 32
+    second = (32 + 64 + 64 + 64) * 64 * 9 + 2 * (32 + 64 + 64 + 64) + 32 * 64
+    third = (64 + 128 + 128 + 128) * 128 * 9 + 2 * (64 + 128 + 128 + 128) + 64 * 128
+    body = 3 * 16 * 9 + first + second + third + 2 * 128
+    net = build("wrn16_2")
+    assert parameters(net) == body + 129 * 10 == 691_674
+    assert parameters(build("wrn16_2", classes=100)) == body + 129 * 100 == 703_284
+    assert sum(isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3) for m in net.modules()) == 16 - 3  # and 2 + 1 of these:
+    assert sum(isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) for m in net.modules()) == 3
+    assert len(fired_batch_norms(net, torch.zeros(1, 3, 32, 32))) == 13
+
+
+def test_wide_resnet_shortcut_reads_the_activated_input_where_channels_change() -> None:
+    net, x = build("wrn16_2", width=0.25).eval(), torch.randn(2, 4, 8, 8)
+    first, second = net[1], net[2]
+    active = torch.relu(first.activate[0](x))
+    torch.testing.assert_close(first(x), first.branch(active) + first.shortcut(active))
+    y = torch.randn(2, 8, 8, 8)
+    torch.testing.assert_close(second(y) - second.branch(torch.relu(second.activate[0](y))), y)
 
 
 @pytest.mark.parametrize(("recipe", "count"), [({}, 857_160), ({"depth": 4}, 857_160), ({"depth": 3}, 1_938_120)])
@@ -145,6 +168,7 @@ def _last_map(net: nn.Module, size: int) -> int:
         ("efficientnet_b0", {"width": 0.25}, 2),
         ("shufflenet_v1", {"width": 0.25}, 4),
         ("shufflenet_v2", {"width": 0.5}, 4),
+        ("wrn16_2", {}, 8),
     ],
 )
 def test_final_map_of_small_images(name: str, recipe: dict, side: int) -> None:

@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from scipy import stats
 
 from distillery.canonical import digest
 from distillery.errors import ArtefactError, PlanError
-from distillery.table.assemble import COLUMNS, assemble
+from distillery.table.assemble import AXES, COLUMNS, assemble
+from distillery.table.gains import gains
 from distillery.table.published import lookup
 from distillery.table.render import show
 from distillery.table.room import make_table, write
@@ -149,7 +151,8 @@ def store(tmp_path):
 
 def position(row, method, labels, **changes):
     return {
-        **{"row": row, "method": method, "labels": labels, "variant": "", "protocol": labels, "label_epochs": 20},
+        **{"row": row, "method": method, "labels": labels, "charged": labels, "variant": "", "protocol": labels},
+        **{"label_epochs": 20, "against": None},
         **{"dataset": "digits", "student": "convnet-w32", "ipc": 7, "published": None, "evaluations": []},
         **{"paper": {"dataset": "imagenet-1k", "student": "resnet18", "ipc": 10}},
         **{"distilled": None, "label": None, "data": None},
@@ -175,6 +178,7 @@ def plan():
     infer["evaluations"] = [f"evaluate/infer-r{repeat}" for repeat in range(3)]
     return {
         **{"table": "infer/table2", "title": "INFER, Table 2: 100 % of_it", "paper": "infer", "scale": "demo"},
+        **{"quantity": "top-1 accuracy on the test set, percent", "digits": 1, "analysis": None, "figure": None, "axes": []},
         "shape": {"rows": ["Random", "G-VBSM", "INFER"], "columns": ["student", "ipc"], "panel": "dataset"},
         "positions": [
             position("Random", "random", "hard", published=printed(10.5, 0.4, 0.78), **random),
@@ -199,14 +203,14 @@ def test_cells_of_the_tidy_table(plan, store, tmp_path):
         **{"published": "28.7", "published_std": "0.2", "published_table": "2", "published_dataset": "imagenet-1k"},
         **{"published_student": "resnet18", "published_ipc": "10", "comparable": "no"},
         # 40, 42, 47: mean 43, variance (9 + 1 + 16) / 2; t_{0.975, 2} = 4.302653
-        **{"measured": "43.00", "std": "3.61", "n": "3", "ci95": "8.96", "measured_best": "43.83", "difference": ""},
+        **{"measured": "43.0000", "std": "3.6056", "n": "3", "ci95": "8.9567", "measured_best": "43.83", "difference": ""},
         # 70 of 1400 images + 2800 of 89600 bytes; stored 4480 + 512 + 1400 of 89600
         **{"cr_published": "0.81", "cr_paper": "8.12", "cr_stored": "7.13", "bytes": "6392"},
         "bytes_by_part": "compensators=512;images=4480;labels=1400",
         **{"ids": "infer-r0;infer-r1;infer-r2", "distilled_id": "digits-infer-bbb"},
         **{"label_id": "digits-infer-ddd", "data_id": "digits-aaa"},
     }
-    assert (random["measured"], random["n"], random["std"], random["ci95"]) == ("31.50", "1", "", "")
+    assert (random["measured"], random["n"], random["std"], random["ci95"]) == ("31.5000", "1", "", "")
     assert (random["cr_paper"], random["cr_stored"], random["label_id"]) == ("5.00", "5.00", "")
     assert (quoted["published"], quoted["cr_published"]) == ("31.4", "4.53")
     assert {quoted[name] for name in COLUMNS[COLUMNS.index("measured") :] if name != "cr_published"} == {""}
@@ -225,7 +229,7 @@ def test_difference_only_where_the_setting_is_the_papers(plan, store, tmp_path):
 
 
 def test_dynamic_labels_are_charged_by_the_paper_and_not_stored(plan, store, tmp_path):
-    plan["positions"][2] |= {"labels": "dynamic", "label": None}
+    plan["positions"][2] |= {"labels": "dynamic", "charged": "dynamic", "label": None}
     *_, infer = made(plan, store, tmp_path / "table2")
     assert float(infer["cr_paper"]) == pytest.approx(5 + 100 * 14_000 * 25.9 * 2**30 / 1.5e10 / 89_600, abs=0.005)
     assert (infer["bytes"], infer["cr_stored"]) == ("4992", "5.57")
@@ -359,3 +363,31 @@ def test_lookup_needs_the_standard_library_alone():
         "assert loaded <= set(sys.stdlib_module_names) | {'distillery'}, loaded"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT / "src")})
+
+
+# --- gains and axes of a table's own -----------------------------------------------------------------------------------------
+
+
+def test_a_gain_is_the_difference_at_the_same_place_with_welchs_p():
+    values = {("a", 5): [40.0, 42.0, 47.0], ("b", 5): [30.0, 31.0, 33.0], ("a", 9): [50.0], ("b", 9): [50.5], ("b", 7): [1.0]}
+    places = [{"row": row, "ipc": ipc, "dataset": "d", "against": "b" if row == "a" else None} for row, ipc in values]
+    plan = {"shape": {"panel": "dataset", "columns": ["ipc"]}, "positions": places}
+    first, second, third, fourth, fifth = gains(plan, lambda p: values[p["row"], p["ipc"]])
+    # variances 13 and 7/3: t = (43 - 94/3) / sqrt(46/9), Welch-Satterthwaite's degrees of freedom by hand
+    t, df = (43 - 94 / 3) / (46 / 9) ** 0.5, (46 / 9) ** 2 / ((13 / 3) ** 2 / 2 + (7 / 9) ** 2 / 2)
+    assert first == {"against": "b", "gain": pytest.approx(35 / 3), "gain_p": pytest.approx(2 * stats.t.sf(t, df))}
+    assert third == {"against": "b", "gain": -0.5, "gain_p": None}  # one repeat has no spread
+    assert second == fourth == fifth == {}
+
+
+def test_gains_and_own_axes_have_columns_only_where_a_table_has_them(plan, store, tmp_path):
+    plain = made(plan, store, tmp_path / "plain")
+    plan["axes"] = ["optimizer"]
+    for place in plan["positions"]:
+        place["optimizer"] = "sgd"
+    plan["positions"][2]["against"] = "Random"
+    with_gain = made(plan, store, tmp_path / "gain")
+    assert list(plain[0]) == list(COLUMNS)
+    assert list(with_gain[0]) == [*COLUMNS[:AXES], "optimizer", *COLUMNS[AXES:], "against", "gain", "gain_p"]
+    assert (with_gain[2]["gain"], with_gain[2]["optimizer"]) == ("11.5000", "sgd")  # 43 - 31.5
+    assert "Gain (row − the row it is compared with; * Welch p < 0.05)" in show(tmp_path / "gain")

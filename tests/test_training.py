@@ -15,6 +15,7 @@ from tqdm import tqdm
 from distillery.distilled import Instances
 from distillery.errors import DistilleryError
 from distillery.training import loop
+from distillery.training.batches import ROLES, Batches
 from distillery.training.loop import CHECKPOINT, History, accuracy, initialise, train
 from distillery.training.optim import build_optimizer, factor
 from distillery.training.recipe import Mix, Optimizer, Schedule, Training
@@ -183,14 +184,64 @@ def test_instances_keep_their_floats_and_are_built_by_batch_when_large(resident,
 def test_an_epoch_sees_every_sample_once_last_batch_kept(job, count, sizes):
     seen = []
 
-    def labeller(indices, images, mixing):
-        seen.append(indices.tolist())
+    def labeller(batch):
+        seen.append(batch.indices.tolist())
 
     train(network(), samples(count), Training(2, 32), cross_entropy, job, test=samples(5), labeller=labeller)
     assert [len(batch) for batch in seen] == sizes * 2
     first, second = (list(chain(*part)) for part in (seen[: len(sizes)], seen[len(sizes) :]))
     assert sorted(first) == sorted(second) == list(range(count))
     assert first != second
+
+
+def test_the_same_streams_give_the_same_batches_and_each_knows_its_place():
+    def drawn():
+        streams = {role: torch.Generator().manual_seed(seed) for seed, role in enumerate(ROLES)}
+        batches = Batches(samples(65), RICH, streams)
+        assert len(batches) == 2
+        return [batch for epoch in range(2) for batch in batches.epoch(epoch)]
+
+    found = drawn()
+    assert [(batch.epoch, batch.position, len(batch)) for batch in found] == [(0, 0, 32), (0, 32, 33), (1, 0, 32), (1, 32, 33)]
+    for one, again in zip(found, drawn(), strict=True):
+        assert one.indices.equal(again.indices) and one.images.equal(again.images) and one.mixing.lam == again.mixing.lam
+    assert not found[0].images.equal(found[2].images)
+
+
+class Double(nn.Module):
+    """A float64 network; `norm` gives it batch normalisation."""
+
+    def __init__(self, norm):
+        super().__init__()
+        middle = [nn.BatchNorm1d(8)] if norm else []
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), *middle, nn.Tanh(), nn.Linear(8, 10)).double()
+
+    def forward(self, images):
+        return self.layers(images.double())
+
+
+@pytest.mark.parametrize("mix", ["none", "mixup", "cutmix"])
+@pytest.mark.parametrize("loss", [cross_entropy, lambda logits, target: F.mse_loss(logits, target.soft("test").double())])
+def test_micro_batches_take_the_step_of_the_whole_batch(job, mix, loss):
+    # 70 samples: batches of 32, 32 and 6, in parts of 5, 5, ... 2; 65: the last batch of 33 ends in 8 + 9
+    found, logits = {}, torch.randn(70, 10, generator=torch.Generator().manual_seed(0))
+    for count, micro in ((70, None), (70, 5), (70, 32), (70, 100), (65, None), (65, 8)):
+        model = initialise(lambda: Double(norm=False), 0)
+        recipe = Training(2, 32, Optimizer("sgd", 0.1), mix=Mix(mix), micro_batch=micro)
+        label = lambda batch: batch.mixing.labels(logits[batch.indices])  # noqa: E731
+        history = train(model, samples(count), recipe, loss, job, test=samples(5), labeller=label)
+        whole, losses = found.setdefault(count, (model, history.loss))
+        for one, other in zip(model.parameters(), whole.parameters(), strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+        assert history.loss == pytest.approx(losses, rel=1e-6)
+
+
+def test_batch_norm_takes_its_statistics_over_each_micro_batch(job):
+    seen, model = [], initialise(lambda: Double(norm=True), 0)
+    model.layers[2].register_forward_pre_hook(lambda module, args: seen.append(len(args[0])) if module.training else None)
+    train(model, samples(65), Training(1, 32, micro_batch=8), cross_entropy, job, test=samples(5))
+    assert seen == [8] * 4 + [8] * 3 + [9]
+    assert model.layers[2].num_batches_tracked == 8
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_its_samples(job):
@@ -203,9 +254,9 @@ def test_labeller_and_loss_see_what_the_network_sees(job):
     data, calls, targets, inputs = samples(40), [], [], []
     logits = torch.randn(40, 10, generator=torch.Generator().manual_seed(0))
 
-    def labeller(indices, images, mixing):
-        calls.append((indices, images, mixing))
-        return mixing.labels(logits[indices])
+    def labeller(batch):
+        calls.append(batch)
+        return batch.mixing.labels(logits[batch.indices])
 
     def loss(student, target):
         targets.append(target)
@@ -214,9 +265,10 @@ def test_labeller_and_loss_see_what_the_network_sees(job):
     model = network()
     model.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
     train(model, data, Training(1, 16, mix=Mix("mixup")), loss, job, test=data, labeller=labeller)
-    for (indices, images, mixing), target, seen in zip(calls, targets, inputs, strict=False):
+    for batch, target, seen in zip(calls, targets, inputs, strict=False):
+        indices, images, mixing = batch.indices, batch.images, batch.mixing
         clean = data.normalise(data.take(indices))
-        assert seen is images
+        assert seen.equal(images)
         torch.testing.assert_close(images, mixing.lam * clean + (1 - mixing.lam) * clean[mixing.permutation])
         assert target.hard.equal(data.labels[indices])
         one_hot = F.one_hot(target.hard, 10).float()
@@ -233,9 +285,9 @@ def test_a_network_in_eval_mode_is_trained_in_train_mode(job):
 def test_what_a_crop_pads_is_black_not_the_mean(job):
     lowest, zeros = [], []
 
-    def labeller(indices, images, mixing):
-        lowest.append(images.amin((1, 2, 3)))
-        zeros.append((images == 0).any())
+    def labeller(batch):
+        lowest.append(batch.images.amin((1, 2, 3)))
+        zeros.append((batch.images == 0).any())
 
     train(network(), samples(40), Training(1, 40, augment=("crop:8",)), cross_entropy, job, test=samples(40), labeller=labeller)
     torch.testing.assert_close(lowest[0], torch.full((40,), -0.3 / 0.35))
@@ -246,8 +298,8 @@ def test_static_and_dynamic_labels_agree_without_mixing_and_augmentation(job):
     teacher, data, apart = network().eval().requires_grad_(False), samples(40), []
     static = teacher(data.normalise(data.take(torch.arange(40))))
 
-    def labeller(indices, images, mixing):
-        apart.append((teacher(images) - mixing.labels(static[indices])).abs().max().item())
+    def labeller(batch):
+        apart.append((teacher(batch.images) - batch.mixing.labels(static[batch.indices])).abs().max().item())
 
     train(network(), data, Training(1, 16), cross_entropy, job, test=data, labeller=labeller)
     assert max(apart) < 1e-5

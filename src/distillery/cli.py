@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import DistilleryError, PlanError, nearest
+from .spec import ROOMS
 
 if TYPE_CHECKING:
     from .plan.plan import Plan
-
-ROOMS = ("data", "teacher", "distill", "label", "evaluate")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,6 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     table = _command(commands, "table", _table, "assemble a table from finished evaluations")
     table.add_argument("table", help="table2, infer/table2")
     table.add_argument("--plan", type=Path, help="its plan file, when one is already written (what Snakemake passes)")
+    picture = _command(commands, "picture", _picture, "draw a figure from a finished table and its analyses")
+    picture.add_argument("table", help="infer/figure8")
     _command(commands, "show", _show, "print a table readably").add_argument("table")
     plan = _command(commands, "plan", _plan, "say what a table needs, why, and what it costs")
     plan.add_argument("tables", nargs="*", help="results/table2.csv, table2 or infer/table2 (default: those of params.yaml)")
@@ -146,6 +147,13 @@ def _table(arguments: argparse.Namespace) -> None:
     table = _stem(arguments.table)
     document = arguments.plan or load_plan(arguments).mark(table)
     make_table(document, arguments.root / "results/store", arguments.root / "results" / table)
+
+
+def _picture(arguments: argparse.Namespace) -> None:
+    from .table.picture import make_picture
+
+    table = _stem(arguments.table)
+    make_picture(load_plan(arguments).document(table), arguments.root / "results/store", arguments.root / "results" / table)
 
 
 def _show(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Find methods, losses, networks and label kinds by name: a file that declares the name is all there is.
+"""Find methods, losses, networks, analyses and the like by name: a file that declares the name is all there is.
 
 A component is a module of one of the `KINDS` folders that assigns a literal tuple `NAMES`; `prefix:*` names a family. The index
 is read from the source text, so that looking a name up imports nothing, and a job imports only the module its recipe names.
@@ -19,7 +19,14 @@ from .errors import PlanError, nearest
 from .recipe import read
 
 PACKAGE = Path(__file__).parent
-KINDS = {"method": "methods", "loss": "losses", "network": "nets", "label": "label"}
+KINDS = {
+    "method": "methods",
+    "loss": "losses",
+    "network": "nets",
+    "label": "label",
+    "analysis": "analyses",
+    "figure": "figures",
+}
 
 
 def literal(tree: ast.Module, name: str) -> Any:
@@ -32,7 +39,7 @@ def literal(tree: ast.Module, name: str) -> Any:
 
 @functools.cache
 def index(kind: str) -> dict[str, str]:
-    """All names of a kind ("method", "loss", "network", "label") and the module that declares each."""
+    """All names of a kind, one of `KINDS`, and the module that declares each."""
     found: dict[str, str] = {}
     for file in sorted((PACKAGE / KINDS[kind]).glob("*.py")):
         for name in literal(ast.parse(file.read_text()), "NAMES") or ():

@@ -18,6 +18,7 @@ from torch import Tensor
 from .canonical import class_order_hash
 from .components import load
 from .errors import ArtefactError, ClassOrderError
+from .methods.encoded import decoder
 
 PARTS, SIDECAR = "distilled.safetensors", "distilled.json"
 
@@ -47,7 +48,7 @@ class DistilledSet:
     """A distilled set.
 
     method: name of the method that made it; its module's `expand(parts)` builds the instances when it defines one, otherwise
-        the parts must be `images` (N, C, H, W) uint8 and `labels` (N,) int64.
+        the parts must be those of `stored_images`.
     parts: name -> tensor, exactly what is stored.
     ipc: budget, images per class. classes: names in label order. mean, std: per channel, of pixels in [0, 1]; the normalisation
         of the teachers that made the set and of every student.
@@ -68,12 +69,13 @@ class DistilledSet:
 
     @property
     def bytes(self) -> dict[str, int]:
-        """Bytes of each stored part, hard labels left out: they follow from the order of the classes."""
-        return {name: t.numel() * t.element_size() for name, t in self.parts.items() if name != "labels"}
+        """Bytes of each stored part, without what follows from the rest: hard labels from the order of the classes, the ends of
+        JPEG files from the marks in them."""
+        return {name: t.numel() * t.element_size() for name, t in self.parts.items() if name not in ("labels", "jpeg_ends")}
 
     def expand(self, device: torch.device | str = "cpu") -> Instances:
         """The instances on `device`, in their stored order, clamped to the value range."""
-        build = getattr(load("method", self.method), "expand", _plain_images)
+        build = getattr(load("method", self.method), "expand", stored_images)
         return build({name: part.to(device) for name, part in self.parts.items()})
 
     def check_classes(self, class_order: str, owner: str) -> None:
@@ -105,5 +107,8 @@ class DistilledSet:
         return loaded
 
 
-def _plain_images(parts: dict[str, Tensor]) -> Instances:
-    return Instances(parts["labels"], lambda indices: parts["images"][indices].to(torch.float32) / 255)
+def stored_images(parts: dict[str, Tensor]) -> Instances:
+    """Instances of parts that are the images: `images` (N, C, H, W) uint8, or the JPEG files of `methods.encoded`, decoded when
+    they are taken; and `labels` (N,) int64."""
+    read = decoder(parts) if "jpeg" in parts else parts["images"].__getitem__
+    return Instances(parts["labels"], lambda indices: read(indices).to(torch.float32) / 255)

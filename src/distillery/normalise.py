@@ -1,4 +1,4 @@
-"""Normalise images per channel."""
+"""Normalise images per channel, and back."""
 
 from __future__ import annotations
 
@@ -15,3 +15,9 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     """
     mean, std = (torch.tensor(tuple(v), dtype=images.dtype, device=images.device).view(-1, 1, 1) for v in (mean, std))
     return (images - mean) / std
+
+
+def denormalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """The inverse, clamped to [0, 1]; images on the CPU."""
+    mean, std = (torch.tensor(tuple(v))[:, None, None] for v in (mean, std))
+    return (images * std + mean).clamp(0, 1)

@@ -35,6 +35,7 @@ Natural = Annotated[int, Range(ge=0)]
 Positive = Annotated[float, Range(gt=0)]
 NonNegative = Annotated[float, Range(ge=0)]
 Fraction = Annotated[float, Range(ge=0, le=1)]
+Quality = Annotated[int, Range(ge=1, le=100)]  # of a JPEG file
 
 
 def read(kind: type[T], values: Mapping[str, Any]) -> T:

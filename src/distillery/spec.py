@@ -11,6 +11,7 @@ from typing import Any
 from .canonical import digest, dumps
 from .errors import ArtefactError
 
+ROOMS = ("data", "teacher", "distill", "label", "evaluate", "analyse")  # that make artefacts, in the order of the flow
 Inputs = dict[str, str | list[str]]  # role -> "room/id", or a list of them
 
 
@@ -18,7 +19,7 @@ Inputs = dict[str, str | list[str]]  # role -> "room/id", or a list of them
 class Spec:
     """What one job makes.
 
-    room: data, teacher, distill, label or evaluate. label: readable part of the name. recipe: resolved values, only those this
+    room: one of ROOMS. label: readable part of the name. recipe: resolved values, only those this
     artefact reads. inputs: addresses of the upstream artefacts by role. roots: modules whose import closure is the code, code:
     its digest. local: what differs between machines without changing a byte (where a data source lies), not in the identity.
     environment: params.yaml's number for the libraries, raised by hand when an upgrade should make everything anew.

@@ -2,6 +2,7 @@
 # existence is all there is to check, and neither modification times nor Snakemake's own metadata matter.
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -21,6 +22,7 @@ FULL = bool(config.pop("full_dag", False))
 
 try:
     PLAN = Plan(Path(), config)
+    TABLES = PLAN.settings.known_tables()
     ESTIMATOR = Estimator(PLAN.settings, PLAN.store)
 except DistilleryError as error:
     raise WorkflowError(str(error))
@@ -38,9 +40,17 @@ def absent(nodes):
     return [meta(node) for node in nodes if FULL or not PLAN.have(node)]
 
 
+def names(tables):
+    # results/<paper>/<table>, and results/<table> for the paper of params.yaml.
+    paper = f"{PLAN.settings.params.paper}/"
+    known = {name for table in tables for name in (table, table.removeprefix(paper))}
+    return "|".join(map(re.escape, sorted(known))) or "(?!)"
+
+
 wildcard_constraints:
     id=r"[^/]+",
-    table=r"((?!plan/)[a-z]+/)?(table|figure)\d+",
+    table=names(TABLES),
+    figure=names(name for name, table in TABLES.items() if table.figure),
 
 
 def node_of(room, wildcards):
@@ -104,3 +114,28 @@ def table_summary(wildcards):
     return summary(
         PLAN.missing([wildcards.table]), ESTIMATOR, PLAN.settings.params.scale
     )
+
+
+def targets(tables):
+    full = PLAN.settings.full_name
+    drawn = [
+        name for name in tables if full(name) in TABLES and TABLES[full(name)].figure
+    ]
+    return [f"results/{name}.csv" for name in tables] + [
+        f"results/{name}.png" for name in drawn
+    ]
+
+
+def picture_inputs(wildcards):
+    # As for tables: a picture whose sidecar names the present plan depends on nothing.
+    name = wildcards.figure
+    try:
+        if PLAN.drawn(name) and not FULL:
+            return []
+        return [
+            f"results/{name}.csv",
+            *absent(PLAN.cells(name)),
+            *([] if FULL else [str(PLAN.mark_picture(name))]),
+        ]
+    except DistilleryError as error:
+        raise WorkflowError(str(error))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-
-from safetensors.torch import load_file
 
 from distillery import components
 from distillery.data.images import load_images
 from distillery.distilled import DistilledSet
-from distillery.network import build_network
+from distillery.errors import PlanError
+from distillery.network import build_network, save_network
 from distillery.recipe import read
 from distillery.teacher.load import load_teachers
 from distillery.training.loop import initialise, train
@@ -18,16 +17,19 @@ from distillery.training.recipe import Training
 from distillery.training.samples import Samples
 
 if TYPE_CHECKING:
+    from distillery.artefact import Artefact
     from distillery.job import Job
+
+WEIGHTS = "student.safetensors"
 
 
 def make(job: Job) -> dict[str, Any]:
-    """Train the student of `job.recipe` and measure it on the test split.
+    """Train the student of `job.recipe`, measure it on the test split and write student.safetensors.
 
     recipe: student, labels and loss (component references), training (a Training), repeat (enters the seeds). inputs: data,
     distilled, and label (stored labels) or teachers (dynamic labels). Returns accuracies in percent: `last` epoch (the
     headline), `best` epoch on the test set (a diagnostic), the curve. Raises ClassOrderError when set, data and teachers
-    disagree.
+    disagree, PlanError, naming the field, when the stored labels are for batches of another training.
     """
     data, recipe = job.inputs["data"], job.recipe
     distilled = DistilledSet.load(job.inputs["distilled"].path)
@@ -38,27 +40,40 @@ def make(job: Job) -> dict[str, Any]:
     shape, classes = data.facts["shape"], len(distilled.classes)
     student = initialise(lambda: build_network(recipe["student"], shape, classes), job.seed("init")).to(job.device)
     loss, options = components.build("loss", recipe["loss"])
+    training = read(Training, recipe["training"])
     history = train(
         student,
         samples,
-        read(Training, recipe["training"]),
+        training,
         lambda logits, target: loss.loss(logits, target, options),
         job,
         test=test,
-        labeller=_labeller(distilled, job),
+        **_labels(distilled, training, job),
     )
+    save_network(student, job.out / WEIGHTS)
     return {"student": recipe["student"], "repeat": recipe["repeat"], "instances": len(samples), **history.facts()}
 
 
-def _labeller(distilled: DistilledSet, job: Job) -> Callable:
-    stored = None
-    if "label" in job.inputs:
-        label = job.inputs["label"]
-        distilled.check_classes(label.facts["class_order"], f"labels {label.id}")
-        stored = load_file(label.file("labels.safetensors"))["logits"].to(job.device)
-    constants = {"class_order": distilled.class_order, "mean": distilled.mean, "std": distilled.std}
-    teachers = load_teachers(
-        job.inputs.get("teachers", []), job.device, owner=f"distilled set {job.inputs['distilled'].id}", **constants
-    )
+def _labels(distilled: DistilledSet, training: Training, job: Job) -> dict[str, Any]:
+    """`labeller`, and `seeds` where the labels were made for batches that the student must see again."""
     kind, recipe = components.build("label", job.recipe["labels"])
-    return kind.labeller(recipe, stored=stored, teachers=teachers)
+    stored, replays = job.inputs.get("label"), getattr(kind, "REPLAYS", ())
+    if stored:
+        distilled.check_classes(stored.facts["class_order"], f"labels {stored.id}")
+        _check_settings(stored, training, replays)
+    constants = {"class_order": distilled.class_order, "mean": distilled.mean, "std": distilled.std}
+    owner = f"distilled set {job.inputs['distilled'].id}"
+    teachers = load_teachers(job.inputs.get("teachers", []), job.device, owner=owner, **constants)
+    labeller = kind.labeller(recipe, stored=stored, teachers=teachers, device=job.device)
+    return {"labeller": labeller, "seeds": kind.seeds(stored) if replays else None}
+
+
+def _check_settings(stored: Artefact, training: Training, replays: Sequence[str]) -> None:
+    _, made = components.build("label", stored.recipe)
+    for field in replays:
+        ours, theirs = getattr(training, field), getattr(made, field)
+        if ours != theirs:
+            raise PlanError(
+                f"training.{field} is {ours}, the labels {stored.id} were made for {theirs}: "
+                f"give the label recipe the {field} of the training and plan again"
+            )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
+from distillery.label.ensemble import mean_logits
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from distillery.artefact import Artefact
     from distillery.teacher.load import Teacher
-    from distillery.training.mix import Mixing
+    from distillery.training.batches import Batch
 
 NAMES = ("dynamic",)
 LOGITS = True
@@ -20,18 +23,15 @@ STORED = False
 
 @dataclass(frozen=True)
 class Recipe:
-    """teachers: network names, the labellers; all label every batch."""
+    """teachers: network names, the labellers; all label every batch. rescale: "norm" brings their logits to one norm per batch
+    first (G-VBSM on ImageNet)."""
 
     teachers: tuple[str, ...]
+    rescale: Literal["norm"] | None = None
 
 
 def labeller(
-    recipe: Recipe, *, stored: Tensor | None, teachers: list[Teacher]
-) -> Callable[[Tensor, Tensor, Mixing], Tensor | None]:
+    recipe: Recipe, *, stored: Artefact | None, teachers: list[Teacher], device: torch.device
+) -> Callable[[Batch], Tensor | None]:
     """The mean over all teachers of the logits of the augmented, mixed, normalised images: (B, classes) float32."""
-
-    @torch.no_grad()
-    def label(indices: Tensor, images: Tensor, mixing: Mixing) -> Tensor:
-        return torch.stack([teacher.model(images).float() for teacher in teachers]).mean(0)
-
-    return label
+    return lambda batch: mean_logits(teachers, batch.images, recipe.rescale is not None)

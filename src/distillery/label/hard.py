@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
+    from distillery.artefact import Artefact
     from distillery.teacher.load import Teacher
-    from distillery.training.mix import Mixing
+    from distillery.training.batches import Batch
 
 NAMES = ("hard",)
 LOGITS = False
@@ -23,7 +25,7 @@ class Recipe:
 
 
 def labeller(
-    recipe: Recipe, *, stored: Tensor | None, teachers: list[Teacher]
-) -> Callable[[Tensor, Tensor, Mixing], Tensor | None]:
+    recipe: Recipe, *, stored: Artefact | None, teachers: list[Teacher], device: torch.device
+) -> Callable[[Batch], Tensor | None]:
     """A labeller that returns None: there are no logits."""
-    return lambda indices, images, mixing: None
+    return lambda batch: None

@@ -1,28 +1,29 @@
-"""The label room: give every instance of a distilled set the soft label that is stored with it."""
+"""The label room: make the soft labels that are stored with a distilled set."""
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from distillery import components
 from distillery.distilled import DistilledSet
 from distillery.errors import PlanError
-from distillery.teacher.load import Teacher, load_teachers
+from distillery.teacher.load import load_teachers
 
 if TYPE_CHECKING:
     from distillery.job import Job
 
-LABELS = "labels.safetensors"
-
 
 def make(job: Job) -> dict[str, Any]:
-    """Write labels.safetensors, `logits` (N, classes) in the order of DistilledSet.expand(), and return the facts.
+    """Let the label kind write its safetensors files, and return the facts.
 
-    Inputs: distilled, teachers. Recipe: a label kind that stores labels. Raises PlanError for one that does not,
-    ClassOrderError and TeacherError when a teacher does not fit the set.
+    A file with labels holds `logits` (N, classes), a row for each instance in the order of DistilledSet.expand(); a kind whose
+    labels change from epoch to epoch writes a file per epoch. Inputs: distilled, teachers. Recipe: a label kind that stores
+    labels. Raises PlanError for one that does not, ClassOrderError and TeacherError when a teacher does not fit the set.
     """
     kind, recipe = components.build("label", job.recipe)
     if not kind.STORED:
@@ -32,18 +33,24 @@ def make(job: Job) -> dict[str, Any]:
     constants = {"mean": distilled.mean, "std": distilled.std}
     teachers = load_teachers(job.inputs["teachers"], job.device, class_order=distilled.class_order, owner=owner, **constants)
     instances = distilled.expand()
-    logits = kind.make(recipe, instances, teachers, job, **constants)
-    save_file({"logits": logits.contiguous()}, job.out / LABELS)
-    return _facts(job.recipe["name"], distilled, teachers, logits, instances.labels)
-
-
-def _facts(kind: str, distilled: DistilledSet, teachers: list[Teacher], logits: Tensor, labels: Tensor) -> dict[str, Any]:
+    kind.make(recipe, instances, teachers, job, **constants)
     return {
-        "kind": kind,
-        "instances": len(logits),
-        "bytes": {"labels": logits.numel() * logits.element_size()},
+        "kind": job.recipe["name"],
+        "instances": len(instances),
         "class_order": distilled.class_order,
         "teachers": [{"name": teacher.name, "accuracy": teacher.accuracy} for teacher in teachers],
-        # percent of the instances whose soft label puts their own class first
-        "agreement": 100 * (logits.argmax(1) == labels).double().mean().item(),
+        **_stored(job.out, instances.labels),
     }
+
+
+def _stored(folder: Path, labels: Tensor) -> dict[str, Any]:
+    """bytes: of each part over all files, the logits as `labels`. agreement: percent of the soft labels that put their
+    instance's own class first."""
+    parts, agreeing, count = Counter(), 0, 0
+    for file in folder.glob("*.safetensors"):
+        tensors = load_file(file)
+        parts.update({"labels" if name == "logits" else name: tensor.nbytes for name, tensor in tensors.items()})
+        if "logits" in tensors:
+            agreeing += int((tensors["logits"].argmax(1) == labels).sum())
+            count += len(labels)
+    return {"bytes": dict(sorted(parts.items())), "agreement": 100 * agreeing / count}

@@ -7,19 +7,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from distillery.label.ensemble import mean_logits
 from distillery.normalise import normalise
 
 if TYPE_CHECKING:
+    from distillery.artefact import Artefact
     from distillery.distilled import Instances
     from distillery.job import Job
     from distillery.teacher.load import Teacher
-    from distillery.training.mix import Mixing
+    from distillery.training.batches import Batch
 
 NAMES = ("static",)
 LOGITS = True
 STORED = True
+FILE = "labels.safetensors"
 BATCH = 256
 
 
@@ -31,32 +35,27 @@ class Recipe:
     dtype: Literal["float16", "float32"] = "float16"
 
 
-@torch.no_grad()
 def make(
     recipe: Recipe, instances: Instances, teachers: list[Teacher], job: Job, *, mean: Sequence[float], std: Sequence[float]
-) -> Tensor:
-    """The arithmetic mean over all teachers of the raw logits of each clean, normalised instance: (N, classes) in recipe.dtype.
+) -> None:
+    """Write labels.safetensors: `logits` (N, classes) in recipe.dtype, the mean over all teachers of the raw logits of each
+    clean, normalised instance.
 
     No augmentation, no temperature; eval mode (Eq. 6).
     Deviation: the authors' code divides by 4 however many teachers there are.
     """
     found = []
     for indices in job.progress(torch.arange(len(instances), device=instances.labels.device).split(BATCH), "labels"):
-        seen = normalise(instances.take(indices).to(job.device), mean, std)
-        found.append(torch.stack([teacher.model(seen) for teacher in teachers]).mean(0).cpu())
-    return torch.cat(found).to(getattr(torch, recipe.dtype))
+        found.append(mean_logits(teachers, normalise(instances.take(indices).to(job.device), mean, std)).cpu())
+    save_file({"logits": torch.cat(found).to(getattr(torch, recipe.dtype))}, job.out / FILE)
 
 
 def labeller(
-    recipe: Recipe, *, stored: Tensor | None, teachers: list[Teacher]
-) -> Callable[[Tensor, Tensor, Mixing], Tensor | None]:
+    recipe: Recipe, *, stored: Artefact | None, teachers: list[Teacher], device: torch.device
+) -> Callable[[Batch], Tensor | None]:
     """The stored labels of a batch, mixed as its images are: lambda z + (1 - lambda) z_pi, float32 logits (B, classes).
 
-    stored: (N, classes), on the device of the training. The labeller takes indices (B,) int64, the batch's images and its
-    mixing; crops and flips do not touch a label (authors' code).
+    Crops and flips do not touch a label (authors' code).
     """
-
-    def label(indices: Tensor, images: Tensor, mixing: Mixing) -> Tensor:
-        return mixing.labels(stored[indices].float())
-
-    return label
+    logits = load_file(stored.file(FILE))["logits"].to(device)
+    return lambda batch: batch.mixing.labels(logits[batch.indices].float())

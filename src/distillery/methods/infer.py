@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from distillery.distilled import DistilledSet, Instances
+from distillery.distilled import DistilledSet, Instances, stored_images
 from distillery.errors import BudgetError
+from distillery.methods.encoded import encode, quantised
 from distillery.methods.recovery import Objective, each_group, in_groups, recover
 from distillery.methods.selection import draw
 from distillery.normalise import normalise
-from distillery.recipe import Count, Fraction, NonNegative, Positive
+from distillery.recipe import Count, Fraction, NonNegative, Positive, Quality
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 NAMES = ("infer",)
 NEEDS = ("teachers",)
+BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Recipe:
     rolls are drawn once per step for the whole subset. natural_instances: whether the natural images (u = 0) are instances too,
     (M + 1)-fold as in the authors' code and the epochs of Table 5, or not, M-fold as in the paper's text.
     micro_batch: images of a subset per forward pass (None: all), same gradient for less memory. together: subsets optimised
-    side by side, same result up to rounding.
+    side by side, same result up to rounding. jpeg: quality of JPEG files of all instances, stored in place of images and
+    compensators as the authors' code does (75); None stores without loss.
     """
 
     teachers: tuple[str, ...]
@@ -49,6 +52,7 @@ class Recipe:
     natural_instances: bool = True
     micro_batch: Count | None = None
     together: Count = 1
+    jpeg: Quality | None = None
 
     def subsets(self, ipc: int, classes: int) -> int:
         """K, the number of subsets within the budget K (C + M) <= ipc C (section 4.1), a compensator counting as one image."""
@@ -74,20 +78,29 @@ def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher
     """K subsets P^k of one random real image per class, disjoint, and for each a compensator u_j per teacher (Alg. 1, Eq. 4).
 
     Parts: natural (K, classes, C, H, W) uint8; compensators (M, K, C, H, W) float16, in pixel units (u times std), to be added
-    to natural / 255; where recipe.natural_instances is False also natural_instances, a single uint8 0.
+    to natural / 255; where recipe.natural_instances is False also natural_instances, a single uint8 0. With recipe.jpeg instead
+    JPEG files of the instances in the order of expand(), and their labels.
     Raises BudgetError when the budget holds no subset or a class fewer than K images, TeacherError for a teacher without batch
     normalisation, DistilleryError when a compensator diverges.
-    Deviation: the subsets are disjoint (paper silent); images and compensators are stored apart and lossless, as the paper
-    describes, where the authors' code writes their sum as JPEG; u is the last iterate, theirs the one before.
+    Deviation: the subsets are disjoint (paper silent); without `jpeg`, images and compensators are stored apart and lossless,
+    as the paper describes, where the authors' code writes their sum as JPEG; u is the last iterate, theirs the one before.
     """
     indices = draw(train, subsets(recipe, ipc, len(train.classes)), job.generator("subsets"))
     natural = train.pixels(indices.flatten()).unflatten(0, tuple(indices.shape))
     with job.progress(len(teachers) * len(natural) * recipe.iterations, "compensators") as bar:
         found = [compensators(natural, j, teacher, train, recipe, job, bar) for j, teacher in enumerate(teachers)]
-    parts = {"natural": natural, "compensators": (torch.stack(found) * torch.tensor(train.std)[:, None, None]).half()}
+    parts = {"natural": natural, "compensators": torch.stack(found) * torch.tensor(train.std)[:, None, None]}
     if not recipe.natural_instances:
         parts["natural_instances"] = torch.zeros((), dtype=torch.uint8)
+    parts = parts | {"compensators": parts["compensators"].half()} if recipe.jpeg is None else files(parts, recipe.jpeg)
     return DistilledSet("infer", ipc, tuple(train.classes), tuple(train.mean), tuple(train.std), parts)
+
+
+def files(parts: dict[str, Tensor], quality: int) -> dict[str, Tensor]:
+    """The instances of `parts`, their compensators in float32, as JPEG files: the parts of the authors' code."""
+    instances = expand(parts)
+    batches = torch.arange(len(instances)).split(BATCH)
+    return {"labels": instances.labels, **encode((quantised(instances.take(batch), quality) for batch in batches), quality)}
 
 
 def compensators(natural: Tensor, j: int, teacher: Teacher, train: ImageSet, recipe: Recipe, job: Job, bar: tqdm) -> Tensor:
@@ -100,16 +113,18 @@ def compensators(natural: Tensor, j: int, teacher: Teacher, train: ImageSet, rec
 
     def optimise(group: list[int]) -> Tensor:
         images = normalise(natural[group].to(job.device).float() / 255, train.mean, train.std)
-        augment = each_group(recipe.augment, [job.generator(f"compensator/{j}/{k}") for k in group])
+        augment = each_group(lambda step: recipe.augment, [job.generator(f"compensator/{j}/{k}") for k in group])
         zero = torch.zeros_like(images[:, :1])  # broadcast over the batch: the same u for every class
-        return recover(zero, lambda u: augment(images + u), labels, objective, recipe, bar).squeeze(1)
+        return recover(zero, lambda u, step: augment(images + u, step), labels, objective, recipe, bar).squeeze(1)
 
     return in_groups(range(len(natural)), optimise, f"compensators-{j}", recipe, job, bar)
 
 
 def expand(parts: dict[str, Tensor]) -> Instances:
     """The (M + 1) K C instances in the order (j, k, class): for j = 0 natural / 255 itself, then natural / 255 + u_j clamped to
-    [0, 1] (Eq. 2). Without natural instances the M K C others alone."""
+    [0, 1] (Eq. 2). Without natural instances the M K C others alone. Of JPEG files what they decode to."""
+    if "jpeg" in parts:
+        return stored_images(parts)
     natural, compensators = parts["natural"], parts["compensators"]
     if "natural_instances" not in parts:
         compensators = torch.cat([torch.zeros_like(compensators[:1]), compensators])

@@ -1,4 +1,4 @@
-"""Optimise images against a frozen teacher: what SRe2L's recovery and INFER's compensators have in common.
+"""Optimise images against frozen teachers: what SRe2L's and G-VBSM's recovery and INFER's compensators have in common.
 
 Images come in groups (G, B, C, H, W). Each group is an optimisation of its own, with its own mean over the batch, its own
 feature statistics and its own random stream; several stand side by side only because that fills the device better.
@@ -7,41 +7,53 @@ feature statistics and its own random stream; several stand side by side only be
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from distillery.errors import DistilleryError, TeacherError
+from distillery.methods.scratch import kept
 from distillery.nets.features import fired_batch_norms
+from distillery.normalise import normalise
 from distillery.statistics import record_inputs, running_distance, shifted_moments
 from distillery.training.augment import pipeline
+from distillery.training.precision import memory_format
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from distillery.data.images import ImageSet
     from distillery.job import Job
     from distillery.teacher.load import Teacher
 
 POSTFIX_EVERY = 50  # reading a loss waits for the device
 
 
-class Settings(Protocol):
-    """The fields of a method's Recipe that this module reads."""
+class Steps(Protocol):
+    """The fields of a method's Recipe that the optimisation reads."""
 
     iterations: int
     lr: float
     betas: tuple[float, float]
+
+
+class Settings(Steps, Protocol):
+    """Those that one teacher's objective and the grouping read besides."""
+
     first_bn_weight: float
     micro_batch: int | None
     together: int
+
+
+class Descent(Protocol):
+    """What `recover` minimises."""
+
+    def gradient(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Cross entropy and loss of the statistics (scalars) and the gradient for images (G, B, C, H, W), labels (B,)."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +72,15 @@ class Objective:
 
     @classmethod
     def of(cls, teacher: Teacher, alpha: float, settings: Settings, shape: Sequence[int], device: torch.device) -> Objective:
-        """The objective of one teacher for images of `shape` (C, H, W). Raises TeacherError without batch normalisation."""
+        """The objective of one teacher, put into the fastest memory format, for images of `shape` (C, H, W).
+
+        Raises TeacherError without batch normalisation.
+        """
         layers = fired_batch_norms(teacher.model, torch.zeros(1, *shape, device=device))
         if alpha and not layers:
             raise TeacherError(f"teacher '{teacher.name}' has no batch normalisation to match: name another network")
-        return cls(teacher.model, layers, alpha, settings.first_bn_weight, settings.micro_batch)
+        model = teacher.model.to(memory_format=memory_format(device))
+        return cls(model, layers, alpha, settings.first_bn_weight, settings.micro_batch)
 
     def gradient(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Cross entropy and BN loss (scalars, means over the groups) and the gradient of the objective.
@@ -111,37 +127,41 @@ class Objective:
         return ce, bn, torch.cat(grads, 1)
 
 
-def each_group(augment: Sequence[str], streams: Sequence[torch.Generator]) -> Callable[[Tensor], Tensor]:
-    """An augmentation of groups (G, B, C, H, W): names of `training.augment`, drawn for group i from streams[i]."""
-    transform = pipeline(tuple(augment))
-    return lambda groups: torch.stack([transform(group, stream) for group, stream in zip(groups, streams, strict=True)])
+def each_group(augment: Callable[[int], Sequence[str]], streams: Sequence[torch.Generator]) -> Callable[[Tensor, int], Tensor]:
+    """An augmentation of groups (G, B, C, H, W) at a step: `augment(step)` names it, group i draws from streams[i]."""
+
+    def apply(groups: Tensor, step: int) -> Tensor:
+        transform = pipeline(augment(step))
+        return torch.stack([transform(group, stream) for group, stream in zip(groups, streams, strict=True)])
+
+    return apply
 
 
-def cosine(lr: float, step: int, steps: int) -> float:
+def cosine(lr: float, step: int, steps: float) -> float:
     """Learning rate at `step` (0 .. steps - 1): lr (1 + cos(pi step / steps)) / 2, from lr towards 0."""
     return 0.5 * lr * (1 + math.cos(math.pi * step / steps))
 
 
 def recover(
     leaf: Tensor,
-    images: Callable[[Tensor], Tensor],
+    images: Callable[[Tensor, int], Tensor],
     labels: Tensor,
-    objective: Objective,
-    settings: Settings,
+    objective: Descent,
+    settings: Steps,
     bar: tqdm,
     project: Callable[[Tensor], None] = lambda leaf: None,
 ) -> Tensor:
     """Minimise the objective over `leaf` (G, ...) with a fresh Adam (eps 1e-8, no decay) and a cosine learning rate to 0.
 
-    images: called at each step, from the leaf to normalised, augmented images (G, B, C, H, W). project: changes the leaf in
-    place after each step. `bar` advances by G per step and shows both losses. Returns the last iterate, detached. Raises
-    DistilleryError when it is not finite.
+    images: called at each step, from the leaf and the step's number to normalised, augmented images (G, B, C, H, W). project:
+    changes the leaf in place after each step. `bar` advances by G per step and shows both losses. Returns the last iterate,
+    detached. Raises DistilleryError when it is not finite.
     """
     leaf = leaf.detach().clone().requires_grad_()
     adam = torch.optim.Adam([leaf], betas=settings.betas, eps=1e-8)
     for step in range(settings.iterations):
         adam.param_groups[0]["lr"] = cosine(settings.lr, step, settings.iterations)
-        seen = images(leaf)
+        seen = images(leaf, step)
         ce, bn, grad = objective.gradient(seen, labels)
         (leaf.grad,) = torch.autograd.grad(seen, leaf, grad)
         adam.step()
@@ -151,8 +171,19 @@ def recover(
             bar.set_postfix(ce=f"{ce:.3f}", bn=f"{bn:.3f}", refresh=False)
         bar.update(len(leaf))
     if not leaf.isfinite().all():
-        raise DistilleryError(f"the optimisation diverged: it is not finite; lower lr (now {settings.lr}) in the recipe")
+        raise diverged(settings)
     return leaf.detach()
+
+
+def diverged(settings: Steps) -> DistilleryError:
+    """The error of an optimisation that left the finite numbers."""
+    return DistilleryError(f"the optimisation diverged: it is not finite; lower lr (now {settings.lr}) in the recipe")
+
+
+def pixel_range(train: ImageSet, device: torch.device) -> Callable[[Tensor], None]:
+    """A function that clamps normalised images (..., C, H, W) on `device` to the pixel range, in place."""
+    black, white = (normalise(torch.full((1, *train.shape), v, device=device), train.mean, train.std) for v in (0.0, 1.0))
+    return lambda images: images.clamp_(black, white)
 
 
 def in_groups(
@@ -165,21 +196,8 @@ def in_groups(
     found = []
     for first in indices[:: settings.together]:
         group = list(indices[first : first + settings.together])
+        done = bar.n + len(group) * settings.iterations
         file = job.scratch / f"{name}-{first}.safetensors"
-        kept = _kept(file)
-        if kept is None:
-            kept = optimise(group).cpu().contiguous()
-            save_file({"found": kept}, aside := file.with_suffix(".part"))
-            os.replace(aside, file)
-        else:
-            bar.update(len(group) * settings.iterations)
-        found.append(kept)
+        found.append(kept(file, lambda group=group: {"found": optimise(group)})["found"])
+        bar.update(done - bar.n)  # what was read and not made
     return torch.cat(found)
-
-
-def _kept(file: Path) -> Tensor | None:
-    """What an earlier run left in `file`, None without one that is readable (a power cut can leave half a file)."""
-    try:
-        return load_file(file)["found"]
-    except (FileNotFoundError, SafetensorError, KeyError):
-        return None

@@ -23,11 +23,15 @@ def check_budget(train: ImageSet, count: int) -> None:
     """Raise BudgetError unless every class has `count` >= 1 images."""
     if count < 1:
         raise BudgetError(f"ipc = {count}: keeps no image of any class; ask for ipc 1 or more")
-    sizes = torch.bincount(train.labels, minlength=len(train.classes))
-    least = int(sizes.argmin())
-    if sizes[least] < count:
-        name, size = train.classes[least], int(sizes[least])
+    name, size = rarest(train)
+    if size < count:
         raise BudgetError(f"{count} images per class asked for, class '{name}' has {size}; lower ipc to {size} or less")
+
+
+def rarest(train: ImageSet) -> tuple[str, int]:
+    """The class with the fewest images: its name and their number."""
+    sizes = torch.bincount(train.labels, minlength=len(train.classes))
+    return train.classes[int(sizes.argmin())], int(sizes.min())
 
 
 def draw(train: ImageSet, count: int, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Look inside a network while it runs: penultimate features, and the batch norms that take part."""
+"""Look inside a network while it runs: penultimate features, and the layers that take part."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def penultimate(model: nn.Module, images: Tensor) -> Tensor:
     return inputs[-1]
 
 
-def fired_batch_norms(model: nn.Module, example: Tensor) -> list[nn.BatchNorm2d]:
-    """The BatchNorm2d layers that take part in a forward pass, in order of registration: those whose statistics INFER matches.
+def fired_layers(model: nn.Module, example: Tensor, kinds: type | tuple[type, ...]) -> list[nn.Module]:
+    """The layers of `kinds` that take part in a forward pass, in order of registration.
 
     example: (B, C, H, W) float32, any B >= 1. It passes in eval mode and without gradient, so that neither weights nor
     running statistics change; the mode of every module is restored.
     """
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    layers = [module for module in model.modules() if isinstance(module, kinds)]
     modes = [(module, module.training) for module in model.modules()]
     fired: set[nn.Module] = set()
-    hooks = [module.register_forward_hook(lambda module, *_: fired.add(module)) for module in norms]
+    hooks = [module.register_forward_hook(lambda module, *_: fired.add(module)) for module in layers]
     try:
         with torch.no_grad():
             model.eval()(example)
@@ -45,4 +45,9 @@ def fired_batch_norms(model: nn.Module, example: Tensor) -> list[nn.BatchNorm2d]
             hook.remove()
         for module, training in modes:
             module.training = training
-    return [module for module in norms if module in fired]
+    return [module for module in layers if module in fired]
+
+
+def fired_batch_norms(model: nn.Module, example: Tensor) -> list[nn.BatchNorm2d]:
+    """The BatchNorm2d layers that take part in a forward pass: those whose statistics INFER matches. See `fired_layers`."""
+    return fired_layers(model, example, nn.BatchNorm2d)

@@ -15,6 +15,7 @@ from distillery.spec import folder
 
 from .nodes import Node, instances
 from .settings import Facts, Settings, read_yaml
+from .types import recipe_object
 
 START_UP_S = 4.0  # importing torch
 BASE_MEMORY = 700 << 20  # a process with torch loaded
@@ -98,7 +99,9 @@ class Estimator:
         recipe, ipc = node.spec.recipe["method"], node.spec.recipe["ipc"]
         nets = self._teachers(node, facts) or [(0.0, 0.0, 0.0)]
         images = facts.classes * ipc
-        work = 3 * images * sum(work for work, _, _ in nets) * recipe.get("iterations", 0)
+        method = recipe_object("method", recipe)
+        passes = method.passes(ipc, facts.classes) if hasattr(method, "passes") else images * recipe.get("iterations", 0)
+        work = 3 * passes * sum(work for work, _, _ in nets)
         batch = min(facts.classes, recipe.get("micro_batch") or recipe.get("batch") or facts.classes)
         return self._run(work, max(a for _, a, _ in nets), batch, self._resident(facts), images * self._pixels(facts))
 
@@ -111,13 +114,22 @@ class Estimator:
         work = instances * sum(w for w, _, _ in nets)
         return self._run(work, max(a for _, a, _ in nets), 64, 0, instances * facts.classes * 2)
 
+    def _analyse(self, node: Node, facts: Facts) -> Cost:
+        # Passes of one network over the test images; a loss surface takes one for each of its points.
+        recipe, student = node.spec.recipe["analysis"], node.spec.recipe.get("student")
+        networks = self._teachers(node, facts) + ([self._network(student, facts)] if student else [])
+        passes = recipe.get("points", 1) ** 2 * recipe.get("images", facts.test)
+        total = passes * sum(work for work, _, _ in networks)
+        return self._run(total, max((a for _, a, _ in networks), default=0), 256, self._resident(facts), 1e6)
+
     def _evaluate(self, node: Node, facts: Facts) -> Cost:
         recipe, instances = node.spec.recipe, self._instances(node, facts)
-        work, activations, _ = self._network(recipe["student"], facts)
+        work, activations, parameters = self._network(recipe["student"], facts)
         training = recipe["training"]
         labelling = sum(w for w, _, _ in self._teachers(node, facts))
         tests = 1 + training["epochs"] // training["test_every"]
+        batch = min(training["batch"], training.get("micro_batch") or training["batch"])
         total = instances * training["epochs"] * (3 * work + labelling) + tests * facts.test * work
         held = min(instances * self._pixels(facts) * 4, self._resident(facts) * 2)
         halved = 0.5 if training["precision"] == "bf16" else 1
-        return self._run(total, activations * halved, training["batch"], held, 8e3)
+        return self._run(total, activations * halved, batch, held, 4 * parameters)

@@ -11,13 +11,11 @@ from typing import Any
 
 from distillery.artefact import META
 from distillery.code import module_digests
-from distillery.spec import Spec
+from distillery.spec import ROOMS, Spec
 
 from .cost import Cost, Estimator
 from .nodes import Node
 from .plan import Plan
-
-ROOMS = ("data", "teacher", "distill", "label", "evaluate")
 
 
 class Explainer:

@@ -27,7 +27,7 @@ class Cell:
 
     dataset: str
     ipc: float
-    student: str
+    student: str | None
     row: Row
 
     @classmethod
@@ -35,7 +35,7 @@ class Cell:
         """The cell of a row at a place of the axes; 10.0 images per class are the same cell as 10."""
         ipc = place["ipc"]
         whole = isinstance(ipc, float) and ipc.is_integer()
-        return cls(place["dataset"], int(ipc) if whole else ipc, place["student"], row)
+        return cls(place["dataset"], int(ipc) if whole else ipc, place.get("student"), row)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,8 @@ class Builder:
         fields = {f.name for f in dataclasses.fields(DataRecipe)} & set(Dataset.model_fields) - {"source", "digest"}
         values = {key: value for key in fields if (value := getattr(dataset, key)) not in (None, {})}
         on_disk = kind in ON_DISK
-        recipe = validated(DataRecipe, values | {"source": kind if on_disk else dataset.source, "digest": digest}, where)
+        checked = validated(DataRecipe, values | {"source": kind if on_disk else dataset.source, "digest": digest}, where)
+        recipe = dict.fromkeys(f.name for f in dataclasses.fields(DataRecipe)) | checked
         local = {"source": f"{kind}:{root / place}"} if on_disk else {}
         return self._node("data", name, recipe, {}, [f"distillery.data.source_{kind}"], name, **local)
 
@@ -118,7 +119,7 @@ class Builder:
 
     def _teacher(self, name: str, dataset: str) -> Node:
         settings = self.settings
-        network = component("network", settings.network(name), f"{settings.scale_file}.networks.{name}")
+        network = self._network(name, dataset)
         recipe = settings.recipe("teacher", name, settings.dataset(dataset), {})
         weights = recipe.get("weights")
         where = f"{settings.scale_file}.teacher.{name}"
@@ -130,6 +131,10 @@ class Builder:
         roots = [module_name("network", network["name"]), *([module_name("loss", loss["name"])] if loss else [])]
         return self._node("teacher", f"{dataset}-{name}", values, {"data": self.data(dataset)}, roots, dataset)
 
+    def _network(self, name: str, dataset: str) -> dict[str, Any]:
+        settings = self.settings
+        return component("network", settings.network(name, settings.dataset(dataset)), f"{settings.scale_file}.networks.{name}")
+
     def teachers(self, recipe: Mapping[str, Any], dataset: str) -> dict[str, list[Node]]:
         """The teachers a method or label recipe names in its `teachers`, as an input role (empty when it names none)."""
         names = recipe.get("teachers") or []
@@ -137,14 +142,14 @@ class Builder:
 
     def distill(self, cell: Cell) -> Node:
         """The distilled set of a cell."""
-        key = ("distill", cell.dataset, cell.ipc, cell.row.method, repr(cell.row.override.get("distill")))
+        key = ("distill", cell.dataset, cell.ipc, cell.student, cell.row.method, repr(cell.row.override.get("distill")))
         return self._remember(key, lambda: self._distill(cell))
 
     def _distill(self, cell: Cell) -> Node:
         settings, method, dataset = self.settings, cell.row.method, self.settings.dataset(cell.dataset)
         where = f"{settings.scale_file}.distill.{method}"
         root = module_name("method", method)
-        values = settings.recipe("distill", method, dataset, cell.row.override)
+        values = settings.recipe("distill", method, dataset, cell.row.override, cell)
         recipe = component("method", values | {"name": method}, where)
         check_augment(recipe, where)
         if "teachers" in (constant("method", method, "NEEDS") or ()) and not recipe.get("teachers"):
@@ -160,9 +165,11 @@ class Builder:
         block = row.label or row.labels
         if block == "hard" and block not in settings.scale.label:
             return component("label", "hard", "label.hard")
-        values = settings.recipe("label", block, settings.dataset(cell.dataset), row.override)
+        values = settings.recipe("label", block, settings.dataset(cell.dataset), row.override, cell)
         where = f"{settings.scale_file}.label.{block}"
-        recipe = component("label", {"name": row.labels} | values, where)
+        replayed = constant("label", row.labels, "REPLAYS") or ()
+        training = self.protocol(cell)["training"] if replayed else {}
+        recipe = component("label", {"name": row.labels} | values | {key: training[key] for key in replayed}, where)
         if recipe.get("teachers") in ([], ()):
             raise PlanError(f"{where}.teachers: is empty, '{block}' needs at least one teacher")
         return recipe
@@ -181,7 +188,7 @@ class Builder:
         """The evaluation recipe of a cell: loss and training."""
         settings, name = self.settings, cell.row.protocol or cell.row.labels
         where = f"{settings.scale_file}.evaluate.{name}"
-        values = settings.recipe("evaluate", name, settings.dataset(cell.dataset), cell.row.override)
+        values = settings.recipe("evaluate", name, settings.dataset(cell.dataset), cell.row.override, cell)
         check_keys(values, ("loss", "training"), where)
         training = validated(Training, values.get("training", {}), f"{where}.training")
         check_augment(training, f"{where}.training")
@@ -190,7 +197,7 @@ class Builder:
     def evaluations(self, cell: Cell, repeats: int) -> tuple[Node, ...]:
         """The students of a cell, one artefact per repeat."""
         settings, label, labels = self.settings, self.label(cell), self.label_recipe(cell)
-        student = component("network", settings.network(cell.student), f"{settings.scale_file}.networks.{cell.student}")
+        student = self._network(cell.student, cell.dataset)
         recipe = {"student": student, "labels": labels, **self.protocol(cell)}
         if not constant("label", labels["name"], "LOGITS") and constant("loss", recipe["loss"]["name"], "SOFT"):
             where = f"{settings.scale_file}.evaluate.{cell.row.protocol or cell.row.labels}.loss"
@@ -205,12 +212,49 @@ class Builder:
             for repeat in range(repeats)
         )
 
+    def analyses(self, cell: Cell, name: str, repeats: int) -> tuple[Node, ...]:
+        """What an analysis finds in the distilled set of a cell (one artefact), or in each of its students (one per repeat)."""
+        needs = constant("analysis", name, "NEEDS")
+        recipe = self._analysis(cell, name)
+        labels, label = (self.label_recipe(cell), self.label(cell)) if "label" in needs else (None, None)
+        inputs: dict[str, Any] = {"data": self.data(cell.dataset), "distilled": self.distill(cell)}
+        inputs |= ({"label": label} if label else {}) | self.teachers(recipe, cell.dataset)
+        roots = [module_name("analysis", name), module_name("method", cell.row.method)]
+        roots += [module_name("label", labels["name"])] if labels else []
+        stem = f"{cell.dataset}-{name}-{cell.row.method}-ipc{cell.ipc:g}"
+        recipe = {"analysis": recipe, "labels": labels}
+        if "student" not in needs:
+            return (self._node("analyse", stem, recipe, inputs, roots, cell.dataset),)
+        student = self._network(cell.student, cell.dataset)
+        roots += [module_name("network", student["name"])]
+        return tuple(
+            self._node(
+                "analyse",
+                f"{stem}-{cell.row.labels}-{cell.student}-r{repeat}",
+                recipe | {"student": student, "repeat": repeat},
+                inputs | {"student": trained},
+                roots,
+                cell.dataset,
+            )
+            for repeat, trained in enumerate(self.evaluations(cell, repeats))
+        )
+
+    def _analysis(self, cell: Cell, name: str) -> dict[str, Any]:
+        values = self.settings.recipe("analyse", name, self.settings.dataset(cell.dataset), cell.row.override, cell)
+        where = f"{self.settings.scale_file}.analyse.{name}"
+        recipe = component("analysis", {"name": name} | values, where)
+        if "teachers" in constant("analysis", name, "NEEDS") and not recipe.get("teachers"):
+            raise PlanError(f"{where}.teachers: is empty, {name} needs at least one teacher")
+        check_augment(recipe, where)
+        return recipe
+
 
 def check_augment(recipe: Mapping[str, Any], where: str) -> None:
     """Raise PlanError when the recipe names an augmentation that does not exist."""
-    for name in recipe.get("augment") or ():
-        if name.partition(":")[0] not in AUGMENTATIONS:
-            raise PlanError(f"{where}.augment: '{name}' does not exist: {nearest(name, AUGMENTATIONS)}")
+    for field in (key for key in recipe if key == "augment" or key.endswith("_augment")):
+        for name in recipe[field]:
+            if name.partition(":")[0] not in AUGMENTATIONS:
+                raise PlanError(f"{where}.{field}: '{name}' does not exist: {nearest(name, AUGMENTATIONS)}")
 
 
 def check_keys(values: Mapping[str, Any], valid: tuple[str, ...], where: str) -> None:

@@ -15,19 +15,25 @@ from distillery.canonical import digest, file_sha256
 from distillery.code import code_digest
 from distillery.errors import PlanError, nearest
 from distillery.spec import folder
+from distillery.table.identity import picture_identity
 from distillery.table.published import lookup
 
 from .nodes import Builder, Cell, Node
-from .settings import Row, Settings, Table
+from .settings import Row, Settings, Table, merge
+from .types import constant
+
+NAMED = ("dataset", "student")
 
 
 @dataclass(frozen=True)
 class Position:
-    """One position of a table: its place, the measured cell (None when the row shows published numbers only), its artefacts."""
+    """One position of a table: its place (`extra` by the table's own axes), the printed number and the paper's place, and the
+    artefacts of the measured cell, none when the row shows published numbers only."""
 
     row: Row
+    extra: dict[str, Any]
     dataset: str
-    student: str
+    student: str | None
     ipc: float
     paper: dict[str, Any] | None
     published: dict[str, Any] | None
@@ -57,25 +63,26 @@ class Plan:
     def _expand(self, name: str, table: Table) -> Iterable[Position]:
         axes = dict(self.settings.scale.tables[name])
         chosen = axes.pop("rows", [row.row for row in table.rows])
-        order = [table.panel, *table.columns]
+        order, where = [table.panel, *table.columns], f"{self.settings.scale_file}.tables.{name}"
         unknown = set(axes) ^ set(order)
         if unknown:
-            raise PlanError(f"{self.settings.scale_file}.tables.{name}: axes must be {', '.join(order)}, not {', '.join(axes)}")
+            raise PlanError(f"{where}: axes must be {', '.join(order)}, not {', '.join(axes)}")
         for row in set(chosen) - {row.row for row in table.rows}:
             raise PlanError(f"params.yaml.grid.{name}.rows: no row '{row}': {nearest(row, (r.row for r in table.rows))}")
-        for axis in order:
-            check_axis(axes[axis], axis, f"{self.settings.scale_file}.tables.{name}")
-        aligned = all(len(axes[axis]) == len(table.paper[axis]) for axis in order)
+        places = [(place, counterpart(place, axes, table.paper, order)) for place in grid(axes, order, where)]
         for row in table.rows:
-            for index in itertools.product(*(range(len(axes[axis])) for axis in order)):
-                place = {axis: axes[axis][i] for axis, i in zip(order, index, strict=True)}
-                paper = {axis: table.paper[axis][i] for axis, i in zip(order, index, strict=True)} if aligned else None
+            for place, paper in places:
                 yield self._position(name, table, row, place, paper, row.measured and row.row in chosen)
 
     def _position(self, name: str, table: Table, row: Row, place: dict, paper: dict | None, measured: bool) -> Position:
+        published = self._published(name, table, row, place, paper) if table.published else None
+        extra = {axis: place[axis] for axis in table.axes}
+        shown = {key: place.get(key) for key in ("dataset", "student", "ipc")}
+        shown |= {"row": row, "extra": extra, "paper": paper, "published": published}
+        for axis, value in extra.items():
+            override = table.axes[axis].override(value, f"workflow/tables/{name}.yaml.axes.{axis}")
+            row = row.model_copy(update={"override": merge(row.override, override)})
         cell = Cell.at(place, row)
-        published = self._published(name, table, row, place, paper)
-        shown = {"row": row, **place, "paper": paper, "published": published}
         if not measured:
             return Position(**shown, evaluations=(), distilled=None, label=None, data=None)
         made = {
@@ -83,19 +90,23 @@ class Plan:
             "label": self.builder.label(cell),
             "data": self.builder.data(cell.dataset),
         }
-        return Position(**shown, evaluations=self.builder.evaluations(cell, self.settings.params.repeats), **made)
+        repeats = self.settings.params.repeats
+        if table.analysis:
+            return Position(**shown, evaluations=self.builder.analyses(cell, table.analysis, repeats), **made)
+        return Position(**shown, evaluations=self.builder.evaluations(cell, repeats), **made)
 
     def _published(self, name: str, table: Table, row: Row, place: dict, paper: dict | None) -> dict[str, Any] | None:
         """The printed number of exactly this setting, else of the paper's setting in this position (then not comparable)."""
         source, _, short = name.partition("/")
         keys = {"method": row.method, "labels": row.labels, "variant": row.variant} | row.published
+        printed = [axis for axis, meaning in table.axes.items() if meaning.published]
         for setting, comparable in ((place, True), (paper, False)):
             found = setting and lookup(
                 source,
-                **keys,
+                **keys | {axis: setting[axis] for axis in printed},
                 dataset=setting["dataset"],
                 ipc=setting["ipc"],
-                student=setting["student"],
+                student=setting.get("student"),
                 folder=self.root / "workflow/published",
                 prefer_table=short,
             )
@@ -153,11 +164,16 @@ class Plan:
         return {
             "table": name,
             "title": spec.title,
+            "quantity": spec.quantity,
+            "digits": spec.digits,
+            "analysis": spec.analysis,
+            "figure": spec.figure,
             "paper": name.partition("/")[0],
             "scale": self.settings.params.scale,
             "repeats": self.settings.params.repeats,
             "shape": {"rows": [row.row for row in spec.rows], "columns": spec.columns, "panel": spec.panel},
             "published": spec.published,
+            "axes": list(spec.axes),
             "code": code_digest(["distillery.table.room"]),
             "positions": [self._position_document(p) for p in self.positions(table)],
         }
@@ -168,11 +184,14 @@ class Plan:
             "row": p.row.row,
             "method": p.row.method,
             "labels": p.row.labels,
+            "charged": constant("label", p.row.labels, "CHARGED") or p.row.labels,
             "variant": p.row.variant,
             "protocol": p.row.protocol or p.row.labels,
             "dataset": p.dataset,
             "student": p.student,
             "ipc": p.ipc,
+            **p.extra,
+            "against": p.row.against,
             "paper": p.paper,
             "published": p.published,
             "label_epochs": self._label_epochs(p),
@@ -206,18 +225,75 @@ class Plan:
         same_plan = sidecar.get("plan") == digest(self.document(table), 64)
         return same_plan and sidecar.get("csv_sha256") == file_sha256(files["csv"])
 
+    def drawn(self, table: str) -> bool:
+        """Whether the picture on disk is the one this plan asks for: its sidecar names the plan and the code that draws it."""
+        stem = self.root / "results" / table
+        sidecar = stem.with_name(f"{stem.name}.picture.json")
+        try:
+            found = json.loads(sidecar.read_text())
+        except (OSError, ValueError):
+            return False
+        return found == picture_identity(self.document(table)) and stem.with_name(f"{stem.name}.png").is_file()
+
     def mark(self, table: str) -> Path:
         """Write the plan of a stale table anew, under a name that holds its digest: a file newer than the table, which makes
         Snakemake rebuild it. Never DVC's output results/plan, which a dry run must not touch."""
         document = self.document(table)
         return write_plan(self.root / "results/scratch/plan" / f"{table}-{digest(document)}.json", document)
 
+    def mark_picture(self, table: str) -> Path:
+        """The same for a picture: Snakemake passes over a newer input whose content it has seen, so the code counts too."""
+        identity = picture_identity(self.document(table))
+        return write_plan(self.root / "results/scratch/plan" / f"{table}-{digest(identity)}.picture.json", identity)
+
+
+def grid(axes: Mapping[str, Any], order: list[str], where: str) -> list[dict[str, Any]]:
+    """All places of a table, panel by panel; an axis may have values of its own for each value of the panel `order[0]`.
+
+    Raises PlanError for an axis without values, or with a wrong or a double one.
+    """
+    check_axis(axes[order[0]], order[0], where)
+    places = []
+    for panel in axes[order[0]]:
+        values = [[panel], *(on_panel(axes[axis], panel, f"{where}.{axis}") for axis in order[1:])]
+        for axis, found in zip(order, values, strict=True):
+            check_axis(found, axis, where)
+        places += [dict(zip(order, place, strict=True)) for place in itertools.product(*values)]
+    return places
+
+
+def on_panel(axis: Any, panel: Any, where: str) -> list[Any]:
+    """The values of an axis on a panel."""
+    if not isinstance(axis, Mapping):
+        return axis
+    if panel not in axis:
+        raise PlanError(f"{where}: has no values for '{panel}': {nearest(str(panel), axis)}")
+    return axis[panel]
+
+
+def counterpart(place: Mapping[str, Any], axes: Mapping[str, Any], paper: Mapping[str, Any], order: list[str]) -> dict | None:
+    """The paper's place that a place of a scale stands for: a value the paper has too stands for itself, another one for the
+    paper's value in the same position of the axis. None where the paper's axis is shorter, or the table has no paper axes."""
+    found: dict[str, Any] = {}
+    for axis in order:
+        if axis not in paper:
+            return None
+        ours = on_panel(axes[axis], place[order[0]], axis)
+        theirs = on_panel(paper[axis], found.get(order[0]), axis)
+        position = theirs.index(place[axis]) if place[axis] in theirs else ours.index(place[axis])
+        if position >= len(theirs):
+            return None
+        found[axis] = theirs[position]
+    return found
+
 
 def check_axis(values: list[Any], axis: str, where: str) -> None:
     """Raise PlanError unless an axis has values, each a name or a number, and each once."""
     for value in values:
-        if not isinstance(value, int | float if axis == "ipc" else str):
-            raise PlanError(f"{where}.{axis}: {value!r} is no {'number' if axis == 'ipc' else 'name'}")
+        if axis in NAMED and not isinstance(value, str):
+            raise PlanError(f"{where}.{axis}: {value!r} is no name")
+        if axis == "ipc" and not isinstance(value, int | float):
+            raise PlanError(f"{where}.{axis}: {value!r} is no number")
     if len(set(values)) < max(len(values), 1):
         raise PlanError(f"{where}.{axis} = {values!r}: needs at least one value, and each only once")
 

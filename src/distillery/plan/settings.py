@@ -5,18 +5,24 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distillery.components import index, module_name
 from distillery.errors import PlanError, nearest
+from distillery.spec import ROOMS
 
 from .types import explain
 
+if TYPE_CHECKING:
+    from .nodes import Cell
+
 Block = dict[str, Any]
-ROOMS = ("teacher", "distill", "label", "evaluate")
+RECIPES = tuple(room for room in ROOMS if room != "data")  # rooms whose recipes a scale holds, by name
+ENSEMBLE = "ensemble"
+Axis = list[Any] | dict[str, list[Any]]
 Budget = Annotated[float, Field(gt=0)] | Annotated[int, Field(gt=0)]
 
 
@@ -35,7 +41,7 @@ class Facts(_Strict):
 
 
 class Dataset(_Strict):
-    """A data source and what differs for it: recipes of any room below the same keys as in the scale."""
+    """A data source and what differs for it: networks and recipes of any room below the same keys as in the scale."""
 
     source: str
     digest: str | None = None
@@ -45,23 +51,32 @@ class Dataset(_Strict):
     mean: list[float] | None = None
     std: list[float] | None = None
     facts: Facts | None = None
+    networks: dict[str, Block] = {}
+    ensemble: list[str] = []
     teacher: Block = {}
     distill: dict[str, Block] = {}
     label: dict[str, Block] = {}
     evaluate: dict[str, Block] = {}
+    analyse: dict[str, Block] = {}
 
 
 class Scale(_Strict):
-    """workflow/scales/<name>.yaml: every recipe, network and axis at that scale."""
+    """workflow/scales/<name>.yaml: every recipe, network and axis at that scale.
+
+    ensemble: the papers' teachers in their order (INFER: R, M, E, S); a recipe's `teachers: ensemble` names all of them,
+    `ensemble:2` the first two. An axis of a table is a list of values, or one list for each value of the panel.
+    """
 
     about: str
     networks: dict[str, Block] = {}
+    ensemble: list[str] = []
     datasets: dict[str, Dataset]
     teacher: Block = {}
     distill: dict[str, Block] = {}
     label: dict[str, Block] = {}
     evaluate: dict[str, Block] = {}
-    tables: dict[str, dict[str, list[Any]]]
+    analyse: dict[str, Block] = {}
+    tables: dict[str, dict[str, Axis]]
 
 
 class Params(_Strict):
@@ -76,11 +91,34 @@ class Params(_Strict):
     environment: int = Field(default=1, ge=1)
     datasets: dict[str, Block] = {}
     networks: dict[str, Block] = {}
+    ensemble: list[str] = []
     teacher: Block = {}
     distill: dict[str, Block] = {}
     label: dict[str, Block] = {}
     evaluate: dict[str, Block] = {}
-    grid: dict[str, dict[str, list[Any]]] = {}
+    analyse: dict[str, Block] = {}
+    grid: dict[str, dict[str, Axis]] = {}
+
+
+class AxisMeaning(_Strict):
+    """What the values of an axis beyond dataset, student and ipc change: `values` has recipe overrides for each, by room, or
+    `sets` names the one setting (room.key.key) that takes the value. published: whether printed numbers are told apart by it,
+    in a column of the axis' name."""
+
+    values: dict[str, dict[str, Block]] = {}
+    sets: str | None = None
+    published: bool = False
+
+    def override(self, value: Any, where: str) -> dict[str, Block]:
+        """The overrides of a value. Raises PlanError for one that has none."""
+        if self.sets:
+            found: Any = value
+            for key in reversed(self.sets.split(".")):
+                found = {key: found}
+            return found
+        if value not in self.values:
+            raise PlanError(f"{where} = {value!r}: means nothing here: {nearest(str(value), self.values)}")
+        return self.values[value]
 
 
 class Row(_Strict):
@@ -88,6 +126,7 @@ class Row(_Strict):
 
     label and protocol name blocks of the scale's `label` and `evaluate`; both default to the kind of labels. A row with
     `measured: false` shows the published numbers only. published: the keys that find it in workflow/published when they differ.
+    against: another row of the table, from which this one's gain is measured.
     """
 
     row: str
@@ -99,16 +138,27 @@ class Row(_Strict):
     measured: bool = True
     override: dict[str, Block] = {}
     published: dict[str, str] = {}
+    against: str | None = None
 
 
 class Table(_Strict):
-    """workflow/tables/<paper>/<table>.yaml: a published table as a grid. `paper` holds the paper's own axes."""
+    """workflow/tables/<paper>/<table>.yaml: a published table or figure as a grid.
+
+    published: the file of its printed numbers. paper: the paper's own axes. quantity: what a cell holds, with its unit; digits:
+    its decimals. analysis: the component of `analyses` whose value a cell holds (None: accuracies). figure: the component of
+    `figures` that draws it.
+    """
 
     title: str
-    published: str
+    published: str | None = None
     panel: str = "dataset"
     columns: list[str]
-    paper: dict[str, list[Any]]
+    axes: dict[str, AxisMeaning] = {}
+    paper: dict[str, Axis] = {}
+    quantity: str = "top-1 accuracy on the test set, percent"
+    digits: int = Field(default=1, ge=0)
+    analysis: str | None = None
+    figure: str | None = None
     rows: list[Row] = Field(min_length=1)
 
 
@@ -165,13 +215,14 @@ class Settings:
             raise PlanError(f"params.yaml.scale = '{name}': {nearest(name, scales)}")
         raw = read_yaml(root / self.scale_file)
         raw = raw | {key: merge(raw.get(key), getattr(self.params, key)) for key in ("datasets", "networks")}
+        raw = raw | ({ENSEMBLE: self.params.ensemble} if self.params.ensemble else {})
         self._check_names(raw)
         raw["tables"] = merge(raw.get("tables"), {self.full_name(t): axes for t, axes in self.params.grid.items()})
         self.scale: Scale = checked(Scale, raw, self.scale_file)
 
     def _check_names(self, raw: Mapping[str, Any]) -> None:
         """Every block of params.yaml must change something: its name is known to the scale, to a data set or as a component."""
-        for room in ROOMS:
+        for room in RECIPES:
             layers = [raw, *(raw.get("datasets") or {}).values()]
             known = {name for layer in layers for name in (layer.get(room) or {})} | set(raw.get("networks") or {})
             known |= set(index("method")) if room == "distill" else set()
@@ -182,6 +233,12 @@ class Settings:
         for table in self.params.grid:
             if self.full_name(table) not in tables:
                 raise PlanError(f"params.yaml.grid.{table}: no such table at this scale: {nearest(table, tables)}")
+
+    def known_tables(self) -> dict[str, Table]:
+        """Every table file of the project, as `paper/table`."""
+        tables = self.root / "workflow/tables"
+        names = sorted(str(file.relative_to(tables).with_suffix("")) for file in tables.glob("*/*.yaml"))
+        return {name: checked(Table, read_yaml(tables / f"{name}.yaml"), f"workflow/tables/{name}.yaml") for name in names}
 
     def table_names(self) -> list[str]:
         """Every table that this scale has axes for, as `paper/table`."""
@@ -208,13 +265,19 @@ class Settings:
         names = [row.row for row in table.rows]
         if len(set(names)) < len(names):
             raise PlanError(f"{where}.rows: two rows are called '{max(names, key=names.count)}'; give each its own name")
-        if not (self.root / "workflow/published" / table.published).is_file():
+        if table.published and not (self.root / "workflow/published" / table.published).is_file():
             known = (file.name for file in (self.root / "workflow/published").glob("*.csv"))
             raise PlanError(f"{where}.published = '{table.published}': no such file: {nearest(table.published, known)}")
+        for axis in {table.panel, *table.columns} - {"dataset", "student", "ipc", *table.axes}:
+            raise PlanError(f"{where}.axes.{axis}: is required: say what its values change")
         for row in table.rows:
+            if row.against and row.against not in names:
+                raise PlanError(
+                    f"{where}: row '{row.row}': against '{row.against}': no such row: {nearest(row.against, names)}"
+                )
             for room in row.override:
-                if room not in ROOMS:
-                    raise PlanError(f"{where}: row '{row.row}': override.{room}: no such room: {nearest(room, ROOMS)}")
+                if room not in RECIPES:
+                    raise PlanError(f"{where}: row '{row.row}': override.{room}: no such room: {nearest(room, RECIPES)}")
             try:
                 if row.measured:
                     module_name("method", row.method)
@@ -227,17 +290,40 @@ class Settings:
             raise PlanError(f"{self.scale_file}: dataset '{name}' does not exist: {nearest(name, self.scale.datasets)}")
         return self.scale.datasets[name]
 
-    def recipe(self, room: str, name: str, dataset: Dataset, override: Mapping[str, Any]) -> dict[str, Any]:
-        """The recipe `room.name` with its layers merged: scale, data set, table row, params.yaml; later layers win.
+    def recipe(
+        self, room: str, name: str, dataset: Dataset, override: Mapping[str, Any], cell: Cell | None = None
+    ) -> dict[str, Any]:
+        """The recipe `room.name` with its layers merged: scale, data set, table row, params.yaml; later layers win, and what
+        stands below `at_ipc.<ipc>` wins over what stands beside it. `teachers` may be the ensemble, or the cell's student.
 
-        Raises PlanError when no layer has a block of that name.
+        Raises PlanError when no layer has a block of that name, or the ensemble is too small.
         """
         blocks = [getattr(self.scale, room), getattr(dataset, room), override.get(room, {}), getattr(self.params, room)]
         blocks[2] = {name: blocks[2]} if blocks[2] else {}
         if not any(name in block for block in blocks):
             raise PlanError(f"{self.scale_file}.{room}.{name}: no such block: {nearest(name, blocks[0])}")
-        return merge(*(block.get(name) for block in blocks))
+        recipe = merge(*(block.get(name) for block in blocks))
+        recipe = merge(recipe, recipe.pop("at_ipc", {}).get(cell and cell.ipc))
+        teachers = recipe.get("teachers")
+        if teachers == "student" and cell and cell.student:
+            recipe["teachers"] = [cell.student]
+        elif isinstance(teachers, str):
+            recipe["teachers"] = self.ensemble(teachers, dataset, f"{self.scale_file}.{room}.{name}.teachers")
+        return recipe
 
-    def network(self, name: str) -> dict[str, Any]:
-        """The component reference of a network name: an entry of `networks`, or the network of that very name."""
-        return self.scale.networks.get(name, {"name": name})
+    def ensemble(self, text: str, dataset: Dataset, where: str) -> list[str]:
+        """The networks of "ensemble" (all) or "ensemble:N" (the first N). Raises PlanError when there are not that many."""
+        networks = dataset.ensemble or self.scale.ensemble
+        name, colon, count = text.partition(":")
+        if name != ENSEMBLE or (colon and not count.isdecimal()):
+            raise PlanError(
+                f"{where} = '{text}': write a list of networks, 'student', '{ENSEMBLE}', or '{ENSEMBLE}:2' for its first two"
+            )
+        first = int(count) if colon else len(networks)
+        if not 0 < first <= len(networks):
+            raise PlanError(f"{where} = '{text}': the ensemble has {len(networks)} networks ({', '.join(networks)})")
+        return networks[:first]
+
+    def network(self, name: str, dataset: Dataset) -> dict[str, Any]:
+        """The component reference of a network name on a data set: an entry of `networks`, or the network of that very name."""
+        return dataset.networks.get(name) or self.scale.networks.get(name, {"name": name})

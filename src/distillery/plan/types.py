@@ -81,13 +81,16 @@ def _strict(recipe: type) -> type:
 def validated(recipe: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """`values` checked against the dataclass `recipe`, defaults filled in, as plain JSON values.
 
+    Fields that are None are left out: a new optional setting must not give every artefact a new identity. None is therefore the
+    default of every field that may be None (a test).
+
     Raises PlanError, one line with the file and key (`where`), the value and the nearest valid name.
     """
     if not isinstance(values, Mapping):
         raise PlanError(f"{where} = {values!r}: expected keys and values")
     adapter = _adapter(recipe)
     try:
-        return adapter.dump_python(adapter.validate_python(dict(values)), mode="json")
+        return adapter.dump_python(adapter.validate_python(dict(values)), mode="json", exclude_none=True)
     except ValidationError as error:
         raise PlanError(explain(error, where, _fields(recipe))) from None
 

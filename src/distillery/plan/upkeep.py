@@ -18,7 +18,7 @@ from distillery.spec import folder
 from .explain import stored_metas
 from .nodes import Node
 from .plan import Plan
-from .settings import ROOMS, read_yaml
+from .settings import RECIPES, read_yaml
 
 
 def adopt(plan: Plan, tables: list[str]) -> list[tuple[Node, str]]:
@@ -69,7 +69,7 @@ def every_plan(root: Path) -> list[Plan]:
     """The plans of all scales, with params.yaml as it is, and with the full grid, and without its changes: what any of them
     reaches is worth keeping. Raises PlanError when params.yaml does not fit its own scale."""
     params = read_yaml(root / "params.yaml")
-    plain = {key: params[key] for key in params.keys() - {"grid", "datasets", "networks", *ROOMS}}
+    plain = {key: params[key] for key in params.keys() - {"grid", "datasets", "networks", "ensemble", *RECIPES}}
     plans = [Plan(root, params)]
     for scale in sorted(file.stem for file in (root / "workflow/scales").glob("*.yaml")):
         for variant in (params, {**params, "grid": {}}, plain):

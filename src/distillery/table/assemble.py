@@ -16,6 +16,8 @@ from distillery.artefact import read_meta
 from distillery.errors import ArtefactError, PlanError
 
 from .budget import cr_paper, cr_stored
+from .gains import COLUMNS as gain_columns
+from .gains import gains
 from .stats import summarize
 
 Position = Mapping[str, Any]
@@ -30,24 +32,32 @@ COLUMNS = (
 )
 
 
-def assemble(plan: Mapping[str, Any], store: Path) -> pd.DataFrame:
-    """The tidy table of a plan document: a row per position in the plan's order, columns `COLUMNS`, None for nothing.
+AXES = COLUMNS.index("student") + 1  # where a table's own axes stand
 
-    Accuracies and ratios are in percent, sizes in bytes. measured is the mean accuracy of the last epoch over n students; std
-    (ddof 1) and ci95 are their spread; measured_best is the mean of each student's best epoch on the test set, a diagnostic;
-    difference = measured - published, only where the setting is the paper's own. Rows without evaluations have published
-    numbers only.
+
+def assemble(plan: Mapping[str, Any], store: Path) -> pd.DataFrame:
+    """The tidy table of a plan document: a row per position in the plan's order, None for nothing. Columns: `COLUMNS`, the
+    table's own axes behind "student", and those of `gains` where a row is compared with another.
+
+    Accuracies and ratios are in percent, sizes in bytes. measured: the mean accuracy of the last epoch over n students, or the
+    mean value of an analysis; std (ddof 1) and ci95 are their spread; measured_best: the mean of each student's best epoch on
+    the test set, a diagnostic; difference: measured - published, only where the setting is the paper's own. Rows without
+    evaluations have published numbers only.
 
     Raises ArtefactError when an artefact is missing or lacks a fact, PlanError when the plan lacks a key.
     """
     facts = functools.cache(lambda address: _facts(store, address))
     try:
         rows = [_row(plan, position, facts) for position in plan["positions"]]
+        compared = any(position["against"] for position in plan["positions"])
+        found = gains(plan, lambda position: [_value(facts, a)[0] for a in position["evaluations"]]) if compared else []
     except KeyError as error:
         raise PlanError(
             f"plan of {plan.get('table', 'a table')}: lacks {error}; write it again with `distillery plan --write`"
         ) from None
-    return pd.DataFrame([{name: row.get(name) for name in COLUMNS} for row in rows], columns=COLUMNS, dtype=object)
+    columns = [*COLUMNS[:AXES], *plan["axes"], *COLUMNS[AXES:], *(gain_columns if found else ())]
+    rows = [row | gain for row, gain in zip(rows, found or [{}] * len(rows), strict=True)]
+    return pd.DataFrame([{name: row.get(name) for name in columns} for row in rows], columns=columns, dtype=object)
 
 
 def setting(position: Position) -> Position | None:
@@ -59,6 +69,7 @@ def setting(position: Position) -> Position | None:
 def _row(plan: Mapping[str, Any], position: Position, facts: Facts) -> dict[str, Any]:
     row = {"paper": plan["paper"], "table": plan["table"].rpartition("/")[2], "scale": plan["scale"]}
     row |= {key: position[key] for key in ("row", "method", "variant", "labels", "protocol", "dataset", "ipc", "student")}
+    row |= {axis: position[axis] for axis in plan["axes"]}
     row |= _published(position)
     if position["evaluations"]:
         row |= _measured(position, facts) | _budget(position, facts)
@@ -83,12 +94,21 @@ def _published(position: Position) -> dict[str, Any]:
 
 
 def _measured(position: Position, facts: Facts) -> dict[str, Any]:
-    accuracies = [_fact(facts, address, "accuracy") for address in position["evaluations"]]
-    last = summarize([accuracy["last"] for accuracy in accuracies])
-    best = summarize([accuracy["best"] for accuracy in accuracies])
-    numbers = {"measured": last.mean, "std": last.std, "n": last.n, "ci95": last.ci95, "measured_best": best.mean}
+    found = [_value(facts, address) for address in position["evaluations"]]
+    last = summarize([value for value, _ in found])
+    numbers = {"measured": last.mean, "std": last.std, "n": last.n, "ci95": last.ci95}
+    best = [value for _, value in found if value is not None]
+    numbers |= {"measured_best": summarize(best).mean} if best else {}
     upstream = {f"{room}_id": _id(position[room]) for room in ("distilled", "label", "data")}
     return numbers | {"ids": ";".join(map(_id, position["evaluations"]))} | upstream
+
+
+def _value(facts: Facts, address: str) -> tuple[float, float | None]:
+    """What an artefact says a cell holds: accuracy of the last and of the best epoch, or an analysis' value."""
+    if "value" in facts(address):
+        return facts(address)["value"], None
+    accuracy = _fact(facts, address, "accuracy")
+    return accuracy["last"], accuracy["best"]
 
 
 def _budget(position: Position, facts: Facts) -> dict[str, Any]:
@@ -106,14 +126,14 @@ def _budget(position: Position, facts: Facts) -> dict[str, Any]:
 
 
 def _cr_paper(position: Position, facts: Facts, raw_bytes: int) -> float | None:
-    if position["labels"] == "dynamic" and not position["label_epochs"]:
+    if position["charged"] == "dynamic" and not position["label_epochs"]:
         return None  # nobody said how many epochs of labels the paper would charge
     return cr_paper(
         position["ipc"],
         len(_fact(facts, position["data"], "classes")),
         _fact(facts, position["data"], "counts")["train"],
         position.get("original_bytes") or raw_bytes,
-        position["labels"],
+        position["charged"],
         epochs=position["label_epochs"] or 1,
     )
 

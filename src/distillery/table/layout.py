@@ -14,6 +14,7 @@ from distillery.errors import PlanError
 from .assemble import Position, setting
 
 EMPTY = "–"
+LEVEL = 0.05
 PAPERS = {"infer": "INFER", "gift": "GIFT", "podd": "PoDD"}
 
 Record = Mapping[str, Any]
@@ -31,11 +32,12 @@ class Block:
 
 @dataclass(frozen=True)
 class View:
-    """What a grid shows: the setting that places a position, the column of the ratio beside it, the text of a cell."""
+    """What a grid shows: the setting that places a position, the column of the ratio beside it, the text of a cell
+    with so many decimals."""
 
     place: Callable[[Position], Position]
     ratio: str | None
-    text: Callable[[Record], str]
+    text: Callable[[Record, int], str]
 
 
 def layout(frame: pd.DataFrame, plan: Mapping[str, Any]) -> dict[str, list[Block]]:
@@ -60,10 +62,13 @@ def _blocks(plan: Mapping[str, Any], cells: list[Cell]) -> list[Block | None]:
     n = "/".join(_unique(str(r["n"]) for r in records if r["n"])) or "0"
     printed = [c for c in cells if c[0]["published"] is not None]
     compared = [c for c in cells if c[0]["difference"] is not None]
+    gained = [c for c in cells if c[0].get("gain") is not None]
+    last = "" if plan["analysis"] else ", last epoch"
     return [
-        _grid(f"Measured (scale {plan['scale']}, dataset {datasets}, n={n}, last epoch)", plan, cells, MEASURED),
+        _grid(f"Measured (scale {plan['scale']}, dataset {datasets}, n={n}{last})", plan, cells, MEASURED),
         _grid(_published_title(plan, printed), plan, printed, PUBLISHED) if printed else None,
         _grid("Difference (measured − published)", plan, compared, DIFFERENCE) if compared else None,
+        _grid("Gain (row − the row it is compared with; * Welch p < 0.05)", plan, gained, GAIN) if gained else None,
         _stored(records),
     ]
 
@@ -88,7 +93,7 @@ def _grid(title: str, plan: Mapping[str, Any], cells: list[Cell], view: View) ->
     rows = []
     for label in plan["shape"]["rows"]:
         charged = [_joined(text for row, at, text in ratios if (row, at) == (label, ipc)) for ipc in ipcs]
-        texts = {key: view.text(record) for record, _, key in keyed if record["row"] == label}
+        texts = {key: view.text(record, plan["digits"]) for record, _, key in keyed if record["row"] == label}
         rows.append((label, charged + [texts.get(key, EMPTY) for key in keys]))
     return Block(title, [("CR (%)", f"ipc {ipc:g}") for ipc in ipcs] + [_heading(axes, key) for key in keys], rows)
 
@@ -117,10 +122,11 @@ def notes(frame: pd.DataFrame, plan: Mapping[str, Any], csv_name: str) -> list[s
     """What the numbers mean, in sentences for the foot of the table."""
     made = frame[frame["n"].notna()]
     protocols = _joined(made["protocol"]) if len(made) else "none was run"
+    last = "" if plan["analysis"] else "last epoch, "
     return [
-        f"Measured: mean accuracy of the last epoch on the test set, in percent, ± the standard deviation (ddof 1) over n "
-        f"student seeds on one distilled set; {csv_name} has its 95 % t-interval, ±ci95. Evaluation protocols: {protocols}.",
-        f"measured_best in {csv_name} is the best epoch on the test set: a diagnostic, not a result.",
+        f"Measured: {plan['quantity']}, {last}mean ± standard deviation (ddof 1) over n student seeds on one distilled set; "
+        f"{csv_name} has its 95 % t-interval, ±ci95. Evaluation protocols: {protocols}.",
+        *([f"measured_best in {csv_name} is the best epoch on the test set: a diagnostic, not a result."] if last else []),
         "CR: INFER's accounting, images by number and labels by bytes. Stored: all bytes kept over the raw bytes of the "
         "training images. Labels made during training count in the former only.",
         "Published numbers are the paper's, in its own setting; a difference is drawn only where the measured setting is that "
@@ -136,28 +142,34 @@ def metrics(frame: pd.DataFrame, plan: Mapping[str, Any]) -> dict[str, Any]:
     for record, position in zip(frame.to_dict("records"), plan["positions"], strict=True):
         if record["measured"] is not None:
             panel = found.setdefault(record["row"], {}).setdefault(str(position[axis]), {})
-            panel["/".join(_plain(position[a]) for a in axes)] = round(record["measured"], 2)
+            panel["/".join(_plain(position[a]) for a in axes)] = round(record["measured"], plan["digits"] + 1)
     return found
 
 
-def _measured(record: Record) -> str:
+def _measured(record: Record, digits: int) -> str:
     if record["measured"] is None:
         return EMPTY
-    return f"{record['measured']:.1f}" + ("" if record["std"] is None else f" ± {record['std']:.1f}")
+    return f"{record['measured']:.{digits}f}" + ("" if record["std"] is None else f" ± {record['std']:.{digits}f}")
 
 
-def _printed(record: Record) -> str:
+def _printed(record: Record, digits: int) -> str:
     return f"{float(record['published'])!r}" + (
         "" if record["published_std"] is None else f" ± {float(record['published_std'])!r}"
     )
 
 
-def _signed(record: Record) -> str:
-    return f"{record['difference']:+.1f}"
+def _signed(record: Record, digits: int) -> str:
+    return f"{record['difference']:+.{digits}f}"
+
+
+def _gained(record: Record, digits: int) -> str:
+    star = "*" if record["gain_p"] is not None and record["gain_p"] < LEVEL else ""
+    return f"{record['gain']:+.{digits}f}{star}"
 
 
 MEASURED = View(lambda position: position, "cr_paper", _measured)
 PUBLISHED = View(lambda position: {**position, **(setting(position) or {})}, "cr_published", _printed)
+GAIN = View(lambda position: position, None, _gained)
 DIFFERENCE = View(lambda position: position, None, _signed)
 
 
@@ -170,7 +182,10 @@ def _plain(value: Any) -> str:
 
 
 def _heading(axes: list[str], key: tuple) -> tuple[str, str]:
-    names = [f"ipc {_plain(value)}" if axis == "ipc" else _plain(value) for axis, value in zip(axes, key, strict=True)]
+    number = (int, float)
+    names = [
+        f"{axis} {_plain(value)}" if isinstance(value, number) else _plain(value) for axis, value in zip(axes, key, strict=True)
+    ]
     return " ".join(names[:-1]), names[-1]
 
 

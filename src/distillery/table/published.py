@@ -20,7 +20,8 @@ _AXES = ("ipc", "eval_arch", "labels")
 _SAME = {  # names of the papers that say two things at once, or say one thing in another way
     "method": {"infer+dyn": {"method": "infer", "labels": "dynamic"}, "gift": {"method": "rded", "variant": "gift"}},
     "variant": {"refine+loss": {"variant": "gift"}},
-    "eval_arch": {"convnet128": {"eval_arch": "convnet"}},
+    # INFER's "ShuffleNetV2" is V1 with two groups in its authors' code.
+    "eval_arch": {"convnet128": {"eval_arch": "convnet"}, "shufflenet_v2": {"eval_arch": "shufflenet_v1"}},
     "distill_arch": {"convnet128": {"distill_arch": "convnet"}},
 }
 _HARD_WHERE_BLANK = {"random"}  # INFER Table 2 charges it no label bytes

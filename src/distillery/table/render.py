@@ -18,7 +18,9 @@ _TWO = "{:.2f}".format
 _FORMATS = {
     **dict.fromkeys(("ipc", "published_ipc"), "{:g}".format),
     **dict.fromkeys(("published", "published_std"), lambda x: _AS_PRINTED(float(x))),
-    **dict.fromkeys(("measured", "std", "ci95", "measured_best", "cr_published", "cr_paper", "cr_stored"), _TWO),
+    **dict.fromkeys(("measured_best", "cr_published", "cr_paper", "cr_stored"), _TWO),
+    **dict.fromkeys(("measured", "std", "ci95"), "{:.4f}".format),
+    **dict.fromkeys(("gain", "gain_p"), "{:.4f}".format),
     "difference": lambda x: _TWO(round(x, 2) + 0.0),  # no -0.00
 }
 _LATEX = str.maketrans(
@@ -35,7 +37,7 @@ _LATEX = str.maketrans(
 
 
 def csv_text(frame: pd.DataFrame) -> str:
-    """The tidy table as CSV: accuracies and ratios with two decimals, published numbers as printed, None as nothing."""
+    """The tidy table as CSV: measured numbers with four decimals, ratios with two, printed ones as printed, None as nothing."""
     texts = {name: [_text(name, value) for value in frame[name]] for name in frame.columns}
     return pd.DataFrame(texts, columns=frame.columns, dtype=object).to_csv(index=False, lineterminator="\n")
 

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_model
 from torch import nn
 
 from distillery.artefact import Artefact
 from distillery.canonical import class_order_hash
 from distillery.errors import ClassOrderError, TeacherError
-from distillery.network import build_network
+from distillery.network import load_network
 
 WEIGHTS = "weights.safetensors"
 CHANCE_FACTOR = 1.5
@@ -39,24 +37,15 @@ class Teacher:
 def load_teacher(artefact: Artefact, device: torch.device | str = "cpu") -> Teacher:
     """The teacher of a teacher artefact, on `device`.
 
-    Raises ArtefactError without a weights file, TeacherError when the weights are not those of the named network or hold a
-    number that is not finite, ClassOrderError when the recorded class order is not that of the recorded classes.
+    Raises ArtefactError without a weights file, or when the weights are not those of the named network or hold a number that is
+    not finite; ClassOrderError when the recorded class order is not that of the recorded classes.
     """
     facts = artefact.facts
     if class_order_hash(list(facts["classes"])) != facts["class_order"]:
         raise ClassOrderError(f"{artefact.path}: its class order is not that of its class names; train this teacher again")
-    network = facts["network"]
-    model = build_network(network, facts["shape"], len(facts["classes"]))
-    try:
-        load_model(model, artefact.file(WEIGHTS))
-    except (RuntimeError, SafetensorError) as error:
-        file = artefact.path / WEIGHTS
-        raise TeacherError(f"{file}: not the weights of '{network['name']}' ({error}); train it again") from None
-    if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
-        raise TeacherError(f"{artefact.path / WEIGHTS}: holds weights that are not finite; train it again with a lower lr")
     return Teacher(
-        network["name"],
-        model.requires_grad_(False).eval().to(device),
+        facts["network"]["name"],
+        load_network(facts["network"], facts["shape"], len(facts["classes"]), artefact.file(WEIGHTS), device),
         tuple(facts["mean"]),
         tuple(facts["std"]),
         tuple(facts["classes"]),
@@ -76,11 +65,16 @@ def check_teacher(teacher: Teacher, class_order: str, owner: str) -> None:
             f"teacher '{teacher.name}' has class order {teacher.class_order}, {owner} has {class_order}: "
             f"train the teacher on the same data source"
         )
-    chance = 100 / len(teacher.classes)
-    if not teacher.accuracy > CHANCE_FACTOR * chance:
+    check_accuracy(teacher.name, teacher.accuracy, len(teacher.classes), owner)
+
+
+def check_accuracy(name: str, accuracy: float, classes: int, owner: str) -> None:
+    """Raise TeacherError unless the teacher `name` has more test accuracy (percent) than 1.5 times that of guessing."""
+    chance = 100 / classes
+    if not accuracy > CHANCE_FACTOR * chance:
         raise TeacherError(
-            f"teacher '{teacher.name}' has {teacher.accuracy:.2f} % test accuracy, guessing has {chance:.2f} %: "
-            f"it cannot teach {owner} (more than {CHANCE_FACTOR * chance:.2f} % needed); train it for more epochs"
+            f"teacher '{name}' has {accuracy:.2f} % test accuracy, guessing has {chance:.2f} %: it cannot teach {owner} "
+            f"(more than {CHANCE_FACTOR * chance:.2f} % needed); train it for more epochs, or take other weights"
         )
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save_file
 
 from distillery import components
 from distillery.data.images import ImageSet, load_images
 from distillery.errors import TeacherError
-from distillery.network import build_network
+from distillery.network import build_network, save_network
 from distillery.recipe import read
-from distillery.training.loop import History, accuracy, initialise, train
+from distillery.teacher.load import WEIGHTS, check_accuracy
+from distillery.teacher.order import check_order
+from distillery.training.loop import History, initialise, percent, predictions, train
 from distillery.training.recipe import Training
 from distillery.training.samples import Samples
 
@@ -27,7 +28,8 @@ def make(job: Job) -> dict[str, Any]:
     given; weights: None, or the name of torchvision weights such as "ResNet18_Weights.IMAGENET1K_V1", measured and not
     trained. Returns the network, the classes in order with their hash, the normalisation, and accuracies in percent (last
     epoch, best as a diagnostic, curve).
-    Raises TeacherError when the weights are for other classes.
+    Raises ClassOrderError for weights that know the classes in another order, TeacherError for weights that do not fit and for
+    a teacher that is near chance, however it came about.
     """
     data = job.inputs["data"]
     sets = {split: load_images(data, split) for split in ("train", "test")}
@@ -36,10 +38,13 @@ def make(job: Job) -> dict[str, Any]:
     model = initialise(lambda: build_network(job.recipe["network"], shape, classes), job.seed("init")).to(job.device)
     if job.recipe["weights"]:
         _published(model, job.recipe["weights"])
-        measured = History.of(accuracy(model, test))
+        answers = predictions(model, test)
+        check_order(job.recipe["weights"], answers, test.labels, data.facts["classes"])
+        measured = History.of(percent(answers, test))
     else:
         measured = _train(model, sets["train"], test, job)
-    save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, job.out / "weights.safetensors")
+    check_accuracy(job.recipe["network"]["name"], measured.last, classes, f"data {data.id}")
+    save_network(model, job.out / WEIGHTS)
     known = {key: data.facts[key] for key in ("classes", "class_order", "shape", "mean", "std")}
     return {"network": job.recipe["network"], **known, **measured.facts()}
 

@@ -24,12 +24,23 @@ TRIES = 10
 
 def crop(images: Tensor, generator: Generator, pad: int) -> Tensor:
     """Pad each side with `pad` zeros, cut the original size out again at a place of its own for each image."""
-    batch, channels, height, width = images.shape
+    batch, _, height, width = images.shape
     top, left = (_move(x, images) for x in torch.randint(0, 2 * pad + 1, (2, batch, 1), generator=generator))
     rows, columns = top + torch.arange(height, device=images.device), left + torch.arange(width, device=images.device)
-    image, channel = (torch.arange(n, device=images.device) for n in (batch, channels))
-    padded = F.pad(images, (pad, pad, pad, pad))
-    return padded[image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]
+    return _pick(F.pad(images, (pad, pad, pad, pad)), rows, columns)
+
+
+def _pick(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The pixels at rows (B, h) and columns (B, w) of each image: (B, C, h, w)."""
+    image, channel = (torch.arange(n, device=images.device) for n in images.shape[:2])
+    return images[image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def batch_crop(images: Tensor, generator: Generator, pad: int) -> Tensor:
+    """The same, at one place for all images."""
+    top, left = torch.randint(0, 2 * pad + 1, (2,), generator=generator).tolist()
+    height, width = images.shape[2:]
+    return F.pad(images, (pad, pad, pad, pad))[..., top : top + height, left : left + width]
 
 
 def flip(images: Tensor, generator: Generator, *, together: bool = False) -> Tensor:
@@ -39,47 +50,71 @@ def flip(images: Tensor, generator: Generator, *, together: bool = False) -> Ten
 
 
 def resized_crop(images: Tensor, generator: Generator, smallest: float, *, together: bool = False) -> Tensor:
-    """A random box of each image (or one box for all, `together`), resized to the size of the image.
+    """A random box of each image (or one box for all, `together`), resized to the size of the image; see `draw_boxes`."""
+    boxes = draw_boxes(1 if together else len(images), images.shape[2:], generator, smallest)
+    return resize_boxes(images, *boxes)
 
-    Its share of the area is uniform in [smallest, 1], its ratio width/height log-uniform in [3/4, 4/3], its sides are rounded
+
+def draw_boxes(
+    count: int, shape: Sequence[int], generator: Generator, smallest: float, ratios: tuple[float, float] = RATIO
+) -> tuple[Tensor, Tensor]:
+    """Start and size (2, count) float of random boxes within `shape` (H, W), in whole pixels, row then column.
+
+    A box's share of the area is uniform in [smallest, 1], its ratio width/height log-uniform in `ratios`, its sides are rounded
     to pixels and its place is uniform: torchvision's RandomResizedCrop. Of ten boxes the first that fits is used; when none
     does, the largest whose ratio is allowed (of a square image: all of it).
     """
-    height, width = images.shape[2:]
-    shape = (1 if together else len(images), TRIES)
-    share = torch.empty(shape).uniform_(smallest, 1, generator=generator)
-    ratio = torch.empty(shape).uniform_(*map(math.log, RATIO), generator=generator).exp()
-    sides = (height * width * share * torch.stack([1 / ratio, ratio])).sqrt().round()  # (2, n, tries)
-    largest = torch.tensor([min(height, round(width / RATIO[0])), min(width, round(height * RATIO[1]))], dtype=sides.dtype)
-    sides = torch.cat([sides, largest.view(2, 1, 1).expand(2, shape[0], 1)], 2)
+    height, width = shape
+    share = torch.empty(count, TRIES).uniform_(smallest, 1, generator=generator)
+    ratio = torch.empty(count, TRIES).uniform_(*map(math.log, ratios), generator=generator).exp()
+    sides = (height * width * share * torch.stack([1 / ratio, ratio])).sqrt().round()  # (2, count, tries)
+    largest = torch.tensor([min(height, round(width / ratios[0])), min(width, round(height * ratios[1]))], dtype=sides.dtype)
+    sides = torch.cat([sides, largest.view(2, 1, 1).expand(2, count, 1)], 2)
     limit = torch.tensor([height, width]).view(2, 1, 1)
     first = ((sides >= 1) & (sides <= limit)).all(0).byte().argmax(1)
-    size = sides[:, torch.arange(shape[0]), first]  # (2, n)
-    start = (torch.rand(size.shape, generator=generator) * (limit.view(2, 1) - size + 1)).floor()
-    return resize_boxes(images, start, size)
+    size = sides[:, torch.arange(count), first]
+    return (torch.rand(size.shape, generator=generator) * (limit.view(2, 1) - size + 1)).floor(), size
 
 
-def resize_boxes(images: Tensor, start: Tensor, size: Tensor) -> Tensor:
-    """Cut a box out of each image and resize it, bilinearly, to the size of the image.
+def resize_boxes(images: Tensor, start: Tensor, size: Tensor, shape: Sequence[int] | None = None) -> Tensor:
+    """Cut a box out of each image and resize it, bilinearly and with antialiasing, to `shape` (H, W; None: the image's).
 
-    start, size: (2, B) in pixels, row then column; (2, 1) for the same box in all images. A box is at most the image, hence
-    never shrunk, and antialiasing would change nothing. Two matrix products, since a box is a separable map; unlike
-    grid_sample they are deterministic on a GPU, backwards too.
+    start, size: (2, B) in pixels, row then column; (2, 1) for the same box in all images. Two matrix products, since a box is
+    a separable map; unlike grid_sample they are deterministic on a GPU, backwards too.
     """
-    boxes = zip(_move(start, images), _move(size, images), images.shape[2:], strict=True)
+    boxes = zip(_move(start, images), _move(size, images), images.shape[2:], shape or images.shape[2:], strict=True)
     rows, columns = (_interpolation(*box) for box in boxes)
     return rows @ images @ columns.transpose(2, 3)
 
 
-def _interpolation(start: Tensor, size: Tensor, length: int) -> Tensor:
-    pixels = torch.arange(length, dtype=start.dtype, device=start.device)
-    place = ((pixels + 0.5) * size[:, None] / length - 0.5).clamp(min=0).minimum(size[:, None] - 1) + start[:, None]
-    return (1 - (place[:, :, None] - pixels).abs()).clamp(min=0)[:, None]  # (n, 1, length out, length in)
+def _interpolation(start: Tensor, size: Tensor, length: int, target: int) -> Tensor:
+    """Weights (n, 1, target, length): a triangle around each place, as wide as the box's pixels that fall into one."""
+    start, size = start[:, None], size[:, None]
+    pixels, places = (torch.arange(n, dtype=start.dtype, device=start.device) + 0.5 for n in (length, target))
+    inside = (pixels > start) & (pixels < start + size)
+    weights = pixels - (places * size / target + start)[:, :, None]  # in place from here: no copies
+    weights.abs_().div_(-(size / target).clamp(min=1)[:, :, None]).add_(1).clamp_(min=0).mul_(inside[:, None])
+    return weights.div_(weights.sum(2, keepdim=True))[:, None]
 
 
-def roll(images: Tensor, generator: Generator, reach: int) -> Tensor:
-    """Shift the whole batch cyclically, down and right by two integers uniform in 0..reach (INFER's and SRe2L's code)."""
-    return images.roll(torch.randint(0, reach + 1, (2,), generator=generator).tolist(), (2, 3))
+def roll(images: Tensor, generator: Generator, reach: int, *, centred: bool = False) -> Tensor:
+    """Shift the whole batch cyclically, down and right by two integers uniform in 0..reach (INFER's and SRe2L's code); where
+    `centred`, in -reach..reach (SRe2L's code for Tiny-ImageNet)."""
+    return images.roll(torch.randint(-reach if centred else 0, reach + 1, (2,), generator=generator).tolist(), (2, 3))
+
+
+def patch_shuffle(images: Tensor, generator: Generator, factor: int) -> Tensor:
+    """Permute the columns, then the rows of a grid of factor x factor patches, anew for each image (RDED's code)."""
+    columns, rows = (_move(_shuffled(length, len(images), factor, generator), images) for length in images.shape[:1:-1])
+    return _pick(images, rows, columns)
+
+
+def _shuffled(length: int, batch: int, factor: int, generator: Generator) -> Tensor:
+    """Indices (batch, length) that permute the `factor` strips of a line; the first ones are a pixel longer if need be."""
+    strips = torch.arange(length).tensor_split(factor)
+    strip = torch.cat([torch.full_like(pixels, i) for i, pixels in enumerate(strips)])
+    rank = torch.rand(batch, factor, generator=generator).argsort(1)
+    return rank[:, strip].argsort(dim=1, stable=True)
 
 
 def _move(tensor: Tensor, like: Tensor) -> Tensor:
@@ -90,12 +125,16 @@ def _count(text: str) -> int:
     return _within(int(text), math.inf)
 
 
+def _factor(text: str) -> int:
+    return _within(int(text), math.inf, 1)
+
+
 def _share(text: str) -> float:
     return _within(float(text), 1)
 
 
-def _within(value: float, most: float) -> float:
-    if not 0 <= value <= most:
+def _within(value: float, most: float, least: float = 0) -> float:
+    if not least <= value <= most:
         raise ValueError
     return value
 
@@ -113,6 +152,9 @@ AUGMENTATIONS = {
     "flip": Augmentation(flip),
     "resized-crop": Augmentation(resized_crop, _share, 0.08),
     "roll": Augmentation(roll, _count),
+    "batch-crop": Augmentation(batch_crop, _count),
+    "centred-roll": Augmentation(partial(roll, centred=True), _count),
+    "patch-shuffle": Augmentation(patch_shuffle, _factor),
     "batch-flip": Augmentation(partial(flip, together=True)),
     "batch-resized-crop": Augmentation(partial(resized_crop, together=True), _share, 0.08),
 }

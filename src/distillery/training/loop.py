@@ -6,7 +6,7 @@ import math
 import os
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,9 @@ from torch import Generator, Tensor, nn
 
 from distillery.errors import DistilleryError
 from distillery.losses.target import Target
-from distillery.training.augment import pipeline
-from distillery.training.mix import Mixing, draw
+from distillery.training.batches import ROLES, Batch, Batches, sizes
 from distillery.training.optim import build_optimizer, factor, set_rate
+from distillery.training.precision import autocast, memory_format
 from distillery.training.recipe import Training
 from distillery.training.samples import Samples
 
@@ -27,11 +27,10 @@ if TYPE_CHECKING:
 
     from distillery.job import Job
 
-ROLES = ("batches", "augment", "mix")
 CHECKPOINT = "training.pt"
 
 Loss = Callable[[Tensor, Target], Tensor]
-Labeller = Callable[[Tensor, Tensor, Mixing], Tensor | None]
+Labeller = Callable[[Batch], Tensor | None]
 
 
 @dataclass
@@ -62,11 +61,6 @@ class History:
         return {"accuracy": {"last": self.last, "best": self.best, "curve": curve}, "loss": self.loss}
 
 
-def memory_format(device: torch.device, bf16: bool = False) -> torch.memory_format:
-    """The layout in which convolutions are fastest: channels last on a CPU, and in bf16 anywhere (measured; docs/decisions.md)."""
-    return torch.channels_last if bf16 or device.type == "cpu" else torch.contiguous_format
-
-
 def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     """`build()` with torch's CPU generator seeded by `seed`, its state put back afterwards. Build on the CPU."""
     with torch.random.fork_rng(devices=[]):
@@ -75,16 +69,24 @@ def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
 
 
 @torch.inference_mode()
-def accuracy(model: nn.Module, samples: Samples, batch: int = 512) -> float:
-    """Percent of the samples whose class `model` puts first, in float32 and eval mode; the model's mode is put back."""
+def predictions(model: nn.Module, samples: Samples, batch: int = 512) -> Tensor:
+    """The class (N,) int64 that `model` puts first for each sample, in float32 and eval mode; the model's mode is put back."""
     training = model.training
     model.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=samples.device)
-    for indices in torch.arange(len(samples), device=samples.device).split(batch):
-        logits = model(samples.normalise(samples.take(indices)))
-        correct += (logits.argmax(1) == samples.labels[indices]).sum()
+    indices = torch.arange(len(samples), device=samples.device).split(batch)
+    found = torch.cat([model(samples.normalise(samples.take(part))).argmax(1) for part in indices])
     model.train(training)
-    return 100 * correct.item() / len(samples)
+    return found
+
+
+def percent(answers: Tensor, samples: Samples) -> float:
+    """Percent of the samples whose class is the one in `answers` (N,) int64."""
+    return 100 * (answers == samples.labels).sum().item() / len(samples)
+
+
+def accuracy(model: nn.Module, samples: Samples, batch: int = 512) -> float:
+    """Percent of the samples whose class `model` puts first."""
+    return percent(predictions(model, samples, batch), samples)
 
 
 def train(
@@ -96,19 +98,22 @@ def train(
     *,
     test: Samples,
     labeller: Labeller | None = None,
+    seeds: Mapping[str, int] | None = None,
     checkpoint_every: float = 60.0,
 ) -> History:
     """Train `model`, on the device of `samples`, in place; return its losses and test accuracies.
 
-    A step takes a batch of a fresh permutation (the last, smaller one too; a single sample left over joins the batch before),
-    augments in pixel space, normalises, mixes, asks `labeller` for logits (indices (B,) int64, normalised mixed images, the
-    mixing -> (B, classes) or None) and minimises loss(logits, target) in float32. With bf16 the weights stay float32.
+    A step takes one of the epoch's `batches.Batch`, asks `labeller` for its logits (B, classes) or None, and minimises
+    loss(logits, target), a mean over its samples, in float32. With bf16 the weights stay float32. The batches follow from the
+    job, or, where they must be those of a label store, from `seeds`, one for each of `batches.ROLES`.
+    Deviation: where recipe.micro_batch divides a step, the parts of the last, smaller batch of an epoch are weighted by their
+    shares of that batch; SRe2L's code divides them by the number of parts of a full one, which shrinks that step.
 
     At the end of an epoch, `checkpoint_every` seconds after the last time, everything needed to go on is written to
     `job.scratch`; a call that finds such a file continues there and ends with the same bits. One call at a time per job.
     Raises DistilleryError, naming the epoch, when the loss is not finite.
     """
-    generators = {role: job.generator(role) for role in ROLES}
+    generators = {role: Generator().manual_seed(seeds[role]) if seeds else job.generator(role) for role in ROLES}
     with torch.random.fork_rng(devices=[samples.device] if samples.device.type == "cuda" else []):
         generators |= _dropout(samples.device, job)
         run = _Run(model, samples, recipe, loss, labeller or _no_labels, build_optimizer(model, recipe.optimizer), generators)
@@ -117,7 +122,7 @@ def train(
     return run.history
 
 
-def _no_labels(indices: Tensor, images: Tensor, mixing: Mixing) -> None:
+def _no_labels(batch: Batch) -> None:
     return None
 
 
@@ -131,7 +136,7 @@ def _epochs(run: _Run, test: Samples, job: Job, checkpoint_every: float) -> None
     epochs, file = run.recipe.epochs, job.scratch / CHECKPOINT
     run.resume(file)
     saved = time.monotonic()
-    with job.progress(epochs * len(run.split(run.samples.labels)), "train") as bar:
+    with job.progress(epochs * len(run.batches), "train") as bar:
         bar.update(len(run.history.loss) * bar.total // epochs)
         for epoch in range(len(run.history.loss), epochs):
             run.history.loss.append(run.epoch(epoch, bar))
@@ -156,26 +161,19 @@ class _Run:
     history: History = field(default_factory=History)
 
     def __post_init__(self) -> None:
-        self.augment = pipeline(self.recipe.augment)
+        self.batches = Batches(self.samples, self.recipe, self.generators)
         self.bf16 = self.recipe.precision == "bf16"
-        self.layout = memory_format(self.samples.device, self.bf16)
-        self.model.to(memory_format=self.layout)
-
-    def split(self, order: Tensor) -> list[Tensor]:
-        """Batches of `order`. A single sample left over joins the batch before it: alone it has no batch statistics."""
-        batches = list(order.split(self.recipe.batch))
-        return [*batches[:-2], torch.cat(batches[-2:])] if len(batches) > 1 and len(batches[-1]) == 1 else batches
+        self.model.to(memory_format=memory_format(self.samples.device, self.bf16))
 
     def epoch(self, epoch: int, bar: tqdm) -> float:
         """Train for one epoch; the mean loss over its samples."""
         self.model.train()
         set_rate(self.optimizer, self.recipe.optimizer.lr * factor(self.recipe.schedule, epoch, self.recipe.epochs))
-        order = torch.randperm(len(self.samples), generator=self.generators["batches"]).to(self.samples.device)
         total = torch.zeros((), device=self.samples.device)
-        for indices in self.split(order):
-            total += self.step(indices) * len(indices)
+        for batch in self.batches.epoch(epoch):
+            total += self.step(batch) * len(batch)
             bar.update()
-        mean = total.item() / len(order)  # the only value read from the device in an epoch
+        mean = total.item() / len(self.samples)  # the only value read from the device in an epoch
         bar.set_postfix(loss=f"{mean:.4g}", refresh=False)
         if not math.isfinite(mean):
             raise DistilleryError(
@@ -184,21 +182,27 @@ class _Run:
             )
         return mean
 
-    def step(self, indices: Tensor) -> Tensor:
-        """One step on the samples `indices` (B,); the loss, detached."""
-        images = self.samples.normalise(self.augment(self.samples.take(indices), self.generators["augment"]))
-        mixing = draw(self.recipe.mix, images, self.generators["mix"])
-        images = mixing.images(images).contiguous(memory_format=self.layout)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-            soft = self.labeller(indices, images, mixing)
-            logits = self.model(images)
-        logits, hard = logits.float(), self.samples.labels[indices]
-        one_hot = torch.zeros_like(logits).scatter_(1, hard[:, None], 1)
-        loss = self.loss(logits, Target(hard, mixing.labels(one_hot), None if soft is None else soft.float()))
+    def step(self, batch: Batch) -> Tensor:
+        """One step on a batch; the loss, detached. The gradient is the sum over the parts, each weighted by its share."""
+        with autocast(self.samples.device, self.bf16):
+            soft = self.labeller(batch)
         self.optimizer.zero_grad()
-        loss.backward()
+        total, position = torch.zeros((), device=self.samples.device), 0
+        for size in sizes(len(batch), self.recipe.micro_batch or len(batch)):
+            loss = self._loss(batch, soft, slice(position, position + size)) * (size / len(batch))
+            loss.backward()
+            total += loss.detach()
+            position += size
         self.optimizer.step()
-        return loss.detach()
+        return total
+
+    def _loss(self, batch: Batch, soft: Tensor | None, part: slice) -> Tensor:
+        with autocast(self.samples.device, self.bf16):
+            logits = self.model(batch.images[part])
+        logits, hard = logits.float() if self.bf16 else logits, self.samples.labels[batch.indices]
+        one_hot = logits.new_zeros(len(batch), logits.shape[1]).scatter_(1, hard[:, None], 1)
+        mixed = batch.mixing.labels(one_hot)[part]
+        return self.loss(logits, Target(hard[part], mixed, None if soft is None else soft[part].float()))
 
     def save(self, file: Path) -> None:
         """Write a checkpoint aside, then move it to `file`."""

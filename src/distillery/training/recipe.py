@@ -8,7 +8,17 @@ from typing import Literal
 from distillery.recipe import Count, Fraction, Natural, NonNegative, Positive
 
 # What training.augment offers; here for the planner, which does not import torch.
-AUGMENTATIONS = ("crop", "flip", "resized-crop", "roll", "batch-flip", "batch-resized-crop")
+AUGMENTATIONS = (
+    "crop",
+    "flip",
+    "resized-crop",
+    "roll",
+    "centred-roll",
+    "patch-shuffle",
+    "batch-crop",
+    "batch-flip",
+    "batch-resized-crop",
+)
 
 
 @dataclass(frozen=True)
@@ -58,9 +68,12 @@ class Training:
 
     batch: samples per step; the last, smaller batch of an epoch is kept. augment: names of `training.augment`, in order, a
     parameter behind a colon: "crop:4" zero-pads by 4 pixels and crops back, "flip" mirrors with probability 1/2, "resized-crop"
-    draws area 0.08-1 ("resized-crop:0.5": 0.5-1) and ratio 3/4-4/3, "roll:4" shifts the batch cyclically by 0-4 pixels.
+    draws area 0.08-1 ("resized-crop:0.5": 0.5-1) and ratio 3/4-4/3, "roll:4" shifts the batch cyclically by 0-4 pixels
+    ("centred-roll:4": by -4 to 4), "patch-shuffle:2" permutes the columns, then the rows of a grid of 2 x 2 patches (RDED).
     precision: "fp32", or "bf16": networks (labellers too) under autocast, loss and test in fp32.
     test_every: epochs between two measurements of test accuracy; the last epoch is always measured and is the headline.
+    micro_batch: samples per forward and backward pass (None: the whole batch), for less memory; their gradients add up to the
+    batch's. Batch normalisation takes its statistics over each part: SRe2L's 2 x 512 is another recipe than 1024.
     """
 
     epochs: Count
@@ -71,3 +84,4 @@ class Training:
     mix: Mix = Mix()
     precision: Literal["fp32", "bf16"] = "fp32"
     test_every: Count = 10
+    micro_batch: Count | None = None

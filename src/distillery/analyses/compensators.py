@@ -1,0 +1,49 @@
+"""What INFER's compensators look like and how large they are: Figures 6 and 7."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from distillery.analyse.subject import Result, fixed_choice
+from distillery.errors import PlanError
+from distillery.recipe import Count
+
+if TYPE_CHECKING:
+    from distillery.analyse.subject import Subject
+    from distillery.job import Job
+
+NAMES = ("compensators",)
+NEEDS = ("distilled",)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """subsets: the first ones, whose compensators are shown. classes: drawn at random, whose images of subset 0 are shown."""
+
+    subsets: Count = 4
+    classes: Count = 5
+
+
+def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
+    """Largest absolute value and standard deviation of every compensator, in pixel units (pixels in [0, 1]).
+
+    values: teacher and subset (positions), max_abs, std (over all pixels and channels). arrays: u (M, K', C, H, W) of the first
+    subsets; natural (c, C, H, W) in [0, 1] and compensated (M, c, C, H, W), clamped to [0, 1], of subset 0; classes (c,), their
+    labels, ascending; all float32 but the labels. value: mean of max_abs. Raises PlanError for a set without compensators.
+    """
+    parts = subject.distilled.parts
+    if "compensators" not in parts:
+        raise PlanError(f"analysis 'compensators': method '{subject.distilled.method}' has none; name a row of INFER")
+    every = parts["compensators"].float()
+    flat = every.flatten(2)
+    largest, spread = flat.abs().amax(2), flat.std(2, correction=0)
+    teacher, subset = torch.cartesian_prod(*map(torch.arange, largest.shape)).unbind(1)
+    columns = {"teacher": teacher, "subset": subset, "max_abs": largest.flatten(), "std": spread.flatten()}
+    classes = fixed_choice("compensators", recipe.classes, len(subject.classes)).sort().values
+    natural = parts["natural"][0, classes].float() / 255
+    compensated = (natural + every[:, :1]).clamp(0, 1)
+    arrays = {"u": every[:, : recipe.subsets], "natural": natural, "compensated": compensated, "classes": classes}
+    return Result(largest.mean().item(), {name: column.tolist() for name, column in columns.items()}, arrays)

@@ -1,0 +1,123 @@
+"""The look that all figures share, and how they are written: the same figure, the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+WIDTH = 7.0  # inches, the text width of a page
+# Okabe and Ito's colours, which people with any colour vision tell apart
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
+GREY = "#D0D0D0"
+HEAT = "cividis"
+CROWDED = 40  # characters side by side; where the numbers above bars have more, they stand upright
+GROUP = 0.8  # of the distance between two groups of bars
+_METADATA = {
+    ".png": {"Software": None},
+    ".pdf": {"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None},
+    ".svg": {"Date": None, "Creator": None},
+}
+
+look = matplotlib.rc_context(
+    {
+        "font.family": "DejaVu Sans",  # the font that comes with matplotlib
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "axes.labelsize": 8,
+        "xtick.labelsize": 8,
+        "ytick.labelsize": 8,
+        "legend.fontsize": 8,
+        "figure.titlesize": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.6,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "axes.axisbelow": True,
+        "grid.color": "#E5E5E5",
+        "grid.linewidth": 0.6,
+        "lines.linewidth": 1.4,
+        "lines.markersize": 4.5,
+        "legend.frameon": False,
+        "savefig.dpi": 200,
+        "svg.hashsalt": "distillery",
+        "pdf.fonttype": 42,
+    }
+)
+
+
+def canvas(title: str, height: float, rows: int = 1, columns: int = 1, **options: object) -> tuple[Figure, np.ndarray]:
+    """A figure of page width and `height` inches with a title, and its axes (rows, columns); options as of Figure.subplots."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def colour(place: int) -> str:
+    """The colour of the thing at `place` in a legend; they repeat after eight."""
+    return COLOURS[place % len(COLOURS)]
+
+
+def pale(place: int) -> tuple[float, ...]:
+    """A light tint of `colour(place)`, for areas behind points."""
+    return tuple(0.35 * c + 0.65 for c in to_rgb(colour(place)))
+
+
+def unique(names: Iterable[str]) -> list[str]:
+    """Each name once, in order of first appearance: the order of a legend."""
+    return list(dict.fromkeys(names))
+
+
+def legend(figure: Figure, names: Sequence[str], colours: Sequence[object], *more: Artist) -> None:
+    """A legend of coloured squares below all axes, then of what is in `more`."""
+    handles = [*(Patch(color=shade, label=name) for name, shade in zip(names, colours, strict=True)), *more]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
+
+
+def places(groups: int, bars: int) -> tuple[np.ndarray, float]:
+    """Centres (groups, bars) of the bars of groups around 0, 1, 2, ..., and the width of a bar."""
+    width = GROUP / bars
+    return np.arange(groups)[:, None] + (np.arange(bars) - (bars - 1) / 2) * width, width
+
+
+def bars(axes: Axes, heights: np.ndarray, errors: np.ndarray, colours: Sequence[str], write: str | None = None) -> None:
+    """Grouped bars from zero with error bars; heights, errors (groups, bars), NaN for nothing. write: format of the numbers
+    above them."""
+    centres, width = places(*heights.shape)
+    tops = np.nan_to_num(heights) + np.nan_to_num(errors)
+    for bar, shade in enumerate(colours):
+        axes.bar(centres[:, bar], heights[:, bar], 0.92 * width, yerr=errors[:, bar], color=shade, error_kw={"lw": 0.8})
+    if write:
+        texts = [write.format(height) if np.isfinite(height) else "" for height in heights.flat]
+        upright = max(map(len, texts)) * len(texts) > CROWDED
+        turned = {"fontsize": 7, "ha": "center", "rotation": 90 if upright else 0}
+        for x, top, text in zip(centres.flat, tops.flat, texts, strict=True):
+            axes.annotate(text, (x, top), (0, 2), textcoords="offset points", **turned)
+        axes.margins(y=0.35 if upright else 0.12)
+    axes.grid(axis="y")
+    axes.set_xticks(np.arange(len(heights)))
+    axes.set_xlim(-0.5, len(heights) - 0.5)
+    axes.tick_params(axis="x", length=0)
+
+
+def blank(axes: Iterable[Axes]) -> None:
+    """Take away the frames of axes that hold nothing."""
+    for one in axes:
+        one.set_axis_off()
+
+
+@look
+def save(figure: Figure, file: Path) -> None:
+    """Write the figure as .png, .pdf or .svg, without the time or the program's version: same figure, same bytes."""
+    figure.savefig(file, metadata=_METADATA[file.suffix])

@@ -1,0 +1,60 @@
+"""CDA (TMLR 2024): SRe2L's recovery with crops that start as the whole image and may become smaller along the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from distillery.errors import PlanError
+from distillery.methods.recipe import Recovery
+from distillery.methods.recovery import cosine
+from distillery.methods.sre2l import recovered_set
+from distillery.recipe import Count, Fraction, NonNegative, Positive
+
+if TYPE_CHECKING:
+    from distillery.data.images import ImageSet
+    from distillery.distilled import DistilledSet
+    from distillery.job import Job
+    from distillery.teacher.load import Teacher
+
+NAMES = ("cda",)
+NEEDS = ("teachers",)
+CROP = "batch-resized-crop"
+SMALLEST = 0.08
+
+
+@dataclass(frozen=True)
+class Recipe(Recovery):
+    """The defaults are those of the authors' code for Tiny-ImageNet (it has none for CIFAR); for ImageNet: lr 0.25, r_bn 0.01,
+    augment with roll:32.
+
+    augment: must hold batch-resized-crop without a number: the step gives it. milestone: gamma, the share of the run in which
+    the bound falls; 0, the default of the authors' code, is SRe2L.
+    """
+
+    iterations: Count = 4000
+    lr: Positive = 0.4
+    r_bn: NonNegative = 0.05
+    augment: tuple[str, ...] = ("batch-resized-crop", "batch-flip", "roll:4")
+    milestone: Fraction = 1.0
+
+
+def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job) -> DistilledSet:
+    """SRe2L's images, each step's crop drawn with the lower bound of that step; parts and errors are those of `recovered_set`.
+
+    Raises PlanError when recipe.augment holds no batch-resized-crop.
+    """
+    if CROP not in recipe.augment:
+        raise PlanError(f"cda: augment = {list(recipe.augment)}: CDA schedules its crop; add '{CROP}', without a number")
+
+    def augment(step: int) -> list[str]:
+        bound = smallest(step, recipe.iterations, recipe.milestone)
+        return [f"{CROP}:{bound!r}" if name == CROP else name for name in recipe.augment]
+
+    return recovered_set("cda", train, recipe, augment, ipc=ipc, teacher=teachers[0], job=job)
+
+
+def smallest(step: int, steps: int, milestone: float) -> float:
+    """Lower bound of the crop's share of the area at `step`: from 1 to 0.08 as a cosine over milestone * steps, then 0.08."""
+    end = milestone * steps
+    return SMALLEST + cosine(1 - SMALLEST, step, end) if step < end else SMALLEST

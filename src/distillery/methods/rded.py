@@ -1,0 +1,133 @@
+"""RDED (CVPR 2024): the crops of real images that a teacher recognises best, several to an image; no optimisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from distillery.distilled import DistilledSet
+from distillery.errors import BudgetError
+from distillery.methods.encoded import image_parts, quantised
+from distillery.methods.scratch import kept
+from distillery.methods.selection import BATCH, rarest
+from distillery.normalise import normalise
+from distillery.recipe import Count, Fraction, Quality
+from distillery.training.augment import draw_boxes, resize_boxes
+
+if TYPE_CHECKING:
+    from distillery.data.images import ImageSet
+    from distillery.job import Job
+    from distillery.teacher.load import Teacher
+
+NAMES = ("rded",)
+NEEDS = ("teachers",)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The defaults are those of the authors' code for CIFAR and Tiny-ImageNet; images of 224 pixels have factor 2.
+
+    teachers: network names; the first scores. factor: crops per row and column of an image. pool: images of a class that are
+    looked at, at random. crops: crops drawn of each, of which the best is kept. smallest: least share of the area of a crop.
+    jpeg: quality of the JPEG files that are stored, 75 in the authors' code; None stores without loss.
+    """
+
+    teachers: tuple[str, ...]
+    factor: Count = 1
+    pool: Count = 300
+    crops: Count = 5
+    smallest: Fraction = 0.08
+    jpeg: Quality | None = None
+
+    def passes(self, ipc: int, classes: int) -> float:
+        """Images that the teacher sees, in passes forward and backward: three forward passes' worth of work each."""
+        return classes * self.pool * self.crops / 3
+
+
+def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job) -> DistilledSet:
+    """`ipc` images of each class, each of factor x factor crops of images of that class, one crop per image.
+
+    Parts: images (ipc * classes, C, H, W) uint8, or JPEG files of them, ordered by index, then class. Raises BudgetError when
+    ipc is 0 or the pool of a class holds fewer images than crops are needed. A class with fewer than `pool` images uses all.
+    Deviation: normalised as the teacher is, where the authors use ImageNet's constants for all data; without `jpeg` stored
+    rounded and without loss.
+    """
+    check_pool(train, recipe, ipc)
+    images = [
+        kept(
+            job.scratch / f"class-{c}.safetensors",
+            lambda c=c: {"images": class_images(train, c, ipc, teachers[0], recipe, job)},
+        )["images"]
+        for c in job.progress(range(len(train.classes)), "crops")
+    ]
+    labels = torch.arange(len(train.classes)).repeat(ipc)
+    parts = image_parts(torch.stack(images, 1).flatten(0, 1), labels, recipe.jpeg)
+    return DistilledSet("rded", ipc, tuple(train.classes), tuple(train.mean), tuple(train.std), parts)
+
+
+def check_pool(train: ImageSet, recipe: Recipe, ipc: int) -> None:
+    """Raise BudgetError unless the pool of every class holds an image for each of its ipc factor^2 >= 1 crops."""
+    if ipc < 1:
+        raise BudgetError(f"ipc = {ipc}: makes no image of any class; ask for ipc 1 or more")
+    name, size = rarest(train)
+    cells = recipe.factor**2
+    if (found := min(size, recipe.pool)) < ipc * cells:
+        raise BudgetError(
+            f"ipc = {ipc}: RDED with factor {recipe.factor} needs {ipc * cells} images of each class, {found} of the {size} "
+            f"images of class '{name}' are in the pool (pool = {recipe.pool}); lower ipc to {found // cells} or raise pool"
+        )
+
+
+def class_images(train: ImageSet, label: int, ipc: int, teacher: Teacher, recipe: Recipe, job: Job) -> Tensor:
+    """The images of one class: (ipc, C, H, W) uint8."""
+    stream, members = job.generator(f"class/{label}"), train.of_class(label)
+    pool = members[torch.randperm(len(members), generator=stream)[: recipe.pool]]
+    scored = [best_crops(train, part, label, teacher, recipe, stream, job) for part in pool.split(-(-BATCH // recipe.crops))]
+    losses, crops = (torch.cat(found) for found in zip(*scored, strict=True))
+    chosen = losses.argsort(stable=True)[: ipc * recipe.factor**2]
+    return quantised(stitch(crops[chosen], train.shape[1:], recipe.factor).clamp(0, 1), recipe.jpeg)
+
+
+@torch.no_grad()
+def best_crops(
+    train: ImageSet, members: Tensor, label: int, teacher: Teacher, recipe: Recipe, stream: torch.Generator, job: Job
+) -> tuple[Tensor, Tensor]:
+    """For each of the images `members` (n,) the crop that `teacher` takes most surely for `label`.
+
+    Returns the cross entropies (n,) and the crops (n, C, H // factor, W // factor) float32 in [0, 1], on the CPU. The teacher
+    sees a crop in the middle of an image of zeros, in normalised units.
+    """
+    size = [side // recipe.factor for side in train.shape[1:]]
+    images = (train.pixels(members).to(job.device).float() / 255).repeat_interleave(recipe.crops, 0)
+    boxes = draw_boxes(len(images), train.shape[1:], stream, recipe.smallest, (1, 1))
+    crops = resize_boxes(images, *boxes, size)
+    logits = teacher.model(centred(normalise(crops, teacher.mean, teacher.std), train.shape[1:]))
+    losses = F.cross_entropy(logits, torch.full((len(crops),), label, device=job.device), reduction="none")
+    losses, best = losses.view(-1, recipe.crops).min(1)
+    crops = crops.unflatten(0, (-1, recipe.crops))
+    return losses.cpu(), crops[torch.arange(len(best), device=best.device), best].cpu()
+
+
+def centred(images: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Images (B, C, h, w) in the middle of zeros of `shape` (H, W); an odd row or column goes below or to the right."""
+    down, right = (side - own for side, own in zip(shape, images.shape[2:], strict=True))
+    return F.pad(images, (right // 2, right - right // 2, down // 2, down - down // 2))
+
+
+def stitch(crops: Tensor, shape: tuple[int, int], factor: int) -> Tensor:
+    """Images of `shape` (H, W) from factor^2 crops each: the crop of rank r is in image r mod ipc, cell r div ipc, row by row.
+
+    crops: (ipc * factor^2, C, h, w), best first -> (ipc, C, H, W). Crops are resized with nearest neighbour where cells differ
+    in size: a side that factor does not divide has larger cells first.
+    """
+    heights, widths = ([len(cell) for cell in torch.arange(side).tensor_split(factor)] for side in shape)
+    cells = crops.unflatten(0, (factor, factor, -1))
+    rows = [
+        torch.cat([F.interpolate(cell, (height, width)) for cell, width in zip(row, widths, strict=True)], 3)
+        for row, height in zip(cells, heights, strict=True)
+    ]
+    return torch.cat(rows, 2)

@@ -1,0 +1,62 @@
+"""Wide ResNet (Zagoruyko and Komodakis 2016): pre-activation residual blocks for small images, depth 16, widened by 2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from distillery.recipe import Positive
+
+NAMES = ("wrn16_2",)
+BLOCKS = 2  # per group; the depth is 6 * BLOCKS + 4
+WIDEN = 2
+BASE = (16, 32, 64)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """width: factor on the channels of the stem and of the groups (16, 32, 64, 128), rounded, at least 1 channel."""
+
+    width: Positive = 1.0
+
+
+def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) -> nn.Module:
+    """A WRN-16-2 for images (B, channels, size, size) float32, normalised; returns logits (B, classes) float32.
+
+    Three groups of two blocks, the second and third of stride 2, no dropout; He initialisation (fan-out), as published.
+    691,674 parameters for 10 classes and 703,284 for 100. The stem keeps the size of the image at any size.
+    Deviation: global average pool where the reference pools 8x8; equal at 32 px, and other sizes work.
+    """
+    stem, *widths = (max(1, round(planes * recipe.width)) for planes in (BASE[0], *(WIDEN * planes for planes in BASE)))
+    blocks, inp = [], stem
+    for group, out in enumerate(widths):
+        for block in range(BLOCKS):
+            blocks.append(_Block(inp, out, 2 if group and not block else 1))
+            inp = out
+    head = [nn.BatchNorm2d(inp), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inp, classes)]
+    net = nn.Sequential(nn.Conv2d(channels, stem, 3, padding=1, bias=False), *blocks, *head)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return net
+
+
+class _Block(nn.Module):
+    """BN, ReLU, 3x3, BN, ReLU, 3x3, plus the input; where the channels change, a 1x1 convolution of the activated input."""
+
+    def __init__(self, inp: int, out: int, stride: int):
+        super().__init__()
+        self.activate = nn.Sequential(nn.BatchNorm2d(inp), nn.ReLU(inplace=True))
+        self.branch = nn.Sequential(
+            nn.Conv2d(inp, out, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(out),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(out, out, 3, 1, 1, bias=False),
+        )
+        self.shortcut = None if inp == out and stride == 1 else nn.Conv2d(inp, out, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = self.activate(x)
+        return torch.add(self.branch(active), x if self.shortcut is None else self.shortcut(active))

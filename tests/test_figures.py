@@ -1,0 +1,224 @@
+"""Figures from synthetic entries: drawn, labelled, and the same bytes again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from distillery import components
+from distillery.errors import PlanError
+from distillery.figures.panel import Entry, Panel, facets, names
+from distillery.figures.style import COLOURS, places, save
+
+ROWS = ("SRe2L", "INFER", "Random")
+
+
+def entry(row: str, ipc: float = 10, value: float = 40.0, **fields: object) -> Entry:
+    return Entry(
+        **{"row": row, "dataset": "cifar100", "ipc": ipc, "student": "resnet18", "value": value, "std": 0.8, "n": 3} | fields
+    )
+
+
+def accuracy() -> list[Entry]:
+    heights = {("SRe2L", 10): 23.5, ("SRe2L", 50): 51.4, ("INFER", 10): 45.2, ("INFER", 50): 62.8, ("Random", 10): 19.6}
+    return [entry(row, ipc, value) for (row, ipc), value in heights.items()]
+
+
+def similarity() -> list[Entry]:
+    start = {"SRe2L": 0.78, "INFER": 0.52, "Random": 0.41}
+    return [
+        entry(row, ipc, start[row] - 0.01 * i, std=0.004, student=None, dataset=dataset)
+        for row in ROWS
+        for i, ipc in enumerate((10, 20, 50, 100))
+        for dataset in ("cifar10", "cifar100")
+    ]
+
+
+def landscape() -> list[Entry]:
+    offsets = np.linspace(-1, 1, 21, dtype=np.float32)
+    a, b = np.meshgrid(offsets, offsets, indexing="ij")
+    found = []
+    for row, steep in zip(ROWS, (6.0, 2.5, 4.0), strict=True):
+        surface = np.logaddexp(0, steep * a) + 0.4 * steep * b**2
+        arrays = {"offsets": offsets, "surface": surface, "first": np.logaddexp(0, 2 * steep * a - steep * b) + 0.3}
+        found.append(entry(row, arrays=arrays))
+    return found
+
+
+def difficulty() -> list[Entry]:
+    found = []
+    for row, skill in zip(ROWS[:2], (0.6, 0.75), strict=True):
+        width = np.geomspace(6000, 8, 10).round().astype(int)
+        rows = [("width", i, 0.9 * i, 0.9 * (i + 1), n, round(n * skill * 0.85**i)) for i, n in enumerate(width)]
+        edges = np.concatenate([[0], np.geomspace(0.001, 9, 10)])
+        rows += [("quantile", i, edges[i], edges[i + 1], 1000, round(1000 * skill * 0.93**i)) for i in range(10)]
+        found.append(entry(row, values=pd.DataFrame(rows, columns=["bins", "bin", "low", "high", "total", "correct"])))
+    return found
+
+
+def divergence() -> list[Entry]:
+    found = []
+    for row, scale in zip(ROWS[:2], (3.0, 1.0), strict=True):
+        rows = [
+            (augmented, temperature, scale * size * (1 + augmented), 0.03 * size, 10_000)
+            for augmented in (False, True)
+            for temperature, size in ((30.0, 0.002), (1.0, 0.6))
+        ]
+        columns = ["augmented", "temperature", "kl", "standard_error", "mixes"]
+        found.append(entry(row, values=pd.DataFrame(rows, columns=columns)))
+    return found
+
+
+CLASSES = ("apple", "bear", "castle", "lamp", "orchid", "tank", "worm")
+
+
+def boundary() -> list[Entry]:
+    found = []
+    for row, spread in zip(ROWS, (9.0, 5.0, 14.0), strict=True):
+        random = np.random.default_rng(0)
+        centres = 30 * np.stack([np.cos(np.arange(7) * 0.9), np.sin(np.arange(7) * 0.9)], 1)
+        labels = np.repeat(np.arange(7), 40)
+        points = (centres[labels] + spread * random.standard_normal((280, 2))).astype(np.float32)
+        axis = np.linspace(-60, 60, 120, dtype=np.float32)
+        place = np.stack(np.meshgrid(axis, axis), -1)
+        region = np.linalg.norm(place[:, :, None] - centres, axis=-1).argmin(-1)
+        predictions = np.linalg.norm(points[:, None] - centres, axis=-1).argmin(-1)
+        arrays = {"points": points, "labels": labels, "predictions": predictions, "grid": np.stack([axis, axis])}
+        arrays |= {"region": region, "classes": np.array([0, 3, 17, 40, 54, 85, 99])}
+        values = pd.DataFrame({"class": CLASSES, "images": 40, "correct": 30})
+        found.append(entry(row, value=100 * np.mean(labels == predictions), values=values, arrays=arrays))
+    return found
+
+
+def compensators(channels: int = 3) -> list[Entry]:
+    random = np.random.default_rng(1)
+    waves = np.sin(np.linspace(0, 6, 32))
+    u = 0.15 * random.standard_normal((4, 4, channels, 32, 32)) + 0.2 * waves * waves[:, None]
+    natural = (0.5 + 0.4 * np.sin(np.linspace(0, 3, 32)) * random.uniform(-1, 1, (5, channels, 1, 1)) * waves[:, None]).clip(
+        0, 1
+    )
+    arrays = {
+        "u": u,
+        "natural": natural,
+        "compensated": (natural + u[:, :1]).clip(0, 1),
+        "classes": np.array([2, 14, 37, 60, 88]),
+    }
+    return [entry("INFER", student=None, value=0.6, arrays=arrays)]
+
+
+ENTRIES = {f.__name__: f for f in (accuracy, similarity, landscape, difficulty, divergence, boundary, compensators)}
+TEXTS = {
+    "accuracy": {"test accuracy (%)", "images per class (ipc)", "cifar100, resnet18", "10", "50", "45.2", *ROWS},
+    "similarity": {"mean cosine similarity\nwithin a class", "images per class (ipc)", "cifar10", "cifar100", "20", *ROWS},
+    "landscape": {
+        "offset along the input gradient ($L_2$, pixel units)",
+        "offset along a random orthogonal direction ($L_2$, pixel units)",
+        *("cross entropy (nats),\nmean over images", "cross entropy (nats),\none image", *ROWS),
+    },
+    "difficulty": {"cross entropy of the teacher (nats)", "test images", "all test images", "8.1", "9", *ROWS[:2]},
+    "divergence": {
+        *("KL(dynamic ‖ static) (nats)", "images behind the dynamic labels", "not augmented", "augmented", *ROWS[:2]),
+        *("cifar100, resnet18, ipc 10\nT = 30", "cifar100, resnet18, ipc 10\nT = 1", "0.006", "1.2"),
+    },
+    "boundary": {"t-SNE 1", "t-SNE 2", "misclassified", *CLASSES},
+    "compensators": {"natural", "$u_{1}$", "$u_{4}$", "$x + u_{4}$", "class 37"},
+}
+
+
+def draw(name: str, entries: list[Entry] | None = None) -> Figure:
+    return components.load("figure", name).draw(Panel(f"Title of {name}", ENTRIES[name]() if entries is None else entries))
+
+
+def texts(figure: Figure) -> set[str]:
+    figure.canvas.draw()
+    return {found.get_text() for found in figure.findobj(Text)}
+
+
+def test_every_figure_and_every_analysis_is_here():
+    assert set(ENTRIES) == set(components.index("figure")) == {*components.index("analysis"), "accuracy"}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_figure_says_what_it_shows_and_is_the_same_again(name, tmp_path):
+    figure = draw(name)
+    assert texts(figure) >= TEXTS[name] | {f"Title of {name}"}
+    assert figure.get_size_inches()[0] == 7
+    for place in ("one.png", "two.png"):
+        save(draw(name), tmp_path / place)
+    one, two = ((tmp_path / place).read_bytes() for place in ("one.png", "two.png"))
+    assert one == two and one[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".pdf"])
+def test_vector_files_hold_neither_time_nor_chance(suffix, tmp_path):
+    for place in "ab":
+        save(draw("accuracy"), tmp_path / f"{place}{suffix}")
+    one, two = ((tmp_path / f"{place}{suffix}").read_bytes() for place in "ab")
+    assert one == two and b"Date" not in one
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_figure_without_measurements_says_so(name):
+    empty = [replace(e, value=None, values=None, arrays={}) for e in ENTRIES[name]()]
+    with pytest.raises(PlanError, match="make its analyses first"):
+        draw(name, empty)
+
+
+def test_bars_are_as_high_as_the_accuracies_and_carry_their_row():
+    (axes,) = draw("accuracy").axes
+    heights = {
+        (to_hex(bar.get_facecolor()).upper(), round(bar.get_x() + bar.get_width() / 2)): bar.get_height()
+        for bar in axes.patches
+    }
+    found = {(ROWS[COLOURS.index(colour)], (10, 50)[group]): height for (colour, group), height in heights.items()}
+    assert np.isnan(found.pop(("Random", 50))), "not measured, no bar"
+    assert found == {(e.row, e.ipc): e.value for e in accuracy()}
+
+
+def test_bars_of_a_group_touch_and_stay_within_it():
+    centres, width = places(2, 4)
+    assert np.allclose(np.diff(centres), width) and np.allclose(centres.mean(1), [0, 1])
+    assert centres[0, -1] + width / 2 < centres[1, 0] - width / 2
+
+
+def test_landscapes_share_their_colours():
+    figure = draw("landscape")
+    limits = [axes.collections[0].get_clim() for axes in figure.axes if axes.get_title() in ROWS]
+    assert len(limits) == 6 and len(set(limits[:3])) == len(set(limits[3:])) == 1
+    losses = np.stack([e.arrays["surface"] for e in landscape()])
+    low, high = limits[0]
+    assert low <= losses.min() and losses.max() <= high and high - low < 1.3 * np.ptp(losses)
+
+
+def test_repeats_are_averaged():
+    both = difficulty()[0]
+    again = both.values.assign(correct=both.values["correct"] + 10)
+    merged = replace(both, values=pd.concat([both.values, again]))
+    quantiles = draw("difficulty", [merged]).axes[1].patches[10:]
+    expected = both.values[both.values["bins"] == "quantile"]["correct"] + 5
+    assert [bar.get_height() for bar in quantiles] == expected.tolist()
+
+
+def test_many_entries_wrap_onto_further_lines():
+    for name, columns in (("boundary", 3), ("landscape", 4)):
+        entries = [replace(e, dataset=dataset) for dataset in ("a", "b") for e in ENTRIES[name]()]
+        found = texts(draw(name, entries))
+        assert any(t.startswith("SRe2L, a") for t in found) and any(t.startswith("Random, b") for t in found)
+        assert len(entries) > columns
+
+
+def test_grey_images_and_several_sets_of_compensators():
+    assert "INFER, ipc 50" in "".join(texts(draw("compensators", [compensators(1)[0], replace(compensators()[0], ipc=50)])))
+
+
+def test_names_tell_entries_apart_and_say_no_more():
+    entries = [entry("a"), entry("b"), entry("a", ipc=50)]
+    assert names(entries) == ["a, ipc 10", "b, ipc 10", "a, ipc 50"] and names(entries[:2]) == ["a", "b"]
+    assert list(facets(entries)) == ["cifar100, resnet18"]
+    assert list(facets([entry("a", student=None)], ("dataset", "student", "ipc"))) == ["cifar100, ipc 10"]

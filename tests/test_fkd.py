@@ -1,0 +1,186 @@
+"""Stored dynamic labels: a student cannot tell them from dynamic ones; and the evaluate room around them."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_labels import TEACHERS, TRAIN, infer_set, room_inputs
+from test_methods import data_artefact, job_in
+from torch import Tensor, nn
+
+from distillery import components
+from distillery.artefact import Artefact
+from distillery.errors import ArtefactError, PlanError
+from distillery.evaluate import room as evaluate
+from distillery.label import fkd, room
+from distillery.label.ensemble import mean_logits
+from distillery.losses import mse
+from distillery.network import load_network
+from distillery.training.loop import initialise, train
+from distillery.training.recipe import Mix, Optimizer, Training
+from distillery.training.samples import Samples
+
+CPU = torch.device("cpu")
+TRAINING = Training(3, 16, Optimizer("sgd", 0.05), augment=("crop:1", "flip"), mix=Mix("mixup"))
+CONSTANTS = {"mean": (0.5,), "std": (0.25,)}
+
+
+def recipe_of(training: Training, **fields: object) -> fkd.Recipe:
+    return fkd.Recipe(("a", "b"), **{name: getattr(training, name) for name in fkd.REPLAYS}, **fields)
+
+
+def store(folder: Path, recipe: fkd.Recipe) -> Artefact:
+    job = job_in(folder, key="labels")
+    fkd.make(recipe, infer_set().expand(), TEACHERS, job, **CONSTANTS)
+    return Artefact(job.out, {"id": "labels", "files": {file.name: {} for file in job.out.iterdir()}})
+
+
+def squared(logits, target):
+    return mse.loss(logits, target, mse.Recipe())
+
+
+def layers():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 4))
+
+
+def student_of(labeller, training: Training, seeds: dict[str, int], folder: Path, key: str = "student") -> dict[str, Tensor]:
+    samples, job = Samples.from_instances(infer_set().expand(), device="cpu", **CONSTANTS), job_in(folder, key)
+    student = initialise(layers, job.seed("init"))
+    train(student, samples, training, squared, job, test=samples, labeller=labeller, seeds=seeds)
+    return student.state_dict()
+
+
+@pytest.mark.parametrize("rescale", [None, "norm"])
+@pytest.mark.parametrize("mix", ["none", "mixup", "cutmix"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_students_of_stored_and_of_dynamic_labels_are_the_same(precision, mix, rescale, tmp_path):
+    training = replace(TRAINING, precision=precision, mix=Mix(mix))
+    kind, dynamic = components.build("label", {"name": "dynamic", "teachers": ["a", "b"], "rescale": rescale})
+    online = kind.labeller(dynamic, stored=None, teachers=TEACHERS, device=CPU)
+    found = {}
+    for dtype in ("float16", "float32"):
+        recipe = recipe_of(training, dtype=dtype, rescale=rescale)
+        stored = store(tmp_path / dtype, recipe)
+        offline = fkd.labeller(recipe, stored=stored, teachers=[], device=CPU)
+        found[dtype] = student_of(offline, training, fkd.seeds(stored), tmp_path / f"student-{dtype}")
+    expected = student_of(online, training, fkd.seeds(stored), tmp_path / "student")
+    for name, value in expected.items():
+        assert torch.equal(found["float32"][name], value)
+        torch.testing.assert_close(found["float16"][name], value, rtol=1e-3, atol=2e-3)
+    assert not torch.equal(found["float16"]["4.weight"], expected["4.weight"])
+
+
+def test_another_student_seed_changes_the_student_and_not_what_it_sees(tmp_path):
+    recipe, seen, students = recipe_of(TRAINING), [], []
+    stored = store(tmp_path / "labels", recipe)
+    label = fkd.labeller(recipe, stored=stored, teachers=[], device=CPU)
+    for key in ("one", "two"):
+        images = []
+        watched = lambda batch, images=images: images.append(batch.images) or label(batch)  # noqa: E731
+        students.append(student_of(watched, TRAINING, fkd.seeds(stored), tmp_path / key, key))
+        seen.append(torch.cat(images))
+    assert torch.equal(*seen)
+    assert not torch.equal(*(student["4.weight"] for student in students))
+
+
+def test_a_killed_labelling_goes_on_after_its_last_epoch_with_the_same_bytes(tmp_path, monkeypatch):
+    recipe, epochs = recipe_of(replace(TRAINING, epochs=4, mix=Mix("cutmix"))), []
+    whole = store(tmp_path / "whole", recipe)
+    original = fkd._labels
+
+    def killed(batches, epoch, *args):
+        if epoch == 2 and 2 not in epochs:
+            epochs.append(epoch)
+            next(batches.epoch(epoch))  # the streams have moved on when the process dies
+            raise KeyboardInterrupt
+        epochs.append(epoch)
+        return original(batches, epoch, *args)
+
+    monkeypatch.setattr(fkd, "_labels", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store(tmp_path / "killed", recipe)
+    resumed = store(tmp_path / "killed", recipe)
+    assert epochs == [0, 1, 2, 2, 3]
+    files = sorted(whole.meta["files"])
+    assert files == [*(f"epoch-000{i}.safetensors" for i in range(4)), "seeds.safetensors"] == sorted(resumed.meta["files"])
+    assert all((whole.path / file).read_bytes() == (resumed.path / file).read_bytes() for file in files)
+
+
+def test_a_torn_epoch_is_labelled_again(tmp_path, monkeypatch):
+    recipe = recipe_of(TRAINING)
+    whole = store(tmp_path / "whole", recipe)
+    monkeypatch.setattr(fkd.os, "replace", lambda a, b: shutil.move(a, b) if Path(b).parent.name == "scratch" else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        store(tmp_path / "torn", recipe)
+    monkeypatch.undo()
+    (tmp_path / "torn/scratch/epoch-0001.safetensors").write_bytes(b"half a file")
+    again = store(tmp_path / "torn", recipe)
+    assert all((whole.path / file).read_bytes() == (again.path / file).read_bytes() for file in whole.meta["files"])
+
+
+def test_labels_of_other_batches_are_refused(tmp_path):
+    recipe = recipe_of(TRAINING)
+    label = fkd.labeller(recipe, stored=store(tmp_path / "labels", recipe), teachers=[], device=CPU)
+    with pytest.raises(ArtefactError, match=r"epoch-0000\.safetensors: labels other batches"):
+        student_of(label, TRAINING, {"batches": 1, "augment": 2, "mix": 3}, tmp_path / "student")
+
+
+def test_rescaling_brings_every_teacher_to_the_mean_norm():
+    images = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    loud = replace(TEACHERS[0], model=lambda x: 10 * TEACHERS[0].model(x))
+    one, two = (TEACHERS[i].model(images) for i in (0, 1))
+    norms = [10 * one.square().sum().sqrt(), two.square().sum().sqrt()]
+    expected = (10 * one / norms[0] + two / norms[1]) * sum(norms) / 2 / 2
+    torch.testing.assert_close(mean_logits([loud, TEACHERS[1]], images, rescale=True), expected)
+    torch.testing.assert_close(mean_logits([loud, TEACHERS[1]], images), (10 * one + two) / 2)
+
+
+def label_artefact(folder: Path, inputs: dict, reference: dict) -> Artefact:
+    job = job_in(folder, recipe=reference, inputs=inputs)
+    facts = room.make(job)
+    files = {file.name: {} for file in job.out.iterdir()}
+    return Artefact(job.out, {"id": "labels", "facts": facts, "files": files, "spec": {"recipe": reference}})
+
+
+def evaluation(folder: Path, **training: object) -> evaluate.Job:
+    """The job of a student whose labels were stored for 2 epochs of batches of 8."""
+    (folder / "inputs").mkdir()
+    made = {"epochs": 2, "batch": 8, "augment": ["flip"], "mix": {"name": "mixup", "alpha": 0.8}, "precision": "fp32"}
+    labels = {"name": "fkd", "teachers": ["a", "b"], "dtype": "float16", **made}
+    inputs = room_inputs(folder / "inputs", infer_set())
+    label, data = label_artefact(folder / "label", inputs, labels), data_artefact(folder / "data", TRAIN)
+    shutil.copy(data.path / "train.parquet", data.path / "test.parquet")
+    data = replace(data, meta={**data.meta, "files": {"train.parquet": {}, "test.parquet": {}}})
+    student = {"name": "convnet", "width": 4, "depth": 2, "norm": "batch"}
+    recipe = {"student": student, "labels": labels, "loss": {"name": "kl"}, "training": {**made, **training}, "repeat": 0}
+    return job_in(folder / "job", recipe=recipe, inputs={"data": data, "distilled": inputs["distilled"], "label": label})
+
+
+def test_rooms_count_the_bytes_and_train_the_student(tmp_path):
+    job = evaluation(tmp_path)
+    facts = job.inputs["label"].facts
+    assert facts["bytes"] == {"labels": 2 * 36 * 4 * 2, "order": 2 * 36 * 4, "seeds": 3 * 8}
+    assert facts["instances"] == 36 and facts["kind"] == "fkd" and 0 <= facts["agreement"] <= 100
+    rows = [load_file(job.inputs["label"].file(f"epoch-000{epoch}.safetensors"))["logits"].argmax(1) for epoch in (0, 1)]
+    agreeing = sum(int(row[i]) == i % 4 for row in rows for i in range(36))
+    assert facts["agreement"] == pytest.approx(100 * agreeing / 72)
+    found = evaluate.make(job)
+    assert found["instances"] == 36 and len(found["loss"]) == 2
+    student = load_network(found["student"], (1, 8, 8), 4, job.out / "student.safetensors")
+    right = student((TRAIN.images.float() / 255 - 0.5) / 0.25).argmax(1) == TRAIN.labels
+    assert found["accuracy"]["last"] == pytest.approx(100 * right.double().mean().item())
+    assert not student.training and not any(parameter.requires_grad for parameter in student.parameters())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("epochs", 3), ("batch", 9), ("augment", []), ("mix", {"name": "cutmix", "alpha": 0.8}), ("precision", "bf16")],
+)
+def test_labels_for_another_training_are_refused_by_the_field(field, value, tmp_path):
+    with pytest.raises(PlanError, match=rf"training\.{field} is .*, the labels labels were made for"):
+        evaluate.make(evaluation(tmp_path, **{field: value}))

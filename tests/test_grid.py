@@ -1,0 +1,252 @@
+"""The grids of tables and figures: axes, ensembles, recipes by ipc, published counterparts, and how many jobs they come to."""
+
+import dataclasses
+import typing
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from distillery.components import KINDS, index
+from distillery.errors import PlanError
+from distillery.plan.nodes import Cell
+from distillery.plan.plan import Plan, counterpart, grid
+from distillery.plan.settings import Dataset, Settings, merge, read_yaml
+from distillery.plan.types import torch_free_part, validated
+from distillery.training.recipe import Training
+
+ROOT = Path(__file__).parent.parent
+TABLES = ("table1", "table2", "table3", "table4", "table6")
+
+
+def at(scale: str, **changes) -> Plan:
+    return Plan(ROOT, merge(read_yaml(ROOT / "params.yaml"), {"scale": scale}, changes))
+
+
+# --- axes ------------------------------------------------------------------------------------------------------------------
+
+
+def test_an_axis_may_differ_from_panel_to_panel():
+    axes = {"dataset": ["a", "b"], "ipc": {"a": [10, 50], "b": [10]}}
+    places = grid(axes, ["dataset", "ipc"], "here")
+    assert [tuple(place.values()) for place in places] == [("a", 10), ("a", 50), ("b", 10)]
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        ({"dataset": ["a"], "ipc": {"b": [10]}}, "here.ipc: has no values for 'a'"),
+        ({"dataset": ["a"], "ipc": {"a": []}}, r"here.ipc = \[\]: needs at least one value"),
+        ({"dataset": ["a", "a"], "ipc": [10]}, "here.dataset"),
+        ({"dataset": ["a"], "ipc": {"a": ["ten"]}}, "'ten' is no number"),
+    ],
+)
+def test_a_wrong_axis_is_named(axes, message):
+    with pytest.raises(PlanError, match=message):
+        grid(axes, ["dataset", "ipc"], "here")
+
+
+def test_a_place_stands_for_itself_or_for_the_papers_place_at_the_same_position():
+    paper = {"dataset": ["cifar10", "cifar100"], "ipc": {"cifar10": [10, 50], "cifar100": [10, 50, 100]}}
+    order = ["dataset", "ipc"]
+
+    def stands_for(dataset, ipc, ipcs):
+        return counterpart({"dataset": dataset, "ipc": ipc}, {"dataset": [dataset], "ipc": ipcs}, paper, order)
+
+    assert stands_for("cifar100", 10, [50, 10]) == {"dataset": "cifar100", "ipc": 10}
+    assert stands_for("digits", 5, [5, 7]) == {"dataset": "cifar10", "ipc": 10}
+    assert stands_for("digits", 7, [5, 7]) == {"dataset": "cifar10", "ipc": 50}
+    assert stands_for("digits", 9, [5, 7, 9]) is None  # cifar10 has no third budget
+    assert counterpart({"dataset": "digits"}, {"dataset": ["digits"]}, {}, ["dataset"]) is None
+
+
+# --- recipes ---------------------------------------------------------------------------------------------------------------
+
+
+def settings_with(tmp_path: Path, changes: dict) -> Settings:
+    scale = tmp_path / "workflow/scales/small.yaml"
+    scale.parent.mkdir(parents=True)
+    base = {"about": "", "ensemble": ["a", "b", "c"], "datasets": {"one": {"source": "sklearn:digits"}}, "tables": {}}
+    scale.write_text(yaml.safe_dump(merge(base, changes)))
+    return Settings(tmp_path, {"scale": "small", "tables": ["table1"]})
+
+
+def test_the_ensemble_and_its_first_networks(tmp_path):
+    block = {"x": {"teachers": "ensemble"}, "y": {"teachers": "ensemble:2"}}
+    settings = settings_with(tmp_path, {"distill": block, "datasets": {"two": {"source": "sklearn:digits", "ensemble": ["d"]}}})
+    one, two = settings.dataset("one"), settings.dataset("two")
+    assert settings.recipe("distill", "x", one, {})["teachers"] == ["a", "b", "c"]
+    assert settings.recipe("distill", "y", one, {})["teachers"] == ["a", "b"]
+    assert settings.recipe("distill", "x", two, {})["teachers"] == ["d"]
+    with pytest.raises(PlanError, match=r"small.yaml.distill.y.teachers = 'ensemble:2': the ensemble has 1 networks \(d\)"):
+        settings.recipe("distill", "y", two, {})
+    for wrong in ("all", "ensemble:", "ensemble:0", "ensemble:-1"):
+        with pytest.raises(PlanError, match="teachers"):
+            settings.recipe("distill", "x", one, {"distill": {"teachers": wrong}})
+
+
+def test_a_recipe_may_depend_on_the_budget(tmp_path):
+    base = {"training": {"batch": 50, "epochs": 3}, "at_ipc": {50: {"training": {"batch": 100}}}}
+    settings = settings_with(tmp_path, {"evaluate": {"own": base}})
+    dataset: Dataset = settings.dataset("one")
+    ten, fifty = (Cell("one", ipc, None, None) for ipc in (10, 50))
+    assert settings.recipe("evaluate", "own", dataset, {}, ten) == {"training": {"batch": 50, "epochs": 3}}
+    assert settings.recipe("evaluate", "own", dataset, {}, fifty) == {"training": {"batch": 100, "epochs": 3}}
+
+
+def test_rded_has_the_authors_batches_at_paper_scale():
+    # 50 at ipc 10 and 100 at ipc 50, twice that with 100 classes, 100 throughout on Tiny-ImageNet.
+    plan = at("paper")
+    found = {
+        (p.dataset, p.ipc): p.evaluations[0].spec.recipe["training"]["batch"]
+        for p in plan.positions("table1")
+        if p.row.row == "RDED"
+    }
+    small = {("cifar10", 10): 50, ("cifar10", 50): 100, ("cifar100", 10): 100, ("cifar100", 50): 200, ("cifar100", 100): 200}
+    assert found == {**small, ("tiny-imagenet", 10): 100, ("tiny-imagenet", 50): 100}
+
+
+# --- the papers' tables ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", ["demo", "mini", "paper"])
+def test_every_scale_plans_every_table_of_infer(scale):
+    plan = at(scale)
+    for name in plan.settings.known_tables():
+        assert plan.positions(name), name
+        assert any(p.evaluations for p in plan.positions(name)), name
+
+
+def test_every_printed_number_of_infers_tables_stands_in_its_table():
+    plan = at("paper")
+    printed = {table: sum(p.published is not None for p in plan.positions(table)) for table in TABLES}
+    # 81, 42, 16, 24 and 16 rows are printed; of 42, 6 are Random* and so on: every printed cell has a place
+    assert printed == {"table1": 81, "table2": 42, "table3": 16, "table4": 24, "table6": 16}
+    for table in TABLES:
+        assert all(p.published["table"] == table.removeprefix("table") for p in plan.positions(table) if p.published), table
+
+
+def test_cells_that_tables_share_are_one_artefact():
+    plan = at("paper")
+    cell = {
+        table: next(p for p in plan.positions(table) if p.row.row == row and (p.dataset, p.student, p.ipc) == place)
+        for table, row in (("table1", "INFER"), ("table3", "4 networks (R+M+E+S)"), ("table6", "4 networks (R+M+E+S)"))
+        for place in [("cifar100", "resnet18", 10)]
+    }
+    assert len({p.evaluations for p in cell.values()}) == 1
+    assert Counter(n.spec.room for n in plan.missing(["table3"]))["teacher"] == 4
+
+
+def test_fewer_makers_mean_other_compensators_and_the_same_labellers():
+    plan = at("paper")
+    rows = {p.row.row: p for p in plan.positions("table3") if p.ipc == 10}
+    one, four = rows["1 network (R)"], rows["4 networks (R+M+E+S)"]
+    assert one.distilled != four.distilled
+    assert one.label.inputs["teachers"] == four.label.inputs["teachers"]
+    rows = {p.row.row: p for p in plan.positions("table6") if p.ipc == 10}
+    assert rows["1 network (R)"].distilled == rows["4 networks (R+M+E+S)"].distilled
+    assert [len(rows[row].label.inputs["teachers"]) for row in ("1 network (R)", "4 networks (R+M+E+S)")] == [1, 4]
+
+
+def test_stored_dynamic_labels_replay_the_training_they_are_for():
+    plan = at("paper")
+    stored = next(p for p in plan.positions("table1") if p.row.labels == "fkd")
+    training = stored.evaluations[0].spec.recipe["training"]
+    assert {key: stored.label.spec.recipe[key] for key in ("epochs", "batch", "augment", "mix")} == {
+        key: training[key] for key in ("epochs", "batch", "augment", "mix")
+    }
+    assert len({node.inputs["label"] for node in stored.evaluations}) == 1  # one store for all repeats
+
+
+# --- analyses ----------------------------------------------------------------------------------------------------------------
+
+
+def test_an_analysis_of_students_has_one_artefact_per_repeat_and_one_of_a_set_has_one():
+    plan = at("demo")
+    students = plan.positions("figure8")[0].evaluations
+    assert [node.inputs["student"].spec.recipe["repeat"] for node in students] == [0, 1, 2]
+    assert [node.spec.recipe["repeat"] for node in students] == [0, 1, 2]
+    (alone,) = plan.positions("figure4-left")[0].evaluations
+    assert set(alone.inputs) == {"data", "distilled", "teachers"}
+    assert "student" not in alone.spec.recipe
+
+
+def test_a_row_may_change_its_analysis_alone():
+    plan = at("demo")
+    rows = {p.row.row: p for p in plan.positions("figure4-left") if p.ipc == 5}
+    both, some = rows["INFER"], rows["INFER, u ≠ 0 only"]
+    assert both.distilled == some.distilled
+    assert both.evaluations != some.evaluations
+
+
+# --- identities --------------------------------------------------------------------------------------------------------------
+
+
+def optional_fields(recipe: type) -> list[dataclasses.Field]:
+    hints = typing.get_type_hints(recipe)
+    return [field for field in dataclasses.fields(recipe) if type(None) in typing.get_args(hints[field.name])]
+
+
+def test_none_is_the_default_wherever_it_is_allowed():
+    # None is left out of identities, so it must mean the same as saying nothing.
+    recipes = [torch_free_part(module).Recipe for kind in KINDS if kind != "figure" for module in set(index(kind).values())]
+    found = [(recipe, field) for recipe in (*recipes, Training) for field in optional_fields(recipe)]
+    assert len(found) > 5
+    assert [(recipe, field.name) for recipe, field in found if field.default is not None] == []
+
+
+def test_an_optional_setting_that_is_none_changes_no_identity():
+    training = {"epochs": 1, "batch": 8}
+    assert validated(Training, training, "here") == validated(Training, training | {"micro_batch": None}, "here")
+    assert validated(Training, training | {"micro_batch": 4}, "here")["micro_batch"] == 4
+
+
+# --- axes of a table's own ---------------------------------------------------------------------------------------------------
+
+OWN_AXES = """
+title: "own axes"
+columns: [student, ipc, optimizer, lr]
+axes:
+  optimizer:
+    values:
+      plain: {evaluate: {training: {optimizer: {name: sgd}}}}
+      adam: {evaluate: {training: {optimizer: {name: adam}}}}
+  lr: {sets: evaluate.training.optimizer.lr}
+rows: [{row: Random, method: random, labels: hard}, {row: again, method: random, labels: hard, against: Random}]
+"""
+
+
+def test_a_tables_own_axes_change_recipes(project, edit):
+    (project / "workflow/tables/infer/table9.yaml").write_text(OWN_AXES)
+    grid = "{dataset: [digits], student: [net-a], ipc: [5], optimizer: [plain, adam], lr: [0.1, 0.2]}"
+    edit(project / "workflow/scales/tiny.yaml", "tables:\n", f"tables:\n  infer/table9: {grid}\n")
+    plan = Plan(project)
+    found = [p.evaluations[0].spec.recipe["training"]["optimizer"] for p in plan.positions("table9") if p.row.row == "Random"]
+    assert [(o["name"], o["lr"]) for o in found] == [("sgd", 0.1), ("sgd", 0.2), ("adam", 0.1), ("adam", 0.2)]
+    assert [(p["optimizer"], p["lr"]) for p in plan.document("table9")["positions"][:2]] == [("plain", 0.1), ("plain", 0.2)]
+    edit(project / "workflow/scales/tiny.yaml", "optimizer: [plain, adam]", "optimizer: [plain, adm]")
+    with pytest.raises(PlanError, match=r"table9.yaml.axes.optimizer = 'adm': means nothing here: did you mean 'adam'"):
+        Plan(project).positions("table9")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("against: Random", "against: Randm", r"row 'again': against 'Randm': no such row: did you mean 'Random'"),
+        ("  lr: {sets: evaluate.training.optimizer.lr}\n", "", r"axes.lr: is required: say what its values change"),
+    ],
+)
+def test_a_wrong_axis_or_comparison_is_one_line(project, old, new, message):
+    (project / "workflow/tables/infer/table9.yaml").write_text(OWN_AXES.replace(old, new))
+    scale = project / "workflow/scales/tiny.yaml"
+    grid = "{dataset: [digits], student: [net-a], ipc: [5], optimizer: [plain], lr: [0.1]}"
+    scale.write_text(scale.read_text().replace("tables:\n", f"tables:\n  infer/table9: {grid}\n"))
+    with pytest.raises(PlanError, match=message):
+        Plan(project).positions("table9")
+
+
+def test_the_student_may_be_the_teacher(tmp_path):
+    settings = settings_with(tmp_path, {"label": {"own": {"teachers": "student"}}})
+    cell = Cell("one", 10, "net", None)
+    assert settings.recipe("label", "own", settings.dataset("one"), {}, cell)["teachers"] == ["net"]

@@ -1,0 +1,23 @@
+# Picture: draw a figure from its finished table and the values of its analyses.
+
+
+rule picture:
+    input:
+        picture_inputs,
+    output:
+        png="results/{figure}.png",
+        pdf="results/{figure}.pdf",
+        values="results/{figure}.values.csv",
+        sidecar="results/{figure}.picture.json",
+    log:
+        "results/logs/picture/{figure}.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        distillery=DISTILLERY,
+    message:
+        "picture {wildcards.figure}"
+    shell:
+        "{params.distillery} picture {wildcards.figure} 2> {log}"

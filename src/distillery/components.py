@@ -22,6 +22,7 @@ PACKAGE = Path(__file__).parent
 KINDS = {
     "method": "methods",
     "loss": "losses",
+    "refinement": "refinements",
     "network": "nets",
     "label": "label",
     "analysis": "analyses",

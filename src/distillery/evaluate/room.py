@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from distillery import components
@@ -12,7 +12,7 @@ from distillery.errors import PlanError
 from distillery.network import build_network, save_network
 from distillery.recipe import read
 from distillery.teacher.load import load_teachers
-from distillery.training.loop import initialise, train
+from distillery.training.loop import Loss, initialise, train
 from distillery.training.recipe import Training
 from distillery.training.samples import Samples
 
@@ -26,10 +26,10 @@ WEIGHTS = "student.safetensors"
 def make(job: Job) -> dict[str, Any]:
     """Train the student of `job.recipe`, measure it on the test split and write student.safetensors.
 
-    recipe: student, labels and loss (component references), training (a Training), repeat (enters the seeds). inputs: data,
-    distilled, and label (stored labels) or teachers (dynamic labels). Returns accuracies in percent: `last` epoch (the
-    headline), `best` epoch on the test set (a diagnostic), the curve. Raises ClassOrderError when set, data and teachers
-    disagree, PlanError, naming the field, when the stored labels are for batches of another training.
+    recipe: student, labels, loss, refine where the labels are refined (component references), training (a Training), repeat
+    (enters the seeds). inputs: data, distilled, and label (stored labels) or teachers (dynamic labels). Returns accuracies in
+    percent: `last` epoch (the headline), `best` epoch on the test set (a diagnostic), the curve. Raises ClassOrderError when
+    set, data and teachers disagree, PlanError, naming the field, when the stored labels are for batches of another training.
     """
     data, recipe = job.inputs["data"], job.recipe
     distilled = DistilledSet.load(job.inputs["distilled"].path)
@@ -39,19 +39,19 @@ def make(job: Job) -> dict[str, Any]:
     test = Samples.from_images(load_images(data, "test"), job.device, **constants)
     shape, classes = data.facts["shape"], len(distilled.classes)
     student = initialise(lambda: build_network(recipe["student"], shape, classes), job.seed("init")).to(job.device)
-    loss, options = components.build("loss", recipe["loss"])
     training = read(Training, recipe["training"])
-    history = train(
-        student,
-        samples,
-        training,
-        lambda logits, target: loss.loss(logits, target, options),
-        job,
-        test=test,
-        **_labels(distilled, training, job),
-    )
+    history = train(student, samples, training, _loss(recipe), job, test=test, **_labels(distilled, training, job))
     save_network(student, job.out / WEIGHTS)
     return {"student": recipe["student"], "repeat": recipe["repeat"], "instances": len(samples), **history.facts()}
+
+
+def _loss(recipe: Mapping[str, Any]) -> Loss:
+    """The loss of a recipe, of the refined target where the recipe refines."""
+    loss, options = components.build("loss", recipe["loss"])
+    if "refine" not in recipe:
+        return lambda logits, target: loss.loss(logits, target, options)
+    kind, how = components.build("refinement", recipe["refine"])
+    return lambda logits, target: loss.loss(logits, kind.refine(target, how), options)
 
 
 def _labels(distilled: DistilledSet, training: Training, job: Job) -> dict[str, Any]:

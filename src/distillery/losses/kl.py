@@ -31,7 +31,11 @@ def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
 
     logits s: (B, classes) float. Raises DistilleryError when the target has no teacher logits t.
     """
-    temperature = recipe.temperature
-    student, teacher = (F.log_softmax(z / temperature, dim=1) for z in (logits, target.soft("kl")))
-    divergence = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
-    return divergence * temperature**2 if recipe.squared else divergence
+    return divergence(logits, target.soft("kl"), recipe.temperature, squared=recipe.squared)
+
+
+def divergence(student: Tensor, teacher: Tensor, temperature: float, *, squared: bool = True) -> Tensor:
+    """The same of any two sets of logits, each (B, classes) float, without their target."""
+    student, teacher = (F.log_softmax(z / temperature, dim=1) for z in (student, teacher))
+    found = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+    return found * temperature**2 if squared else found

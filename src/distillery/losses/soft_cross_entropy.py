@@ -26,5 +26,9 @@ def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
 
     logits s: (B, classes) float. Raises DistilleryError when the target has no teacher logits t.
     """
-    labels = F.softmax(target.soft("soft-ce") / recipe.temperature, dim=1)
-    return F.cross_entropy(logits / recipe.temperature, labels)
+    return cross(logits, target.soft("soft-ce"), recipe.temperature).mean()
+
+
+def cross(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """The same of any two sets of logits, each (B, classes) float: one value for each sample, (B,)."""
+    return F.cross_entropy(student / temperature, F.softmax(teacher / temperature, dim=1), reduction="none")

@@ -20,6 +20,8 @@ from distillery.training.recipe import AUGMENTATIONS, Training
 from .settings import Dataset, Facts, Row, Settings
 from .types import component, constant, recipe_object, validated
 
+PARTS = {"student": "network", "labels": "label", "loss": "loss", "refine": "refinement"}  # of an evaluation, and their kinds
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -185,27 +187,31 @@ class Builder:
         return self._node("label", label, recipe, inputs, roots, cell.dataset)
 
     def protocol(self, cell: Cell) -> dict[str, Any]:
-        """The evaluation recipe of a cell: loss and training."""
-        settings, name = self.settings, cell.row.protocol or cell.row.labels
-        where = f"{settings.scale_file}.evaluate.{name}"
+        """The evaluation recipe of a cell: loss, training, and refine where its block has one."""
+        settings, (name, where) = self.settings, self._protocol(cell)
         values = settings.recipe("evaluate", name, settings.dataset(cell.dataset), cell.row.override, cell)
-        check_keys(values, ("loss", "training"), where)
+        check_keys(values, ("loss", "refine", "training"), where)
         training = validated(Training, values.get("training", {}), f"{where}.training")
         check_augment(training, f"{where}.training")
-        return {"loss": component("loss", values.get("loss"), f"{where}.loss"), "training": training}
+        loss, refine = component("loss", values.get("loss"), f"{where}.loss"), values.get("refine")
+        check_mix(loss, training, where)
+        refined = {} if refine is None else {"refine": component("refinement", refine, f"{where}.refine")}
+        return {"loss": loss, **refined, "training": training}
+
+    def _protocol(self, cell: Cell) -> tuple[str, str]:
+        """The name of a cell's block below `evaluate`, and where it stands."""
+        name = cell.row.protocol or cell.row.labels
+        return name, f"{self.settings.scale_file}.evaluate.{name}"
 
     def evaluations(self, cell: Cell, repeats: int) -> tuple[Node, ...]:
         """The students of a cell, one artefact per repeat."""
-        settings, label, labels = self.settings, self.label(cell), self.label_recipe(cell)
-        student = self._network(cell.student, cell.dataset)
-        recipe = {"student": student, "labels": labels, **self.protocol(cell)}
-        if not constant("label", labels["name"], "LOGITS") and constant("loss", recipe["loss"]["name"], "SOFT"):
-            where = f"{settings.scale_file}.evaluate.{cell.row.protocol or cell.row.labels}.loss"
-            raise PlanError(f"{where} = '{recipe['loss']['name']}': needs soft labels, row '{cell.row.row}' has hard ones")
+        label, labels = self.label(cell), self.label_recipe(cell)
+        recipe = {"student": self._network(cell.student, cell.dataset), "labels": labels, **self.protocol(cell)}
+        check_soft(recipe, cell.row.row, self._protocol(cell)[1])
         inputs: dict[str, Any] = {"data": self.data(cell.dataset), "distilled": self.distill(cell)}
         inputs |= {"label": label} if label else self.teachers(labels, cell.dataset)
-        parts = {"network": student, "loss": recipe["loss"], "label": labels, "method": {"name": cell.row.method}}
-        roots = [module_name(kind, part["name"]) for kind, part in parts.items()]
+        roots = [module_name(kind, recipe[part]["name"]) for part, kind in PARTS.items() if part in recipe]
+        roots += [module_name("method", cell.row.method)]
         name = f"{cell.dataset}-{cell.row.method}-ipc{cell.ipc:g}-{labels['name']}-{cell.student}"
         return tuple(
             self._node("evaluate", f"{name}-r{repeat}", recipe | {"repeat": repeat}, inputs, roots, cell.dataset)
@@ -255,6 +261,23 @@ def check_augment(recipe: Mapping[str, Any], where: str) -> None:
         for name in recipe[field]:
             if name.partition(":")[0] not in AUGMENTATIONS:
                 raise PlanError(f"{where}.{field}: '{name}' does not exist: {nearest(name, AUGMENTATIONS)}")
+
+
+def check_mix(loss: Mapping[str, Any], training: Mapping[str, Any], where: str) -> None:
+    """Raise PlanError when the training mixes images and the loss is not defined for them."""
+    name, mix = loss["name"], training["mix"]["name"]
+    if mix != "none" and constant("loss", name, "MIXES") is False:
+        raise PlanError(f"{where}.training.mix = '{mix}': loss '{name}' is not defined for mixed images; set mix to 'none'")
+
+
+def check_soft(recipe: Mapping[str, Any], row: str, where: str) -> None:
+    """Raise PlanError when a part of an evaluation needs soft labels and there are none, or refines what the loss ignores."""
+    soft = [part for part in PARTS if part in recipe and constant(PARTS[part], recipe[part]["name"], "SOFT")]
+    if soft and not constant("label", recipe["labels"]["name"], "LOGITS"):
+        raise PlanError(f"{where}.{soft[0]} = '{recipe[soft[0]]['name']}': needs soft labels, row '{row}' has hard ones")
+    if "refine" in soft and "loss" not in soft:
+        refine, loss = recipe["refine"]["name"], recipe["loss"]["name"]
+        raise PlanError(f"{where}.refine = '{refine}': changes soft labels, loss '{loss}' reads none; choose another loss")
 
 
 def check_keys(values: Mapping[str, Any], valid: tuple[str, ...], where: str) -> None:

@@ -202,7 +202,8 @@ class _Run:
         logits, hard = logits.float() if self.bf16 else logits, self.samples.labels[batch.indices]
         one_hot = logits.new_zeros(len(batch), logits.shape[1]).scatter_(1, hard[:, None], 1)
         mixed = batch.mixing.labels(one_hot)[part]
-        return self.loss(logits, Target(hard[part], mixed, None if soft is None else soft[part].float()))
+        soft = None if soft is None else soft[part].float()
+        return self.loss(logits, Target(hard[part], mixed, soft, batch.epoch, batch.mixing.lam))
 
     def save(self, file: Path) -> None:
         """Write a checkpoint aside, then move it to `file`."""

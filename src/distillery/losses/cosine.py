@@ -1,0 +1,27 @@
+"""Cosine distance of raw logits (GIFT, Eq. 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from distillery.losses.target import Target
+
+NAMES = ("cosine",)
+SOFT = True  # needs teacher logits
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """No fields."""
+
+
+def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
+    """1 - cos(s, t), mean over the batch, in [0, 2]; with the refinement `gift` this is the loss of GIFT.
+
+    logits s: (B, classes) float. A positive factor on s or t changes nothing, a constant added to either does: the student's
+    logits say which class, not how surely. Raises DistilleryError when the target has no teacher logits t.
+    """
+    return 1 - F.cosine_similarity(logits, target.soft("cosine"), dim=1).mean()

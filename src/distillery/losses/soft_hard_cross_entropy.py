@@ -1,0 +1,32 @@
+"""Cross entropy against the teacher's probabilities plus a weighted one against the hard labels (GIFT's Table 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from distillery.losses.soft_cross_entropy import cross
+from distillery.losses.target import Target
+from distillery.recipe import NonNegative, Positive
+
+NAMES = ("soft-ce+ce",)
+SOFT = True  # needs teacher logits
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """temperature: T of the soft part, 1 in GIFT's code. weight: w of the hard part."""
+
+    temperature: Positive = 1.0
+    weight: NonNegative = 0.1
+
+
+def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
+    """CE(s/T, softmax(t/T)) + w CE(s, y), means over the batch, y = target.mixed.
+
+    logits s: (B, classes) float. Raises DistilleryError when the target has no teacher logits t.
+    """
+    soft = cross(logits, target.soft("soft-ce+ce"), recipe.temperature).mean()
+    return soft + recipe.weight * F.cross_entropy(logits, target.mixed)

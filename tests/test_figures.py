@@ -112,7 +112,17 @@ def compensators(channels: int = 3) -> list[Entry]:
     return [entry("INFER", student=None, value=0.6, arrays=arrays)]
 
 
-ENTRIES = {f.__name__: f for f in (accuracy, similarity, landscape, difficulty, divergence, boundary, compensators)}
+def continual() -> list[Entry]:
+    found = []
+    for row, start in zip(ROWS[:2], (48.0, 55.0), strict=True):
+        rows = [(repeat, i, 40 * i, 400 * i, start - 6 * i + repeat) for repeat in range(3) for i in range(1, 6)]
+        columns = ["repeat", "step", "classes_seen", "memory", "accuracy"]
+        found.append(entry(row, values=pd.DataFrame(rows, columns=columns)))
+    return found
+
+
+FIGURES = (accuracy, similarity, landscape, difficulty, divergence, boundary, compensators, continual)
+ENTRIES = {f.__name__: f for f in FIGURES}
 TEXTS = {
     "accuracy": {"test accuracy (%)", "images per class (ipc)", "cifar100, resnet18", "10", "50", "45.2", *ROWS},
     "similarity": {"mean cosine similarity\nwithin a class", "images per class (ipc)", "cifar10", "cifar100", "20", *ROWS},
@@ -127,6 +137,10 @@ TEXTS = {
         *("cifar100, resnet18, ipc 10\nT = 30", "cifar100, resnet18, ipc 10\nT = 1", "0.006", "1.2"),
     },
     "boundary": {"t-SNE 1", "t-SNE 2", "misclassified", *CLASSES},
+    "continual": {
+        *("classes seen", "accuracy on the test images\nof the classes seen (%)", "cifar100, resnet18, ipc 10"),
+        *("40", "200", *ROWS[:2]),
+    },
     "compensators": {"natural", "$u_{1}$", "$u_{4}$", "$x + u_{4}$", "class 37"},
 }
 
@@ -203,6 +217,14 @@ def test_repeats_are_averaged():
     quantiles = draw("difficulty", [merged]).axes[1].patches[10:]
     expected = both.values[both.values["bins"] == "quantile"]["correct"] + 5
     assert [bar.get_height() for bar in quantiles] == expected.tolist()
+
+
+def test_curves_are_means_and_their_bars_standard_deviations_over_repeats():
+    (axes,) = draw("continual").axes
+    line, bars = axes.containers[0].lines[0], axes.containers[0].lines[2][0]
+    assert line.get_xdata().tolist() == [40, 80, 120, 160, 200]
+    assert line.get_ydata().tolist() == [43.0, 37.0, 31.0, 25.0, 19.0]  # 48 - 6 step + (0, 1, 2): mean 1, ddof 1 std 1
+    assert bars.get_segments()[0][:, 1].tolist() == [42.0, 44.0]
 
 
 def test_many_entries_wrap_onto_further_lines():

@@ -30,8 +30,9 @@ def make(job: Job) -> dict[str, Any]:
 
     recipe: analysis (component reference), student (network reference or None), labels (component reference or None), repeat
     (enters the seeds). inputs: data, and what the analysis NEEDS of distilled, label (stored labels), teachers (list) and
-    student (an evaluation that kept its weights). Raises PlanError when a needed input is missing, ClassOrderError,
-    TeacherError and ArtefactError when the inputs do not fit each other.
+    student (an evaluation that kept its weights). One that NEEDS a protocol trains students itself: recipe and inputs are then
+    also those of an evaluation, as `evaluate.room.protocol` reads them. Raises PlanError when a needed input is missing,
+    ClassOrderError, TeacherError and ArtefactError when the inputs do not fit each other.
     """
     reference = job.recipe["analysis"]
     analysis, recipe = components.build("analysis", reference)
@@ -44,7 +45,8 @@ def make(job: Job) -> dict[str, Any]:
 
 
 def _check_inputs(name: str, needs: Sequence[str], job: Job) -> None:
-    missing = [role for role in needs if not job.inputs.get(role)]
+    given = job.inputs | {"protocol": job.recipe.get("training")}
+    missing = [role for role in needs if not given.get(role)]
     if missing:
         raise PlanError(f"analysis '{name}' needs {', '.join(missing)}: name a row of the table that has them")
 

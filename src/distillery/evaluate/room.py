@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distillery import components
@@ -12,7 +13,7 @@ from distillery.errors import PlanError
 from distillery.network import build_network, save_network
 from distillery.recipe import read
 from distillery.teacher.load import load_teachers
-from distillery.training.loop import Loss, initialise, train
+from distillery.training.loop import Labeller, Loss, initialise, train
 from distillery.training.recipe import Training
 from distillery.training.samples import Samples
 
@@ -21,6 +22,19 @@ if TYPE_CHECKING:
     from distillery.job import Job
 
 WEIGHTS = "student.safetensors"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a student is trained: the settings, what it minimises, and where the logits of a batch come from.
+
+    seeds: of the random streams, where the labels were made for batches that the student must see again.
+    """
+
+    training: Training
+    loss: Loss
+    labeller: Labeller
+    seeds: Mapping[str, int] | None
 
 
 def make(job: Job) -> dict[str, Any]:
@@ -39,10 +53,17 @@ def make(job: Job) -> dict[str, Any]:
     test = Samples.from_images(load_images(data, "test"), job.device, **constants)
     shape, classes = data.facts["shape"], len(distilled.classes)
     student = initialise(lambda: build_network(recipe["student"], shape, classes), job.seed("init")).to(job.device)
-    training = read(Training, recipe["training"])
-    history = train(student, samples, training, _loss(recipe), job, test=test, **_labels(distilled, training, job))
+    how = protocol(distilled, job)
+    history = train(student, samples, how.training, how.loss, job, test=test, labeller=how.labeller, seeds=how.seeds)
     save_network(student, job.out / WEIGHTS)
     return {"student": recipe["student"], "repeat": recipe["repeat"], "instances": len(samples), **history.facts()}
+
+
+def protocol(distilled: DistilledSet, job: Job) -> Protocol:
+    """What `job.recipe` (labels, loss, refine, training) and `job.inputs` (distilled, and label or teachers) say about a student
+    of `distilled`. The labeller gives the logits of all classes. Raises as `make` does."""
+    training = read(Training, job.recipe["training"])
+    return Protocol(training, _loss(job.recipe), **_labels(distilled, training, job))
 
 
 def _loss(recipe: Mapping[str, Any]) -> Loss:

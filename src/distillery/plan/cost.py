@@ -7,7 +7,7 @@ times passes, and divided by a throughput. Expect a factor of two; the order of 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distillery.artefact import META, read_meta
@@ -117,6 +117,9 @@ class Estimator:
     def _analyse(self, node: Node, facts: Facts) -> Cost:
         # Passes of one network over the test images; a loss surface takes one for each of its points.
         recipe, student = node.spec.recipe["analysis"], node.spec.recipe.get("student")
+        if "training" in node.spec.recipe:  # continual: a student for each growing share of the set, tested on a growing share
+            whole = self._evaluate(node, facts)
+            return replace(whole, seconds=whole.seconds * (recipe["steps"] + 1) / 2, bytes=1e6)
         networks = self._teachers(node, facts) + ([self._network(student, facts)] if student else [])
         passes = recipe.get("points", 1) ** 2 * recipe.get("images", facts.test)
         total = passes * sum(work for work, _, _ in networks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,12 +25,13 @@ PARTS = {"student": "network", "labels": "label", "loss": "loss", "refine": "ref
 
 @dataclass(frozen=True)
 class Cell:
-    """One measured position of a table: everything but the repeat."""
+    """One measured position of a table: everything but the repeat. augmented: whether its protocol may augment."""
 
     dataset: str
     ipc: float
     student: str | None
     row: Row
+    augmented: bool = True
 
     @classmethod
     def at(cls, place: Mapping[str, Any], row: Row) -> Cell:
@@ -193,6 +194,7 @@ class Builder:
         check_keys(values, ("loss", "refine", "training"), where)
         training = validated(Training, values.get("training", {}), f"{where}.training")
         check_augment(training, f"{where}.training")
+        training |= {} if cell.augmented else {"augment": []}
         loss, refine = component("loss", values.get("loss"), f"{where}.loss"), values.get("refine")
         check_mix(loss, training, where)
         refined = {} if refine is None else {"refine": component("refinement", refine, f"{where}.refine")}
@@ -205,45 +207,77 @@ class Builder:
 
     def evaluations(self, cell: Cell, repeats: int) -> tuple[Node, ...]:
         """The students of a cell, one artefact per repeat."""
+        recipe, inputs, roots = self._students(cell)
+        name = f"{cell.dataset}-{cell.row.method}-ipc{cell.ipc:g}-{recipe['labels']['name']}-{cell.student}"
+        return tuple(
+            self._node("evaluate", f"{name}-r{repeat}", recipe | {"repeat": repeat}, inputs, roots, cell.dataset)
+            for repeat in range(repeats)
+        )
+
+    def _students(self, cell: Cell) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+        """How students of a cell are trained: recipe without repeat, inputs, and the modules of the components."""
         label, labels = self.label(cell), self.label_recipe(cell)
         recipe = {"student": self._network(cell.student, cell.dataset), "labels": labels, **self.protocol(cell)}
         check_soft(recipe, cell.row.row, self._protocol(cell)[1])
         inputs: dict[str, Any] = {"data": self.data(cell.dataset), "distilled": self.distill(cell)}
         inputs |= {"label": label} if label else self.teachers(labels, cell.dataset)
         roots = [module_name(kind, recipe[part]["name"]) for part, kind in PARTS.items() if part in recipe]
-        roots += [module_name("method", cell.row.method)]
-        name = f"{cell.dataset}-{cell.row.method}-ipc{cell.ipc:g}-{labels['name']}-{cell.student}"
-        return tuple(
-            self._node("evaluate", f"{name}-r{repeat}", recipe | {"repeat": repeat}, inputs, roots, cell.dataset)
-            for repeat in range(repeats)
-        )
+        return recipe, inputs, [*roots, module_name("method", cell.row.method)]
+
+    def scores(self, cell: Cell, repeats: int) -> dict[str, tuple[Node, ...]]:
+        """What DD-Ranking's scores of a cell need beside its own evaluations (`table.scores`), by the name of the accuracy.
+
+        Random images are one draw of the same ipc, under the same labels and protocol. Raises PlanError when the student's
+        network has no teacher recipe: its accuracy on the real data is that teacher's.
+        """
+        distilled = {key: block for key, block in cell.row.override.items() if key == "distill"}
+        trained = {key: block for key, block in cell.row.override.items() if key != "distill"}
+        hard = cell.row.model_copy(update={"labels": "hard", "label": None, "protocol": "hard", "override": distilled})
+        drawn = replace(cell, row=cell.row.model_copy(update={"method": "random", "override": trained}))
+        others = {
+            "syn_hard": replace(cell, row=hard),
+            "rdm_any": drawn,
+            "syn_noaug": replace(cell, augmented=False),
+            "rdm_noaug": replace(drawn, augmented=False),
+        }
+        return {"real_hard": (self._real(cell),)} | {name: self.evaluations(other, repeats) for name, other in others.items()}
+
+    def _real(self, cell: Cell) -> Node:
+        try:
+            return self.teacher(cell.student, cell.dataset)
+        except PlanError as error:
+            raise PlanError(f"scores need the accuracy of student '{cell.student}' on the real data: {error}") from None
 
     def analyses(self, cell: Cell, name: str, repeats: int) -> tuple[Node, ...]:
-        """What an analysis finds in the distilled set of a cell (one artefact), or in each of its students (one per repeat)."""
-        needs = constant("analysis", name, "NEEDS")
-        recipe = self._analysis(cell, name)
+        """What an analysis finds in the distilled set of a cell (one artefact), in each of its students, or with students that
+        it trains itself as the cell's protocol says (one artefact per repeat)."""
+        needs, analysis = constant("analysis", name, "NEEDS"), self._analysis(cell, name)
+        recipe, inputs, roots = self._students(cell) if "protocol" in needs else self._looked_at(cell, analysis, needs)
+        if "protocol" in needs and constant("label", recipe["labels"]["name"], "REPLAYS"):
+            kind, row = recipe["labels"]["name"], cell.row.row
+            raise PlanError(f"row '{row}': labels '{kind}' fit the batches of one training; for {name} use static or dynamic")
+        recipe, roots = {"analysis": analysis} | recipe, [*roots, module_name("analysis", name)]
+        stem = f"{cell.dataset}-{name}-{cell.row.method}-ipc{cell.ipc:g}"
+        if not {"student", "protocol"} & set(needs):
+            return (self._node("analyse", stem, recipe, inputs, roots, cell.dataset),)
+        stem += f"-{cell.row.labels}-{cell.student}"
+        each = [{"student": node} for node in self.evaluations(cell, repeats)] if "student" in needs else [{}] * repeats
+        return tuple(
+            self._node("analyse", f"{stem}-r{i}", recipe | {"repeat": i}, inputs | own, roots, cell.dataset)
+            for i, own in enumerate(each)
+        )
+
+    def _looked_at(
+        self, cell: Cell, analysis: dict[str, Any], needs: tuple[str, ...]
+    ) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+        """Of an analysis that trains nothing: recipe without the analysis itself, inputs, and the modules of the components."""
         labels, label = (self.label_recipe(cell), self.label(cell)) if "label" in needs else (None, None)
         inputs: dict[str, Any] = {"data": self.data(cell.dataset), "distilled": self.distill(cell)}
-        inputs |= ({"label": label} if label else {}) | self.teachers(recipe, cell.dataset)
-        roots = [module_name("analysis", name), module_name("method", cell.row.method)]
-        roots += [module_name("label", labels["name"])] if labels else []
-        stem = f"{cell.dataset}-{name}-{cell.row.method}-ipc{cell.ipc:g}"
-        recipe = {"analysis": recipe, "labels": labels}
-        if "student" not in needs:
-            return (self._node("analyse", stem, recipe, inputs, roots, cell.dataset),)
-        student = self._network(cell.student, cell.dataset)
-        roots += [module_name("network", student["name"])]
-        return tuple(
-            self._node(
-                "analyse",
-                f"{stem}-{cell.row.labels}-{cell.student}-r{repeat}",
-                recipe | {"student": student, "repeat": repeat},
-                inputs | {"student": trained},
-                roots,
-                cell.dataset,
-            )
-            for repeat, trained in enumerate(self.evaluations(cell, repeats))
-        )
+        inputs |= ({"label": label} if label else {}) | self.teachers(analysis, cell.dataset)
+        student = self._network(cell.student, cell.dataset) if "student" in needs else None
+        parts = {"method": {"name": cell.row.method}, "label": labels, "network": student}
+        recipe = {"labels": labels} | ({"student": student} if student else {})
+        return recipe, inputs, [module_name(kind, part["name"]) for kind, part in parts.items() if part]
 
     def _analysis(self, cell: Cell, name: str) -> dict[str, Any]:
         values = self.settings.recipe("analyse", name, self.settings.dataset(cell.dataset), cell.row.override, cell)

@@ -41,6 +41,7 @@ class Position:
     distilled: Node | None
     label: Node | None
     data: Node | None
+    scores: dict[str, tuple[Node, ...]] | None = None  # by the name of the accuracy; None in a table without scores
 
 
 class Plan:
@@ -83,6 +84,7 @@ class Plan:
             override = table.axes[axis].override(value, f"workflow/tables/{name}.yaml.axes.{axis}")
             row = row.model_copy(update={"override": merge(row.override, override)})
         cell = Cell.at(place, row)
+        shown |= {"scores": {}} if table.scores else {}
         if not measured:
             return Position(**shown, evaluations=(), distilled=None, label=None, data=None)
         made = {
@@ -93,6 +95,7 @@ class Plan:
         repeats = self.settings.params.repeats
         if table.analysis:
             return Position(**shown, evaluations=self.builder.analyses(cell, table.analysis, repeats), **made)
+        shown |= {"scores": self.builder.scores(cell, repeats)} if table.scores else {}
         return Position(**shown, evaluations=self.builder.evaluations(cell, repeats), **made)
 
     def _published(self, name: str, table: Table, row: Row, place: dict, paper: dict | None) -> dict[str, Any] | None:
@@ -151,10 +154,12 @@ class Plan:
         return list(ordered)
 
     def table_inputs(self, table: str) -> list[Node]:
-        """Everything whose meta.json a table reads: its evaluations, and the sets, labels and data whose bytes it states."""
+        """Everything whose meta.json a table reads: its evaluations, the sets, labels and data whose bytes it states, and what
+        its scores compare with."""
         found: dict[Node, None] = {}
         for p in self.positions(table):
-            found |= dict.fromkeys(n for n in (*p.evaluations, p.distilled, p.label, p.data) if n is not None)
+            compared = itertools.chain(*(p.scores or {}).values())
+            found |= dict.fromkeys(n for n in (*p.evaluations, p.distilled, p.label, p.data, *compared) if n is not None)
         return list(found)
 
     def document(self, table: str) -> dict[str, Any]:
@@ -168,6 +173,7 @@ class Plan:
             "digits": spec.digits,
             "analysis": spec.analysis,
             "figure": spec.figure,
+            **({"scores": True} if spec.scores else {}),
             "paper": name.partition("/")[0],
             "scale": self.settings.params.scale,
             "repeats": self.settings.params.repeats,
@@ -198,6 +204,7 @@ class Plan:
             "original_bytes": facts.original_bytes if (facts := self.settings.dataset(p.dataset).facts) else None,
             "evaluations": [n.address for n in p.evaluations],
             **address,
+            **({} if p.scores is None else {"scores": {k: [n.address for n in nodes] for k, nodes in p.scores.items()}}),
         }
 
     def _label_epochs(self, p: Position) -> int:

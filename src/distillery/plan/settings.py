@@ -146,7 +146,8 @@ class Table(_Strict):
 
     published: the file of its printed numbers. paper: the paper's own axes. quantity: what a cell holds, with its unit; digits:
     its decimals. analysis: the component of `analyses` whose value a cell holds (None: accuracies). figure: the component of
-    `figures` that draws it.
+    `figures` that draws it. scores: whether DD-Ranking's robustness scores stand beside the accuracies; they take four more
+    sets of students, and a teacher of each student's network.
     """
 
     title: str
@@ -159,6 +160,7 @@ class Table(_Strict):
     digits: int = Field(default=1, ge=0)
     analysis: str | None = None
     figure: str | None = None
+    scores: bool = False
     rows: list[Row] = Field(min_length=1)
 
 
@@ -265,6 +267,10 @@ class Settings:
         names = [row.row for row in table.rows]
         if len(set(names)) < len(names):
             raise PlanError(f"{where}.rows: two rows are called '{max(names, key=names.count)}'; give each its own name")
+        if table.scores and table.analysis:
+            raise PlanError(
+                f"{where}.scores: are of accuracies, analysis '{table.analysis}' measures none; leave one of them out"
+            )
         if table.published and not (self.root / "workflow/published" / table.published).is_file():
             known = (file.name for file in (self.root / "workflow/published").glob("*.csv"))
             raise PlanError(f"{where}.published = '{table.published}': no such file: {nearest(table.published, known)}")

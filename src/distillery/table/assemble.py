@@ -18,6 +18,7 @@ from distillery.errors import ArtefactError, PlanError
 from .budget import cr_paper, cr_stored
 from .gains import COLUMNS as gain_columns
 from .gains import gains
+from .scores import ACCURACIES, SCORES, robustness
 from .stats import summarize
 
 Position = Mapping[str, Any]
@@ -37,7 +38,8 @@ AXES = COLUMNS.index("student") + 1  # where a table's own axes stand
 
 def assemble(plan: Mapping[str, Any], store: Path) -> pd.DataFrame:
     """The tidy table of a plan document: a row per position in the plan's order, None for nothing. Columns: `COLUMNS`, the
-    table's own axes behind "student", and those of `gains` where a row is compared with another.
+    table's own axes behind "student"; those of `gains` where a row is compared with another; with scores, the accuracies that
+    they compare, acc_... in percent, and the scores, fractions.
 
     Accuracies and ratios are in percent, sizes in bytes. measured: the mean accuracy of the last epoch over n students, or the
     mean value of an analysis; std (ddof 1) and ci95 are their spread; measured_best: the mean of each student's best epoch on
@@ -55,7 +57,8 @@ def assemble(plan: Mapping[str, Any], store: Path) -> pd.DataFrame:
         raise PlanError(
             f"plan of {plan.get('table', 'a table')}: lacks {error}; write it again with `distillery plan --write`"
         ) from None
-    columns = [*COLUMNS[:AXES], *plan["axes"], *COLUMNS[AXES:], *(gain_columns if found else ())]
+    scored = (*ACCURACIES, *SCORES) if plan.get("scores") else ()
+    columns = [*COLUMNS[:AXES], *plan["axes"], *COLUMNS[AXES:], *(gain_columns if found else ()), *scored]
     rows = [row | gain for row, gain in zip(rows, found or [{}] * len(rows), strict=True)]
     return pd.DataFrame([{name: row.get(name) for name in columns} for row in rows], columns=columns, dtype=object)
 
@@ -72,7 +75,7 @@ def _row(plan: Mapping[str, Any], position: Position, facts: Facts) -> dict[str,
     row |= {axis: position[axis] for axis in plan["axes"]}
     row |= _published(position)
     if position["evaluations"]:
-        row |= _measured(position, facts) | _budget(position, facts)
+        row |= _measured(position, facts) | _budget(position, facts) | _scores(position, facts)
         if row["comparable"] == "yes":
             row["difference"] = row["measured"] - row["published"]
     return row
@@ -101,6 +104,14 @@ def _measured(position: Position, facts: Facts) -> dict[str, Any]:
     numbers |= {"measured_best": summarize(best).mean} if best else {}
     upstream = {f"{room}_id": _id(position[room]) for room in ("distilled", "label", "data")}
     return numbers | {"ids": ";".join(map(_id, position["evaluations"]))} | upstream
+
+
+def _scores(position: Position, facts: Facts) -> dict[str, float]:
+    if not position.get("scores"):
+        return {}
+    compared = {"syn_any": position["evaluations"], **position["scores"]}
+    means = {name: summarize([_value(facts, address)[0] for address in found]).mean for name, found in compared.items()}
+    return robustness({f"acc_{name}": mean for name, mean in means.items()})
 
 
 def _value(facts: Facts, address: str) -> tuple[float, float | None]:

@@ -12,9 +12,16 @@ import pandas as pd
 from distillery.errors import PlanError
 
 from .assemble import Position, setting
+from .scores import SCORES, SHARE
 
 EMPTY = "–"
 LEVEL = 0.05
+SCORED = (
+    "HLR: accuracy of the student's network on the real data minus that on this set with hard labels, low is good. IOR: "
+    "accuracy on this set minus that on as many random real images, treated alike, high is good. LRS and ARS, in 0 to 1, weigh "
+    f"HLR against IOR, and IOR with augmentation against IOR without ({SHARE:g} each); 0.269 says: no gain and no loss. All "
+    "of the last epoch, on one draw of random images; the accuracies are the columns acc_... of {0}."
+)
 PAPERS = {"infer": "INFER", "gift": "GIFT", "podd": "PoDD"}
 
 Record = Mapping[str, Any]
@@ -41,7 +48,8 @@ class View:
 
 
 def layout(frame: pd.DataFrame, plan: Mapping[str, Any]) -> dict[str, list[Block]]:
-    """The blocks of each panel: measured, published, difference (where any number is comparable), and what is stored.
+    """The blocks of each panel: measured, published, difference (where any number is comparable), the scores of a table that
+    has them, and what is stored.
 
     Raises PlanError when two positions fall into one place of a grid.
     """
@@ -69,6 +77,7 @@ def _blocks(plan: Mapping[str, Any], cells: list[Cell]) -> list[Block | None]:
         _grid(_published_title(plan, printed), plan, printed, PUBLISHED) if printed else None,
         _grid("Difference (measured − published)", plan, compared, DIFFERENCE) if compared else None,
         _grid("Gain (row − the row it is compared with; * Welch p < 0.05)", plan, gained, GAIN) if gained else None,
+        _robustness(plan, cells),
         _stored(records),
     ]
 
@@ -108,6 +117,17 @@ def _check_places(plan: Mapping[str, Any]) -> None:
         )
 
 
+def _robustness(plan: Mapping[str, Any], cells: list[Cell]) -> Block | None:
+    axes = plan["shape"]["columns"]
+    rows = [
+        (record["row"], [*(_plain(position[axis]) for axis in axes), *(f"{record[score]:.3f}" for score in SCORES)])
+        for record, position in cells
+        if record.get("lrs") is not None
+    ]
+    title = "Robustness (DD-Ranking's definitions, fractions; not comparable with its leaderboard)"
+    return Block(title, [("", name) for name in (*axes, *map(str.upper, SCORES))], rows) if rows else None
+
+
 def _stored(records: list[Record]) -> Block | None:
     made = [r for r in records if r["bytes"] is not None]
     lines = _unique(
@@ -131,6 +151,7 @@ def notes(frame: pd.DataFrame, plan: Mapping[str, Any], csv_name: str) -> list[s
         "training images. Labels made during training count in the former only.",
         "Published numbers are the paper's, in its own setting; a difference is drawn only where the measured setting is that "
         f"one. {EMPTY}: not measured, or not printed.",
+        *([SCORED.format(csv_name)] if plan.get("scores") else []),
         f"The artefacts behind each number: columns ids, distilled_id, label_id and data_id of {csv_name}.",
     ]
 

@@ -12,6 +12,7 @@ import pandas as pd
 from distillery.errors import ArtefactError
 
 from .layout import Block
+from .scores import ACCURACIES, SCORES
 
 _AS_PRINTED = "{!r}".format  # a printed number keeps its printed digits
 _TWO = "{:.2f}".format
@@ -19,8 +20,7 @@ _FORMATS = {
     **dict.fromkeys(("ipc", "published_ipc"), "{:g}".format),
     **dict.fromkeys(("published", "published_std"), lambda x: _AS_PRINTED(float(x))),
     **dict.fromkeys(("measured_best", "cr_published", "cr_paper", "cr_stored"), _TWO),
-    **dict.fromkeys(("measured", "std", "ci95"), "{:.4f}".format),
-    **dict.fromkeys(("gain", "gain_p"), "{:.4f}".format),
+    **dict.fromkeys(("measured", "std", "ci95", "gain", "gain_p", *ACCURACIES, *SCORES), "{:.4f}".format),
     "difference": lambda x: _TWO(round(x, 2) + 0.0),  # no -0.00
 }
 _LATEX = str.maketrans(

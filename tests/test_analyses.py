@@ -25,7 +25,7 @@ from distillery.distilled import DistilledSet
 from distillery.errors import ArtefactError, BudgetError, ClassOrderError, PlanError, TeacherError
 from distillery.job import Job
 from distillery.nets.features import penultimate
-from distillery.training.augment import pipeline
+from distillery.training.augment import around
 
 TRAIN, TEST = tiny_set(), tiny_set(seed=1)
 TEACHERS = [tiny_teacher(TRAIN, 8, 0), tiny_teacher(TRAIN, 6, 1)]
@@ -196,8 +196,8 @@ def test_divergence_is_nothing_for_unmixed_images_and_something_for_moved_ones(t
     def model(x: Tensor) -> Tensor:
         return ensemble(x * 0.25 + 0.5)
 
-    clean = divergence.divergences(instances, stored, unmixed, model, (30.0, 1.0), lambda x: x)
-    flip, stream = pipeline(("flip",)), torch.Generator().manual_seed(0)
+    clean = divergence.divergences(instances, stored, unmixed, model, (30.0, 1.0), instances.normalise)
+    flip, stream = around(instances.normalise, ("flip",)), torch.Generator().manual_seed(0)
     moved = divergence.divergences(instances, stored, unmixed, model, (30.0, 1.0), lambda x: flip(x, stream))
     assert clean.abs().max() < 1e-9 and moved.mean(1).min() > 1e-7 and moved.min() > -1e-9
 

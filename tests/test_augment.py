@@ -11,8 +11,9 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
 from distillery.errors import PlanError
+from distillery.resample import resize_boxes
 from distillery.training import augment
-from distillery.training.augment import pipeline, resize_boxes
+from distillery.training.augment import pipeline
 from distillery.training.mix import _span, draw
 from distillery.training.recipe import AUGMENTATIONS, Mix
 

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from distillery.analyse.subject import BATCH, Result, outputs
 from distillery.recipe import Count, Positive
-from distillery.training.augment import pipeline
+from distillery.training.augment import around
 
 if TYPE_CHECKING:
     from distillery.analyse.subject import Subject
@@ -73,7 +73,7 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     stored = outputs(ensemble, samples).to(job.device) if subject.stored is None else subject.stored.float()
     rows = []
     for augment in dict.fromkeys([(), recipe.augment]):
-        transform, stream = pipeline(augment), job.generator("augment")
+        transform, stream = around(samples.normalise, augment), job.generator("augment")
         parts = job.progress(mixes.split(), f"divergence {'+'.join(augment) or 'clean'}")
         found = divergences(samples, stored, parts, ensemble, recipe.temperatures, lambda x, f=transform, g=stream: f(x, g))
         errors = found.std(1, correction=0) / math.sqrt(max(1, recipe.mixes - 1))
@@ -107,7 +107,7 @@ def divergences(
     found = []
     for part in mixes:
         images = part.of(*(augment(samples.take(side)) for side in (part.first, part.second)))
-        dynamic = ensemble(samples.normalise(images)).double()
+        dynamic = ensemble(images).double()
         static = part.of(stored[part.first], stored[part.second]).double()
         found.append(torch.stack([_kl(dynamic / temperature, static / temperature) for temperature in temperatures]))
     return torch.cat(found, 1).cpu()

@@ -14,6 +14,7 @@ from distillery.network import build_network, save_network
 from distillery.recipe import read
 from distillery.teacher.load import load_teachers
 from distillery.training.loop import Labeller, Loss, initialise, train
+from distillery.training.precision import lay_out
 from distillery.training.recipe import Training
 from distillery.training.samples import Samples
 
@@ -60,8 +61,8 @@ def make(job: Job) -> dict[str, Any]:
 
 
 def protocol(distilled: DistilledSet, job: Job) -> Protocol:
-    """What `job.recipe` (labels, loss, refine, training) and `job.inputs` (distilled, and label or teachers) say about a student
-    of `distilled`. The labeller gives the logits of all classes. Raises as `make` does."""
+    """What `job.recipe` (labels, loss, refine, training) and `job.inputs` (distilled, and label or teachers) say about a
+    student of `distilled`. The labeller gives the logits of all classes. Raises as `make` does."""
     training = read(Training, job.recipe["training"])
     return Protocol(training, _loss(job.recipe), **_labels(distilled, training, job))
 
@@ -85,6 +86,8 @@ def _labels(distilled: DistilledSet, training: Training, job: Job) -> dict[str, 
     constants = {"class_order": distilled.class_order, "mean": distilled.mean, "std": distilled.std}
     owner = f"distilled set {job.inputs['distilled'].id}"
     teachers = load_teachers(job.inputs.get("teachers", []), job.device, owner=owner, **constants)
+    for teacher in teachers:
+        lay_out(teacher.model, job.device, training.precision == "bf16")
     labeller = kind.labeller(recipe, stored=stored, teachers=teachers, device=job.device)
     return {"labeller": labeller, "seeds": kind.seeds(stored) if replays else None}
 

@@ -21,8 +21,8 @@ from distillery.errors import ArtefactError
 from distillery.label.ensemble import mean_logits
 from distillery.recipe import Count
 from distillery.training.batches import ROLES, Batches
-from distillery.training.precision import autocast
-from distillery.training.recipe import Mix
+from distillery.training.precision import autocast, lay_out
+from distillery.training.recipe import BatchUpTo, Mix
 from distillery.training.samples import Samples
 
 if TYPE_CHECKING:
@@ -38,16 +38,17 @@ NAMES = ("fkd",)
 LOGITS = True
 STORED = True
 CHARGED = "dynamic"  # how the papers' compression ratio counts them
-REPLAYS = ("epochs", "batch", "augment", "mix", "precision")  # of the training recipe, which the labels are made for
+# Of the training recipe, which the labels are made for.
+REPLAYS = ("epochs", "batch", "augment", "mix", "precision", "batch_up_to")
 SEEDS = "seeds.safetensors"
 STREAMS = "streams.safetensors"  # in scratch: where the random streams stood after the last finished epoch
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """teachers: network names, the labellers; all label every batch. epochs, batch, augment, mix, precision: those of the
-    student's training. dtype: how the logits are stored. rescale: "norm" brings the teachers' logits to one norm per
-    batch first (G-VBSM on ImageNet).
+    """teachers: network names, the labellers; all label every batch. epochs, batch, augment, mix, precision, batch_up_to:
+    those of the student's training. dtype: how the logits are stored. rescale: "norm" brings the teachers' logits to one
+    norm per batch first (G-VBSM on ImageNet).
     """
 
     teachers: tuple[str, ...]
@@ -58,6 +59,7 @@ class Recipe:
     precision: Literal["fp32", "bf16"] = "fp32"
     dtype: Literal["float16", "float32"] = "float16"
     rescale: Literal["norm"] | None = None
+    batch_up_to: BatchUpTo | None = None
 
 
 def make(
@@ -71,6 +73,8 @@ def make(
     Deviation: the authors store crop boxes, flips, permutations, lambda and CutMix boxes; these follow from the seeds here.
     Theirs finds a batch by its first image, here a label is found by epoch and instance, and `order` is checked.
     """
+    for teacher in teachers:
+        lay_out(teacher.model, job.device, recipe.precision == "bf16")
     generators = {role: job.generator(role) for role in ROLES}
     seeds = torch.tensor([generators[role].initial_seed() for role in ROLES])
     batches = Batches(Samples.from_instances(instances, mean, std, job.device), recipe, generators)

@@ -27,7 +27,7 @@ from distillery.statistics import (
     record_inputs,
     reference_statistics,
 )
-from distillery.training.augment import pipeline
+from distillery.training.augment import around
 from distillery.training.samples import Samples
 
 if TYPE_CHECKING:
@@ -173,14 +173,11 @@ def references(
 
 def real_batches(j: int, train: ImageSet, recipe: Recipe, job: Job) -> Iterator[Tensor]:
     """Random real images without repetition, augmented, normalised: (reference_batch, C, H, W) float32 on the device."""
-    stream, samples, augment = (
-        job.generator(f"reference/{j}"),
-        Samples.from_images(train, job.device),
-        pipeline(recipe.reference_augment),
-    )
+    stream, samples = job.generator(f"reference/{j}"), Samples.from_images(train, job.device)
+    augment = around(samples.normalise, recipe.reference_augment)
     chosen = torch.randperm(len(samples), generator=stream)[: recipe.reference_images].split(recipe.reference_batch)
     for indices in job.progress(chosen, f"statistics of {recipe.teachers[j]}"):
-        yield samples.normalise(augment(samples.take(indices.to(job.device)), stream))
+        yield augment(samples.take(indices.to(job.device)), stream)
 
 
 @dataclass

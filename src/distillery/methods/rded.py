@@ -16,7 +16,8 @@ from distillery.methods.scratch import kept
 from distillery.methods.selection import BATCH, rarest
 from distillery.normalise import normalise
 from distillery.recipe import Count, Fraction, Quality
-from distillery.training.augment import draw_boxes, resize_boxes
+from distillery.resample import resize_boxes
+from distillery.training.augment import draw_boxes
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet

@@ -21,7 +21,7 @@ from distillery.nets.features import fired_batch_norms
 from distillery.normalise import normalise
 from distillery.statistics import record_inputs, running_distance, shifted_moments
 from distillery.training.augment import pipeline
-from distillery.training.precision import memory_format
+from distillery.training.precision import lay_out
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -79,8 +79,7 @@ class Objective:
         layers = fired_batch_norms(teacher.model, torch.zeros(1, *shape, device=device))
         if alpha and not layers:
             raise TeacherError(f"teacher '{teacher.name}' has no batch normalisation to match: name another network")
-        model = teacher.model.to(memory_format=memory_format(device))
-        return cls(model, layers, alpha, settings.first_bn_weight, settings.micro_batch)
+        return cls(lay_out(teacher.model, device), layers, alpha, settings.first_bn_weight, settings.micro_batch)
 
     def gradient(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Cross entropy and BN loss (scalars, means over the groups) and the gradient of the objective.

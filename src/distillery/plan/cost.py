@@ -12,6 +12,7 @@ from pathlib import Path
 
 from distillery.artefact import META, read_meta
 from distillery.spec import folder
+from distillery.training.recipe import batch_size
 
 from .nodes import Node, instances
 from .settings import Facts, Settings, read_yaml
@@ -89,8 +90,9 @@ class Estimator:
         recipe = node.spec.recipe
         work, activations, parameters = self._network(recipe["network"], facts)
         training = recipe["training"] or {"epochs": 0, "batch": 256}
+        batch = batch_size(facts.train, training["batch"], training.get("batch_up_to"))
         passes = 3 * facts.train * training["epochs"] + facts.test
-        return self._run(work * passes, activations, training["batch"], self._resident(facts), 4 * parameters)
+        return self._run(work * passes, activations, batch, self._resident(facts), 4 * parameters)
 
     def _teachers(self, node: Node, facts: Facts) -> list[tuple[float, float, float]]:
         return [self._network(n.spec.recipe["network"], facts) for n in node.inputs.get("teachers", [])]
@@ -131,7 +133,8 @@ class Estimator:
         training = recipe["training"]
         labelling = sum(w for w, _, _ in self._teachers(node, facts))
         tests = 1 + training["epochs"] // training["test_every"]
-        batch = min(training["batch"], training.get("micro_batch") or training["batch"])
+        batch = batch_size(instances, training["batch"], training.get("batch_up_to"))
+        batch = min(batch, training.get("micro_batch") or batch)
         total = instances * training["epochs"] * (3 * work + labelling) + tests * facts.test * work
         held = min(instances * self._pixels(facts) * 4, self._resident(facts) * 2)
         halved = 0.5 if training["precision"] == "bf16" else 1

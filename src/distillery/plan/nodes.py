@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ from distillery.data.recipe import Recipe as DataRecipe
 from distillery.data.source import ON_DISK, parse
 from distillery.errors import DataError, PlanError, nearest
 from distillery.spec import Spec
-from distillery.training.recipe import AUGMENTATIONS, Training
+from distillery.training.recipe import AUGMENTATIONS, Training, split
 
 from .settings import Dataset, Facts, Row, Settings
 from .types import component, constant, recipe_object, validated
@@ -154,7 +154,7 @@ class Builder:
         root = module_name("method", method)
         values = settings.recipe("distill", method, dataset, cell.row.override, cell)
         recipe = component("method", values | {"name": method}, where)
-        check_augment(recipe, where)
+        check_augment(recipe, where, normalised=("augment",))
         if "teachers" in (constant("method", method, "NEEDS") or ()) and not recipe.get("teachers"):
             raise PlanError(f"{where}.teachers: is empty, {method} needs at least one teacher")
         check_budget(cell, recipe, dataset.facts)
@@ -172,7 +172,8 @@ class Builder:
         where = f"{settings.scale_file}.label.{block}"
         replayed = constant("label", row.labels, "REPLAYS") or ()
         training = self.protocol(cell)["training"] if replayed else {}
-        recipe = component("label", {"name": row.labels} | values | {key: training[key] for key in replayed}, where)
+        values = {"name": row.labels} | values | {key: training.get(key) for key in replayed}
+        recipe = component("label", values, where)
         if recipe.get("teachers") in ([], ()):
             raise PlanError(f"{where}.teachers: is empty, '{block}' needs at least one teacher")
         return recipe
@@ -289,12 +290,17 @@ class Builder:
         return recipe
 
 
-def check_augment(recipe: Mapping[str, Any], where: str) -> None:
-    """Raise PlanError when the recipe names an augmentation that does not exist."""
+def check_augment(recipe: Mapping[str, Any], where: str, normalised: Collection[str] = ()) -> None:
+    """Raise PlanError when the recipe names an augmentation that does not exist, or, save in the fields whose images are
+    `normalised` before the first one, has one that works on pixels after one that works on normalised images."""
     for field in (key for key in recipe if key == "augment" or key.endswith("_augment")):
         for name in recipe[field]:
             if name.partition(":")[0] not in AUGMENTATIONS:
                 raise PlanError(f"{where}.{field}: '{name}' does not exist: {nearest(name, AUGMENTATIONS)}")
+        try:
+            split(() if field in normalised else recipe[field])
+        except PlanError as error:
+            raise PlanError(f"{where}.{field}: {error}") from None
 
 
 def check_mix(loss: Mapping[str, Any], training: Mapping[str, Any], where: str) -> None:

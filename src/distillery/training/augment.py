@@ -10,13 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from distillery.errors import PlanError, nearest
+from distillery.resample import move, resize_boxes
+from distillery.training.dsa import dsa, read_mode
+from distillery.training.recipe import split
 
 RATIO = (3 / 4, 4 / 3)
 TRIES = 10
@@ -25,7 +28,7 @@ TRIES = 10
 def crop(images: Tensor, generator: Generator, pad: int) -> Tensor:
     """Pad each side with `pad` zeros, cut the original size out again at a place of its own for each image."""
     batch, _, height, width = images.shape
-    top, left = (_move(x, images) for x in torch.randint(0, 2 * pad + 1, (2, batch, 1), generator=generator))
+    top, left = (move(x, images) for x in torch.randint(0, 2 * pad + 1, (2, batch, 1), generator=generator))
     rows, columns = top + torch.arange(height, device=images.device), left + torch.arange(width, device=images.device)
     return _pick(F.pad(images, (pad, pad, pad, pad)), rows, columns)
 
@@ -46,7 +49,7 @@ def batch_crop(images: Tensor, generator: Generator, pad: int) -> Tensor:
 def flip(images: Tensor, generator: Generator, *, together: bool = False) -> Tensor:
     """Mirror left and right with probability 1/2: each image for itself, or all `together`."""
     mirrored = torch.rand(1 if together else len(images), 1, 1, 1, generator=generator) < 0.5
-    return torch.where(_move(mirrored, images), images.flip(3), images)
+    return torch.where(move(mirrored, images), images.flip(3), images)
 
 
 def resized_crop(images: Tensor, generator: Generator, smallest: float, *, together: bool = False) -> Tensor:
@@ -76,27 +79,6 @@ def draw_boxes(
     return (torch.rand(size.shape, generator=generator) * (limit.view(2, 1) - size + 1)).floor(), size
 
 
-def resize_boxes(images: Tensor, start: Tensor, size: Tensor, shape: Sequence[int] | None = None) -> Tensor:
-    """Cut a box out of each image and resize it, bilinearly and with antialiasing, to `shape` (H, W; None: the image's).
-
-    start, size: (2, B) in pixels, row then column; (2, 1) for the same box in all images. Two matrix products, since a box is
-    a separable map; unlike grid_sample they are deterministic on a GPU, backwards too.
-    """
-    boxes = zip(_move(start, images), _move(size, images), images.shape[2:], shape or images.shape[2:], strict=True)
-    rows, columns = (_interpolation(*box) for box in boxes)
-    return rows @ images @ columns.transpose(2, 3)
-
-
-def _interpolation(start: Tensor, size: Tensor, length: int, target: int) -> Tensor:
-    """Weights (n, 1, target, length): a triangle around each place, as wide as the box's pixels that fall into one."""
-    start, size = start[:, None], size[:, None]
-    pixels, places = (torch.arange(n, dtype=start.dtype, device=start.device) + 0.5 for n in (length, target))
-    inside = (pixels > start) & (pixels < start + size)
-    weights = pixels - (places * size / target + start)[:, :, None]  # in place from here: no copies
-    weights.abs_().div_(-(size / target).clamp(min=1)[:, :, None]).add_(1).clamp_(min=0).mul_(inside[:, None])
-    return weights.div_(weights.sum(2, keepdim=True))[:, None]
-
-
 def roll(images: Tensor, generator: Generator, reach: int, *, centred: bool = False) -> Tensor:
     """Shift the whole batch cyclically, down and right by two integers uniform in 0..reach (INFER's and SRe2L's code); where
     `centred`, in -reach..reach (SRe2L's code for Tiny-ImageNet)."""
@@ -105,7 +87,7 @@ def roll(images: Tensor, generator: Generator, reach: int, *, centred: bool = Fa
 
 def patch_shuffle(images: Tensor, generator: Generator, factor: int) -> Tensor:
     """Permute the columns, then the rows of a grid of factor x factor patches, anew for each image (RDED's code)."""
-    columns, rows = (_move(_shuffled(length, len(images), factor, generator), images) for length in images.shape[:1:-1])
+    columns, rows = (move(_shuffled(length, len(images), factor, generator), images) for length in images.shape[:1:-1])
     return _pick(images, rows, columns)
 
 
@@ -115,10 +97,6 @@ def _shuffled(length: int, batch: int, factor: int, generator: Generator) -> Ten
     strip = torch.cat([torch.full_like(pixels, i) for i, pixels in enumerate(strips)])
     rank = torch.rand(batch, factor, generator=generator).argsort(1)
     return rank[:, strip].argsort(dim=1, stable=True)
-
-
-def _move(tensor: Tensor, like: Tensor) -> Tensor:
-    return tensor.to(like.device, like.dtype if tensor.is_floating_point() else None, non_blocking=True)
 
 
 def _count(text: str) -> int:
@@ -143,8 +121,8 @@ class Augmentation(NamedTuple):
     """apply: (images, generator), then the parameter if it has one. read: of its text. default: None asks for one."""
 
     apply: Callable[..., Tensor]
-    read: Callable[[str], float] | None = None
-    default: float | None = None
+    read: Callable[[str], Any] | None = None
+    default: Any = None
 
 
 AUGMENTATIONS = {
@@ -157,14 +135,16 @@ AUGMENTATIONS = {
     "patch-shuffle": Augmentation(patch_shuffle, _factor),
     "batch-flip": Augmentation(partial(flip, together=True)),
     "batch-resized-crop": Augmentation(partial(resized_crop, together=True), _share, 0.08),
+    "dsa": Augmentation(dsa, read_mode, "idc"),
 }
+Pipeline = Callable[[Tensor, Generator], Tensor]
 
 
-def pipeline(names: Sequence[str]) -> Callable[[Tensor, Generator], Tensor]:
+def pipeline(names: Sequence[str]) -> Pipeline:
     """The augmentations `names` in order, as one function of images (B, C, H, W) float and a CPU generator.
 
-    A parameter stands behind a colon: "crop:4". Raises PlanError for an unknown name and for a missing, superfluous or
-    unreadable parameter.
+    A parameter stands behind a colon: "crop:4". The images are pixels, or normalised already; `around` does both in turn.
+    Raises PlanError for an unknown name and for a missing, superfluous or unreadable parameter.
     """
     steps = [_parse(name) for name in names]
 
@@ -176,7 +156,15 @@ def pipeline(names: Sequence[str]) -> Callable[[Tensor, Generator], Tensor]:
     return apply
 
 
-def _parse(text: str) -> Callable[[Tensor, Generator], Tensor]:
+def around(normalise: Callable[[Tensor], Tensor], names: Sequence[str]) -> Pipeline:
+    """The augmentations `names` in order as one function of images in [0, 1], with `normalise` between those that work on
+    pixels and those that work on normalised images (`recipe.split`). Raises PlanError as both do.
+    """
+    before, after = (pipeline(part) for part in split(names))
+    return lambda images, generator: after(normalise(before(images, generator)), generator)
+
+
+def _parse(text: str) -> Pipeline:
     name, colon, value = text.partition(":")
     if name not in AUGMENTATIONS:
         raise PlanError(f"augmentation '{text}' does not exist: {nearest(name, AUGMENTATIONS)}")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Generator, Tensor
 
-from distillery.training.augment import pipeline
+from distillery.training.augment import Pipeline, around
 from distillery.training.mix import Mixing, draw
-from distillery.training.precision import memory_format
+from distillery.training.recipe import batch_size
 
 if TYPE_CHECKING:
-    from distillery.training.recipe import Mix
+    from distillery.training.recipe import BatchUpTo, Mix
     from distillery.training.samples import Samples
 
 ROLES = ("batches", "augment", "mix")
@@ -26,7 +26,7 @@ class Settings(Protocol):
     batch: int
     augment: tuple[str, ...]
     mix: Mix
-    precision: str
+    batch_up_to: BatchUpTo | None
 
 
 @dataclass(frozen=True)
@@ -56,25 +56,28 @@ class Batches:
     generators: Mapping[str, Generator]
 
     def __len__(self) -> int:
-        return len(sizes(len(self.samples), self.recipe.batch))
+        return len(self._sizes())
+
+    def _sizes(self) -> list[int]:
+        count = len(self.samples)
+        return sizes(count, batch_size(count, self.recipe.batch, self.recipe.batch_up_to))
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """A fresh permutation of all samples, batch by batch, the last, smaller one too.
 
-        Each batch is augmented in pixel space, normalised, then mixed; it lies in memory as its network wants it. Epochs follow
-        one another in the streams, so ask for them in order, each to its end.
+        Each batch is augmented in pixel space, normalised, augmented as normalised images, then mixed. Epochs follow one
+        another in the streams, so ask for them in order, each to its end.
         """
         order = torch.randperm(len(self.samples), generator=self.generators["batches"]).to(self.samples.device)
-        augment, position = pipeline(self.recipe.augment), 0
-        for indices in order.split(sizes(len(order), self.recipe.batch)):
+        augment, position = around(self.samples.normalise, self.recipe.augment), 0
+        for indices in order.split(self._sizes()):
             yield Batch(epoch, position, indices, *self._seen(indices, augment))
             position += len(indices)
 
-    def _seen(self, indices: Tensor, augment: Callable[[Tensor, Generator], Tensor]) -> tuple[Tensor, Mixing]:
-        samples, layout = self.samples, memory_format(self.samples.device, self.recipe.precision == "bf16")
-        images = samples.normalise(augment(samples.take(indices), self.generators["augment"]))
+    def _seen(self, indices: Tensor, augment: Pipeline) -> tuple[Tensor, Mixing]:
+        images = augment(self.samples.take(indices), self.generators["augment"])
         mixing = draw(self.recipe.mix, images, self.generators["mix"])
-        return mixing.images(images).contiguous(memory_format=layout), mixing
+        return mixing.images(images), mixing
 
 
 def sizes(count: int, size: int) -> list[int]:

@@ -18,7 +18,7 @@ from distillery.errors import DistilleryError
 from distillery.losses.target import Target
 from distillery.training.batches import ROLES, Batch, Batches, sizes
 from distillery.training.optim import build_optimizer, factor, set_rate
-from distillery.training.precision import autocast, memory_format
+from distillery.training.precision import autocast, lay_out
 from distillery.training.recipe import Training
 from distillery.training.samples import Samples
 
@@ -163,7 +163,7 @@ class _Run:
     def __post_init__(self) -> None:
         self.batches = Batches(self.samples, self.recipe, self.generators)
         self.bf16 = self.recipe.precision == "bf16"
-        self.model.to(memory_format=memory_format(self.samples.device, self.bf16))
+        lay_out(self.model, self.samples.device, self.bf16)
 
     def epoch(self, epoch: int, bar: tqdm) -> float:
         """Train for one epoch; the mean loss over its samples."""

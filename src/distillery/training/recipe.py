@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from distillery.errors import PlanError
 from distillery.recipe import Count, Fraction, Natural, NonNegative, Positive
 
 # What training.augment offers; here for the planner, which does not import torch.
@@ -18,7 +20,10 @@ AUGMENTATIONS = (
     "batch-crop",
     "batch-flip",
     "batch-resized-crop",
+    "dsa",
 )
+NORMALISED = ("dsa",)  # those that work on normalised images, where 0 is the mean; the others on pixels, where 0 is black
+BatchUpTo = tuple[tuple[Count, Count], ...]
 
 
 @dataclass(frozen=True)
@@ -70,10 +75,13 @@ class Training:
     parameter behind a colon: "crop:4" zero-pads by 4 pixels and crops back, "flip" mirrors with probability 1/2, "resized-crop"
     draws area 0.08-1 ("resized-crop:0.5": 0.5-1) and ratio 3/4-4/3, "roll:4" shifts the batch cyclically by 0-4 pixels
     ("centred-roll:4": by -4 to 4), "patch-shuffle:2" permutes the columns, then the rows of a grid of 2 x 2 patches (RDED).
+    "dsa:idc" is DSA as GIFT evaluates ("dsa:one", "dsa:all": its other modes), after the images are normalised.
     precision: "fp32", or "bf16": networks (labellers too) under autocast, loss and test in fp32.
     test_every: epochs between two measurements of test accuracy; the last epoch is always measured and is the headline.
     micro_batch: samples per forward and backward pass (None: the whole batch), for less memory; their gradients add up to the
     batch's. Batch normalisation takes its statistics over each part: SRe2L's 2 x 512 is another recipe than 1024.
+    batch_up_to: pairs (N, batch): a training set of up to N samples takes that batch, one above every N takes `batch`. GIFT's
+    Table 11: (10, 10), (500, 50), (20000, 100), and batch 200.
     """
 
     epochs: Count
@@ -85,3 +93,22 @@ class Training:
     precision: Literal["fp32", "bf16"] = "fp32"
     test_every: Count = 10
     micro_batch: Count | None = None
+    batch_up_to: BatchUpTo | None = None
+
+
+def batch_size(count: int, batch: int, up_to: BatchUpTo | None) -> int:
+    """Samples per step of a training set of `count` samples, by the fields `batch` and `batch_up_to` of `Training`."""
+    return min((pair for pair in up_to or () if count <= pair[0]), default=(count, batch))[1]
+
+
+def split(names: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """The names of an `augment` before and after the images are normalised.
+
+    Raises PlanError when one that works on pixels stands after one of `NORMALISED`.
+    """
+    late = [name.partition(":")[0] in NORMALISED for name in names]
+    first = late.index(True) if True in late else len(names)
+    if not all(late[first:]):
+        wrong = names[late.index(False, first)]
+        raise PlanError(f"'{wrong}' works on pixels, '{names[first]}' on normalised images: put '{wrong}' first")
+    return names[:first], names[first:]

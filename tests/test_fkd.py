@@ -179,7 +179,14 @@ def test_rooms_count_the_bytes_and_train_the_student(tmp_path):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("epochs", 3), ("batch", 9), ("augment", []), ("mix", {"name": "cutmix", "alpha": 0.8}), ("precision", "bf16")],
+    [
+        ("epochs", 3),
+        ("batch", 9),
+        ("augment", []),
+        ("mix", {"name": "cutmix", "alpha": 0.8}),
+        ("precision", "bf16"),
+        ("batch_up_to", [[36, 4]]),
+    ],
 )
 def test_labels_for_another_training_are_refused_by_the_field(field, value, tmp_path):
     with pytest.raises(PlanError, match=rf"training\.{field} is .*, the labels labels were made for"):

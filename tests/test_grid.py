@@ -11,9 +11,11 @@ import yaml
 from distillery.components import KINDS, index
 from distillery.errors import PlanError
 from distillery.plan.nodes import Cell
+from distillery.plan.cost import Estimator
 from distillery.plan.plan import Plan, counterpart, grid
 from distillery.plan.settings import Dataset, Settings, merge, read_yaml
 from distillery.plan.types import torch_free_part, validated
+from distillery.recipe import read
 from distillery.training.recipe import Training
 
 ROOT = Path(__file__).parent.parent
@@ -159,6 +161,14 @@ def test_stored_dynamic_labels_replay_the_training_they_are_for():
     assert len({node.inputs["label"] for node in stored.evaluations}) == 1  # one store for all repeats
 
 
+def test_stored_dynamic_labels_replay_the_batches_of_the_set_s_size():
+    plan = at("paper", evaluate={"dynamic": {"training": {"batch_up_to": [[10, 10], [500, 50]]}}})
+    stored = next(p for p in plan.positions("table1") if p.row.labels == "fkd")
+    assert stored.label.spec.recipe["batch_up_to"] == [[10, 10], [500, 50]]
+    before = next(p for p in at("paper").positions("table1") if p.row.labels == "fkd")
+    assert "batch_up_to" not in before.label.spec.recipe and before.label.key != stored.label.key
+
+
 # --- analyses ----------------------------------------------------------------------------------------------------------------
 
 
@@ -250,3 +260,33 @@ def test_the_student_may_be_the_teacher(tmp_path):
     settings = settings_with(tmp_path, {"label": {"own": {"teachers": "student"}}})
     cell = Cell("one", 10, "net", None)
     assert settings.recipe("label", "own", settings.dataset("one"), {}, cell)["teachers"] == ["net"]
+    assert "batch_up_to" not in validated(Training, training | {"batch_up_to": None}, "here")
+
+
+def test_pairs_from_a_yaml_list_are_checked_and_become_tuples():
+    training = yaml.safe_load("{epochs: 1, batch: 200, batch_up_to: [[10, 10], [500, 50]]}")
+    checked = validated(Training, training, "here")
+    assert checked["batch_up_to"] == [[10, 10], [500, 50]]
+    assert read(Training, checked).batch_up_to == ((10, 10), (500, 50))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [([[10]], r"here\.batch_up_to\.0"), ([[10, 0]], r"here\.batch_up_to\.0\.1 = 0"), ([10, 10], r"here\.batch_up_to\.0 = 10")],
+)
+def test_pairs_that_are_none_are_a_plan_error(pairs, message):
+    with pytest.raises(PlanError, match=message):
+        validated(Training, {"epochs": 1, "batch": 200, "batch_up_to": pairs}, "here")
+
+
+def test_memory_is_estimated_for_the_batch_that_the_set_gives():
+    def peak(**training):
+        plan = at("paper", evaluate={"dynamic": {"training": {"batch": 200} | training}})
+        stored = next(p for p in plan.positions("table1") if p.row.labels == "fkd")
+        return stored.evaluations[0], Estimator(plan.settings, ROOT / "results/store").cost(stored.evaluations[0]).activations
+
+    node, large = peak()
+    _, small = peak(batch_up_to=[[10**6, 50]])
+    _, unreached = peak(batch_up_to=[[1, 50]])
+    assert large == 4 * small == unreached
+    assert node.spec.recipe["training"]["batch"] == 200

@@ -18,7 +18,8 @@ from distillery.training import loop
 from distillery.training.batches import ROLES, Batches
 from distillery.training.loop import CHECKPOINT, History, accuracy, initialise, train
 from distillery.training.optim import build_optimizer, factor
-from distillery.training.recipe import Mix, Optimizer, Schedule, Training
+from distillery.training.precision import autocast, lay_out
+from distillery.training.recipe import Mix, Optimizer, Schedule, Training, batch_size
 from distillery.training.samples import Samples
 
 
@@ -91,6 +92,7 @@ RICH = Training(4, 32, augment=("crop:1", "flip"), mix=Mix("mixup"), test_every=
             1000,
             {0: 1, 665: 1, 666: 0.2, 832: 0.2, 833: 0.04, 999: 0.04},
         ),
+        (Schedule("multistep", milestones=(2 / 3, 5 / 6), gamma=0.2), 300, {199: 1, 200: 0.2, 249: 0.2, 250: 0.04, 299: 0.04}),
         (Schedule("multistep", milestones=(0.66667, 0.83333), gamma=0.2), 300, {199: 1, 200: 0.2, 249: 0.2, 250: 0.04}),
         (Schedule("multistep", milestones=(2 / 3, 5 / 6), gamma=0.2), 3, {0: 1, 1: 1, 2: 0.04}),
     ],
@@ -177,6 +179,48 @@ def test_instances_keep_their_floats_and_are_built_by_batch_when_large(resident,
     torch.testing.assert_close(found.normalise(images)[:, 2], (images[:, 2] - 0.3) / 4)
 
 
+# ---- layout ---------------------------------------------------------------------------------------------------------------
+
+
+def norms(norm):
+    return nn.Sequential(nn.Conv2d(3, 8, 3), norm, nn.ReLU(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+@pytest.mark.parametrize(
+    ("norm", "device", "bf16", "last"),
+    [
+        (nn.BatchNorm2d(8), "cpu", False, True),
+        (nn.BatchNorm2d(8), "cpu", True, True),
+        (nn.GroupNorm(8, 8), "cpu", False, False),
+        (nn.GroupNorm(8, 8), "cpu", True, False),
+        (nn.InstanceNorm2d(8), "cpu", True, False),
+        (nn.BatchNorm2d(8), "cuda", False, False),
+        (nn.BatchNorm2d(8), "cuda", True, True),
+        (nn.GroupNorm(8, 8), "cuda", True, True),
+    ],
+)
+def test_channels_last_where_it_is_faster(norm, device, bf16, last):
+    for before in (torch.contiguous_format, torch.channels_last):
+        model = norms(norm).to(memory_format=before)
+        assert lay_out(model, torch.device(device), bf16) is model
+        layout = torch.channels_last if last else torch.contiguous_format
+        assert all(p.is_contiguous(memory_format=layout) for p in model.parameters() if p.ndim == 4)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, lambda width: nn.GroupNorm(width, width)])
+def test_the_layout_of_the_weights_decides_and_not_that_of_the_images(norm, bf16):
+    images, cpu = torch.randn(4, 3, 9, 9, generator=torch.Generator().manual_seed(0)), torch.device("cpu")
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        model = lay_out(initialise(lambda: norms(norm(8)), 0), cpu, bf16)
+        with autocast(cpu, bf16):
+            logits = model(images.contiguous(memory_format=layout) if isinstance(model[1], nn.BatchNorm2d) else images)
+        logits.float().square().sum().backward()
+        found.append([logits, *(p.grad for p in model.parameters())])
+    assert all(one.equal(other) for one, other in zip(*found, strict=True))
+
+
 # ---- loop -----------------------------------------------------------------------------------------------------------------
 
 
@@ -192,6 +236,23 @@ def test_an_epoch_sees_every_sample_once_last_batch_kept(job, count, sizes):
     first, second = (list(chain(*part)) for part in (seen[: len(sizes)], seen[len(sizes) :]))
     assert sorted(first) == sorted(second) == list(range(count))
     assert first != second
+
+
+GIFT = ((10, 10), (500, 50), (20_000, 100))
+
+
+@pytest.mark.parametrize(("count", "batch"), [(1, 10), (10, 10), (11, 50), (500, 50), (501, 100), (20_000, 100), (20_001, 200)])
+def test_batches_of_gifts_table_11(count, batch):
+    assert batch_size(count, 200, GIFT) == batch_size(count, 200, GIFT[::-1]) == batch
+    assert batch_size(count, 200, None) == batch_size(count, 200, ()) == 200
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(20, [8, 8, 4]), (21, [16, 5]), (70, [16] * 4 + [6]), (71, [32, 32, 7])])
+def test_the_size_of_the_training_set_chooses_the_batch(job, count, sizes):
+    recipe, seen = Training(1, 32, batch_up_to=((20, 8), (70, 16))), []
+    assert len(Batches(samples(count), recipe, {})) == len(sizes)
+    train(network(), samples(count), recipe, cross_entropy, job, test=samples(5), labeller=lambda b: seen.append(len(b)))
+    assert seen == sizes
 
 
 def test_the_same_streams_give_the_same_batches_and_each_knows_its_place():

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from test_methods import job_in
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torchvision import models
 
 from distillery import components
 from distillery.errors import PlanError
+from distillery.losses.target import Target
 from distillery.nets.features import fired_batch_norms, penultimate
 from distillery.nets.stem import restem
+from distillery.training.loop import initialise, train
+from distillery.training.recipe import Optimizer, Training
+from distillery.training.samples import Samples
 
 SMALL = ("convnet", "resnet10", "resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v1", "shufflenet_v2", "wrn16_2")
 NARROW = {"convnet": {"width": 8}, "shufflenet_v2": {"width": 0.5}}
@@ -261,6 +268,39 @@ def test_restem_leaves_a_fitting_stem_alone() -> None:
 def test_bridged_networks_take_grey_images(name: str) -> None:
     net = build(name, channels=1, size=32, classes=5)
     assert net.training and net(torch.randn(2, 1, 32, 32)).shape == (2, 5)
+
+
+STUDENTS = {
+    "resnet101": 42.90,
+    "torchvision:efficientnet_b0": 4.26,
+    "torchvision:mobilenet_v2": 2.48,
+    "torchvision:swin_v2_t": 27.74,
+}
+
+
+@pytest.mark.parametrize(("name", "millions"), [("resnet18", 11.27), *STUDENTS.items()])
+def test_gifts_students_at_64_px_have_its_parameter_counts(name: str, millions: float) -> None:
+    with torch.device("meta"):
+        count = parameters(build(name, size=64, classes=200))
+    assert round(count / 1e6, 2) == millions
+
+
+@pytest.mark.parametrize(("name", "recipe"), [(name, {"width": 0.25} if name == "resnet101" else {}) for name in STUDENTS])
+def test_gifts_students_train_at_64_px(name: str, recipe: dict, tmp_path: Path) -> None:
+    pixels = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    data = Samples(torch.arange(8) % 4, lambda i: pixels[i], torch.full((3, 1, 1), 0.5), torch.full((3, 1, 1), 0.25))
+    net, losses = initialise(lambda: build(name, size=64, classes=4, **recipe), 0), []
+    training = Training(1, 200, Optimizer(lr=1e-4, weight_decay=1e-4), augment=("dsa:idc",), batch_up_to=((10, 4),))
+
+    def loss(logits: Tensor, target: Target) -> Tensor:
+        assert logits.shape == (4, 4) and logits.dtype == torch.float32
+        losses.append(cross_entropy(logits, target.mixed))
+        return losses[-1]
+
+    before = [p.detach().clone() for p in net.parameters()]
+    history = train(net, data, training, loss, job_in(tmp_path), test=data)
+    assert len(losses) == 2 and all(one.isfinite() for one in losses) and list(history.accuracy) == [1]
+    assert all(p.grad.isfinite().all() and not p.equal(old) for p, old in zip(net.parameters(), before, strict=True))
 
 
 def test_bridged_network_returns_logits_alone_in_training() -> None:

@@ -10,8 +10,8 @@ import yaml
 
 from distillery.components import KINDS, index
 from distillery.errors import PlanError
-from distillery.plan.nodes import Cell
 from distillery.plan.cost import Estimator
+from distillery.plan.nodes import Cell
 from distillery.plan.plan import Plan, counterpart, grid
 from distillery.plan.settings import Dataset, Settings, merge, read_yaml
 from distillery.plan.types import torch_free_part, validated
@@ -66,12 +66,12 @@ def test_a_place_stands_for_itself_or_for_the_papers_place_at_the_same_position(
 # --- recipes ---------------------------------------------------------------------------------------------------------------
 
 
-def settings_with(tmp_path: Path, changes: dict) -> Settings:
+def settings_with(tmp_path: Path, changes: dict, params: dict | None = None) -> Settings:
     scale = tmp_path / "workflow/scales/small.yaml"
     scale.parent.mkdir(parents=True)
     base = {"about": "", "ensemble": ["a", "b", "c"], "datasets": {"one": {"source": "sklearn:digits"}}, "tables": {}}
     scale.write_text(yaml.safe_dump(merge(base, changes)))
-    return Settings(tmp_path, {"scale": "small", "tables": ["table1"]})
+    return Settings(tmp_path, {"scale": "small", "tables": ["table1"]} | (params or {}))
 
 
 def test_the_ensemble_and_its_first_networks(tmp_path):
@@ -95,6 +95,143 @@ def test_a_recipe_may_depend_on_the_budget(tmp_path):
     ten, fifty = (Cell("one", ipc, None, None) for ipc in (10, 50))
     assert settings.recipe("evaluate", "own", dataset, {}, ten) == {"training": {"batch": 50, "epochs": 3}}
     assert settings.recipe("evaluate", "own", dataset, {}, fifty) == {"training": {"batch": 100, "epochs": 3}}
+
+
+def test_params_win_over_the_scale_and_a_row_over_params(tmp_path):
+    base = {"a": 1, "b": 1, "at_ipc": {50: {"b": 2}}}
+    settings = settings_with(tmp_path, {"distill": {"infer": base}}, {"distill": {"infer": {"b": 3}}})
+    cell, dataset = Cell("one", 50, None, None), settings.dataset("one")
+    assert settings.recipe("distill", "infer", dataset, {}, cell) == {"a": 1, "b": 3}  # also over what the scale says at 50
+    assert settings.recipe("distill", "infer", dataset, {"distill": {"b": 4}}, cell) == {"a": 1, "b": 4}
+
+
+@pytest.mark.parametrize("wrong", [5, None, {10: [1]}, {"10": {"a": 1}}])
+def test_a_wrong_at_ipc_is_one_line(tmp_path, wrong):
+    settings = settings_with(tmp_path, {"distill": {"x": {"at_ipc": wrong}}})
+    with pytest.raises(PlanError, match=r"small.yaml.distill.x.at_ipc = .*expected keys and values below each ipc"):
+        settings.recipe("distill", "x", settings.dataset("one"), {}, Cell("one", 10, None, None))
+
+
+def test_yes_is_no_number(tmp_path):
+    with pytest.raises(PlanError, match=r"here.epochs = True: .*is yes or no, expected a number"):
+        validated(Training, {"epochs": True, "batch": 8}, "here")
+
+
+# dataset, row, ipc, student -> what the sheet says of its evaluation at paper scale
+RECIPES = [
+    ("cifar100", "INFER", 10, "resnet18", {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01, "decay": "all"}, 64, 400, None),
+    (
+        "cifar100",
+        "INFER+Dyn",
+        10,
+        "resnet18",
+        {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01, "decay": "all"},
+        64,
+        80,
+        None,
+    ),
+    (
+        "tiny-imagenet",
+        "INFER",
+        10,
+        "resnet18",
+        {"name": "sgd", "lr": 0.2, "momentum": 0.9, "weight_decay": 1e-4},
+        64,
+        200,
+        None,
+    ),
+    ("tiny-imagenet", "INFER+Dyn", 10, "resnet18", {"name": "sgd", "lr": 0.2, "weight_decay": 1e-4}, 64, 50, None),
+    ("cifar100", "SRe2L", 10, "resnet18", {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01, "decay": "all"}, 128, 400, None),
+    ("tiny-imagenet", "SRe2L", 10, "resnet18", {"name": "sgd", "lr": 0.2, "weight_decay": 1e-4}, 256, 100, None),
+    (
+        "cifar100",
+        "G-VBSM",
+        10,
+        "resnet18",
+        {"name": "sgd", "lr": 0.1, "weight_decay": 5e-4, "decay": "matrices"},
+        64,
+        1000,
+        None,
+    ),
+    ("cifar10", "G-VBSM", 10, "resnet18", {"name": "adamw", "lr": 1e-3, "weight_decay": 0.0}, 100, 1000, None),
+    ("tiny-imagenet", "G-VBSM", 10, "resnet18", {"name": "sgd", "lr": 0.1, "weight_decay": 5e-4}, 100, 100, 50),
+    (
+        "cifar100",
+        "RDED",
+        10,
+        "resnet18",
+        {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01, "decay": "matrices"},
+        100,
+        300,
+        None,
+    ),
+    ("imagenet-1k", "INFER", 50, "resnet18", {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01}, 32, 300, None),
+    ("imagenet-1k", "INFER+Dyn", 50, "resnet18", {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01}, 32, 75, None),
+    ("imagenet-1k", "SRe2L", 50, "resnet18", {"name": "adamw", "lr": 1e-3, "decay": "matrices"}, 1024, 300, 512),
+    ("imagenet-1k", "G-VBSM", 50, "resnet18", {"name": "adamw", "lr": 1e-3, "decay": "matrices"}, 1024, 300, None),
+    ("imagenet-1k", "G-VBSM", 50, "resnet101", {"name": "adamw", "lr": 1e-3, "decay": "matrices"}, 1024, 300, 256),
+]
+
+
+@pytest.fixture(scope="module")
+def paper() -> Plan:
+    return at("paper")
+
+
+@pytest.mark.parametrize(("dataset", "row", "ipc", "student", "optimizer", "batch", "epochs", "micro_batch"), RECIPES)
+def test_students_have_the_papers_recipes(paper, dataset, row, ipc, student, optimizer, batch, epochs, micro_batch):
+    table = "table2" if dataset == "imagenet-1k" else "table1"
+    place = next(p for p in paper.positions(table) if (p.dataset, p.row.row, p.ipc, p.student) == (dataset, row, ipc, student))
+    training = place.evaluations[0].spec.recipe["training"]
+    assert {key: training["optimizer"][key] for key in optimizer} == optimizer
+    assert (training["batch"], training["epochs"], training.get("micro_batch")) == (batch, epochs, micro_batch)
+
+
+SYNTHESIS = [  # sheet 1.2, 5.2, 6, 7.2
+    ("cifar100", "INFER", 10, {"lr": 0.25, "iterations": 1000, "alpha": 1.0, "augment": ["roll:4"]}),
+    ("tiny-imagenet", "INFER", 10, {"lr": 0.1, "iterations": 2000, "augment": ["batch-resized-crop", "batch-flip"]}),
+    ("cifar100", "SRe2L", 10, {"lr": 0.25, "r_bn": 0.01, "iterations": 1000, "batch": 100, "augment": ["roll:4"]}),
+    ("tiny-imagenet", "SRe2L", 10, {"lr": 0.1, "r_bn": 1.0, "iterations": 4000, "batch": 100}),
+    ("tiny-imagenet", "CDA", 10, {"lr": 0.4, "r_bn": 0.05, "augment": ["batch-resized-crop", "batch-flip", "roll:4"]}),
+    ("cifar100", "G-VBSM", 10, {"lr": 0.05, "iterations": 4000, "batch": 100, "drop": 0.4, "ema": 0.8, "patch": 4}),
+    ("tiny-imagenet", "G-VBSM", 10, {"per_class": 1, "augment": ["batch-crop:8", "batch-flip", "roll:32"]}),
+    ("tiny-imagenet", "G-VBSM", 50, {"per_class": 5}),
+    ("cifar100", "RDED", 10, {"factor": 1, "pool": 300, "crops": 5, "smallest": 0.08}),
+    ("imagenet-1k", "G-VBSM", 50, {"lr": 0.1, "batch": 80, "drop": 0.0, "ema": 0.4, "patch": 16}),
+    ("imagenet-1k", "SRe2L", 50, {"lr": 0.25, "r_bn": 0.01, "iterations": 4000, "batch": 100}),
+    ("imagenet-1k", "INFER", 50, {"lr": 0.25, "iterations": 2000, "alpha": 0.01}),
+]
+
+
+@pytest.mark.parametrize(("dataset", "row", "ipc", "expected"), SYNTHESIS)
+def test_methods_have_the_papers_recipes(paper, dataset, row, ipc, expected):
+    table = "table2" if dataset == "imagenet-1k" else "table1"
+    place = next(p for p in paper.positions(table) if (p.dataset, p.row.row, p.ipc) == (dataset, row, ipc))
+    recipe = place.distilled.spec.recipe["method"]
+    assert {key: recipe[key] for key in expected} == expected
+
+
+def test_dynamic_labels_are_charged_for_the_epochs_of_their_protocol(paper):
+    epochs = {(p["row"], p["dataset"]): p["label_epochs"] for p in paper.document("table1")["positions"] if p["ipc"] == 10} | {
+        (p["row"], p["dataset"]): p["label_epochs"] for p in paper.document("table2")["positions"]
+    }
+    assert epochs["SRe2L", "imagenet-1k"] == epochs["INFER+Dyn", "imagenet-1k"] == 300  # the paper's 4.53 and 22.67
+    assert (epochs["SRe2L", "tiny-imagenet"], epochs["G-VBSM", "cifar100"], epochs["RDED", "cifar100"]) == (100, 1000, 300)
+    assert epochs["INFER+Dyn", "cifar100"] == 400
+
+
+def test_stored_dynamic_labels_are_estimated_for_all_their_epochs(paper):
+    estimator = Estimator(paper.settings, ROOT / "results/store")
+    place = next(p for p in paper.positions("table1") if p.row.labels == "fkd" and (p.dataset, p.ipc) == ("cifar100", 10))
+    assert estimator.cost(place.label).bytes == 80 * 4500 * 100 * 2  # epochs x (M + 1) K C instances x classes x float16
+
+
+def test_a_table_that_cannot_be_planned_stops_no_other():
+    plan = at("demo", ensemble=["resnet10-w16", "convnet-w32"])
+    address = plan.cells("table2")[0].address
+    with pytest.raises(PlanError, match="the ensemble has 2 networks"):
+        plan.positions("table3")
+    assert at("demo", ensemble=["resnet10-w16", "convnet-w32"]).node(address).address == address
 
 
 def test_rded_has_the_authors_batches_at_paper_scale():
@@ -210,6 +347,7 @@ def test_an_optional_setting_that_is_none_changes_no_identity():
     training = {"epochs": 1, "batch": 8}
     assert validated(Training, training, "here") == validated(Training, training | {"micro_batch": None}, "here")
     assert validated(Training, training | {"micro_batch": 4}, "here")["micro_batch"] == 4
+    assert "batch_up_to" not in validated(Training, training | {"batch_up_to": None}, "here")
 
 
 # --- axes of a table's own ---------------------------------------------------------------------------------------------------
@@ -260,7 +398,6 @@ def test_the_student_may_be_the_teacher(tmp_path):
     settings = settings_with(tmp_path, {"label": {"own": {"teachers": "student"}}})
     cell = Cell("one", 10, "net", None)
     assert settings.recipe("label", "own", settings.dataset("one"), {}, cell)["teachers"] == ["net"]
-    assert "batch_up_to" not in validated(Training, training | {"batch_up_to": None}, "here")
 
 
 def test_pairs_from_a_yaml_list_are_checked_and_become_tuples():

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from distillery.artefact import read_meta
-from distillery.errors import ArtefactError
+from distillery.errors import ArtefactError, PlanError
 from distillery.plan.plan import Plan
 from distillery.table.picture import make_picture
 
@@ -25,9 +25,17 @@ rows: [{row: Random, method: random, labels: hard}]
 """
 
 
-def snakemake(project: Path) -> str:
-    """Run Snakemake on the picture; what it printed."""
-    command = [sys.executable, "-m", "snakemake", "results/infer/figure8.png", "--cores", "2"]
+ACCURACIES = """
+title: "accuracies"
+figure: accuracy
+columns: [student, ipc]
+rows: [{row: Random, method: random, labels: hard}]
+"""
+
+
+def snakemake(project: Path, target: str = "results/infer/figure8.png", *arguments: str) -> str:
+    """Run Snakemake on a picture; what it printed."""
+    command = [sys.executable, "-m", "snakemake", target, "--cores", "2", *arguments]
     environment = os.environ | {"PYTHONPATH": str(project / "src")}
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -40,10 +48,12 @@ def built(tmp_path_factory):
 
     project = make_project(tmp_path_factory.mktemp("figure"))
     (project / "workflow/tables/infer/figure8.yaml").write_text(FIGURE)
+    (project / "workflow/tables/infer/figure4.yaml").write_text(ACCURACIES)
     scale = project / "workflow/scales/tiny.yaml"
     settings = yaml.safe_load(scale.read_text())
     settings["analyse"] = {"difficulty": {"teachers": ["net-a"], "bins": 3}}
-    settings["tables"]["infer/figure8"] = {"dataset": ["digits"], "student": ["net-b"], "ipc": [5]}
+    grid = {"dataset": ["digits"], "student": ["net-b"], "ipc": [5]}
+    settings["tables"] |= {"infer/figure8": grid, "infer/figure4": grid}
     scale.write_text(yaml.safe_dump(settings))
     output = snakemake(project)
     assert "9 of 9 steps" in output  # data, teacher, distill, 2 students, 2 analyses, table, picture
@@ -102,7 +112,39 @@ def test_the_same_values_give_the_same_picture(built, copy):
         assert (copy / name).read_bytes() == (built / name).read_bytes(), suffix
 
 
-def test_a_picture_without_its_table_is_one_line(built, tmp_path):
-    plan = Plan(built)
+def test_accuracies_are_drawn_from_the_table_alone(copy):
+    assert "2 of 2 steps" in snakemake(copy, "results/infer/figure4.png")  # its students exist: table, picture
+    shutil.rmtree(copy / "results/store")
+    (copy / "results/infer/figure4.png").unlink()
+    assert "1 of 1 steps" in snakemake(copy, "results/infer/figure4.png")
+
+
+def test_a_picture_is_of_the_plan_that_snakemake_was_given(copy):
+    snakemake(copy, "results/infer/figure8.png", "--config", "repeats=1")
+    values = pd.read_csv(copy / "results/infer/figure8.values.csv")
+    assert set(values["repeat"]) == {0}
+    assert "Nothing to be done" in snakemake(copy, "results/infer/figure8.png", "--config", "repeats=1")
+
+
+def test_a_picture_without_its_very_table_is_one_line(copy, tmp_path):
+    plan = Plan(copy).mark("infer/figure8")
     with pytest.raises(ArtefactError, match=r"figure8.csv: not made yet; `distillery table infer/figure8`"):
-        make_picture(plan.document("infer/figure8"), built / "results/store", tmp_path / "figure8")
+        make_picture(plan, copy / "results/store", tmp_path / "figure8")
+    table = copy / "results/infer/figure8.csv"
+    table.write_text(table.read_text().replace("digits", "others"))
+    with pytest.raises(ArtefactError, match=r"figure8.csv: made from another plan, or edited since"):
+        make_picture(plan, copy / "results/store", copy / "results/infer/figure8")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("analysis: difficulty", "analysis: dificulty", r"figure8.yaml.analysis = 'dificulty': does not exist: did you mean"),
+        ("figure: difficulty", "figure: landscape", r"figure8.yaml.figure = 'landscape': does not draw the table's analysis"),
+        ("figure: difficulty", "figure: accuracy", r"figure8.yaml.figure = 'accuracy': does not draw the table's analysis"),
+    ],
+)
+def test_a_figure_that_does_not_draw_its_analysis_is_one_line(copy, edit, old, new, message):
+    edit(copy / "workflow/tables/infer/figure8.yaml", old, new)
+    with pytest.raises(PlanError, match=message):
+        Plan(copy).positions("infer/figure8")

@@ -197,7 +197,7 @@ def plan() -> dict:
     own = {"evaluations": ["evaluate/own-r0", "evaluate/own-r1"], "distilled": "distill/s", "data": "data/d"}
     return {
         **{"table": "infer/table2", "title": "with scores", "paper": "infer", "scale": "demo", "scores": True},
-        **{"quantity": "top-1 accuracy, percent", "digits": 1, "analysis": None, "figure": None},
+        **{"quantity": "top-1 accuracy, percent", "digits": 1, "analysis": None, "figure": None, "axes": []},
         "shape": {"rows": ["Random", "INFER"], "columns": ["student", "ipc"], "panel": "dataset"},
         "positions": [
             position("Random", "random", "hard", scores={}),

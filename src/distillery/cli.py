@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--plan", type=Path, help="its plan file, when one is already written (what Snakemake passes)")
     picture = _command(commands, "picture", _picture, "draw a figure from a finished table and its analyses")
     picture.add_argument("table", help="infer/figure8")
+    picture.add_argument("--plan", type=Path, help="its plan file, when one is already written (what Snakemake passes)")
     _command(commands, "show", _show, "print a table readably").add_argument("table")
     plan = _command(commands, "plan", _plan, "say what a table needs, why, and what it costs")
     plan.add_argument("tables", nargs="*", help="results/table2.csv, table2 or infer/table2 (default: those of params.yaml)")
@@ -86,8 +88,8 @@ def _room(room: str, arguments: argparse.Namespace) -> None:
 
 def _find(room: str, arguments: argparse.Namespace):
     plan = load_plan(arguments)
-    for table in plan.settings.table_names():
-        plan.positions(table)
+    for _ in plan.growing():
+        pass
     specs = {n.spec.id: n.spec for n in plan.builder.nodes.values() if n.spec.room == room}
     found = [spec for identity, spec in specs.items() if arguments.artefact in (identity, spec.label)]
     if len(found) != 1:
@@ -113,7 +115,8 @@ def _tables(plan: Plan, names: list[str]) -> list[str]:
 
 def _stem(target: str) -> str:
     """The table's name from what a user types: a target path or the bare name."""
-    return target.removeprefix("results/").removesuffix(".csv")
+    stem = target.removeprefix("results/")
+    return re.sub(r"(\.metrics|\.values|\.picture)?\.(csv|md|tex|json|png|pdf)$", "", stem)
 
 
 def _plan(arguments: argparse.Namespace) -> None:
@@ -138,7 +141,11 @@ def _commands(arguments: argparse.Namespace, plan: Plan, tables: list[str]) -> I
     yield "set -e"
     for node in plan.missing(tables):
         yield f"{run} {node.spec.room} {root} --spec {shlex.quote(node.spec.dumps())}"
-    yield from (f"{run} table {table} {root} --plan {shlex.quote(str(plan.mark(table)))}" for table in tables)
+    for table in tables:
+        document = f"{table} {root} --plan {shlex.quote(str(plan.mark(table)))}"
+        yield f"{run} table {document}"
+        if plan.settings.table(plan.settings.full_name(table)).figure:
+            yield f"{run} picture {document}"
 
 
 def _table(arguments: argparse.Namespace) -> None:
@@ -153,7 +160,8 @@ def _picture(arguments: argparse.Namespace) -> None:
     from .table.picture import make_picture
 
     table = _stem(arguments.table)
-    make_picture(load_plan(arguments).document(table), arguments.root / "results/store", arguments.root / "results" / table)
+    document = arguments.plan or load_plan(arguments).mark(table)
+    make_picture(document, arguments.root / "results/store", arguments.root / "results" / table)
 
 
 def _show(arguments: argparse.Namespace) -> None:

@@ -27,7 +27,14 @@ class Range:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         bounds = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
-        return {**handler(source), **bounds}
+        number = {"type": "no-info", "function": _number}
+        return {"type": "function-before", "function": number, "schema": {**handler(source), **bounds}}
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("is yes or no, expected a number")
+    return value
 
 
 Count = Annotated[int, Range(ge=1)]

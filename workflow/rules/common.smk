@@ -110,6 +110,10 @@ def table_plan(wildcards):
     return PLAN.mark(wildcards.table)
 
 
+def picture_plan(wildcards):
+    return PLAN.mark(wildcards.figure)
+
+
 def table_summary(wildcards):
     return summary(
         PLAN.missing([wildcards.table]), ESTIMATOR, PLAN.settings.params.scale
@@ -134,7 +138,7 @@ def picture_inputs(wildcards):
             return []
         return [
             f"results/{name}.csv",
-            *absent(PLAN.cells(name)),
+            *absent(PLAN.figure_inputs(name)),
             *([] if FULL else [str(PLAN.mark_picture(name))]),
         ]
     except DistilleryError as error:

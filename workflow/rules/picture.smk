@@ -17,7 +17,8 @@ rule picture:
         runtime=10,
     params:
         distillery=DISTILLERY,
+        plan=picture_plan,
     message:
         "picture {wildcards.figure}"
     shell:
-        "{params.distillery} picture {wildcards.figure} 2> {log}"
+        "{params.distillery} picture {wildcards.figure} --plan {params.plan} 2> {log}"

@@ -13,7 +13,7 @@ from distillery.plan.plan import Plan
 
 
 def frontier(plan: Plan, table: str, known: set[str]) -> list[str]:
-    """Files to fetch: walk up from the table's missing artefacts, stop at what is on disk, take what DVC tracks."""
+    """Files to fetch: walk up from what the table and its picture lack, stop at what is on disk, take what DVC tracks."""
     files: list[str] = []
     seen: set[Node] = set()
     stored: dict[str, list[str]] = {}
@@ -33,6 +33,9 @@ def frontier(plan: Plan, table: str, known: set[str]) -> list[str]:
 
     if not plan.fresh(table):
         for node in plan.table_inputs(table):
+            visit(node)
+    if plan.settings.table(plan.settings.full_name(table)).figure and not plan.drawn(table):
+        for node in plan.figure_inputs(table):
             visit(node)
     return files
 

@@ -12,6 +12,7 @@ from scipy.special import betaincinv
 from torch import Generator, Tensor
 
 from distillery.analyse.subject import BATCH, Result, outputs
+from distillery.label.ensemble import mean_logits
 from distillery.recipe import Count, Positive
 from distillery.training.augment import around
 
@@ -68,7 +69,7 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     mixes = draw(len(samples), recipe, job.generator("mixes"), job.device)
 
     def ensemble(images: Tensor) -> Tensor:
-        return torch.stack([teacher.model(images).float() for teacher in subject.teachers]).mean(0)
+        return mean_logits(subject.teachers, images)
 
     stored = outputs(ensemble, samples).to(job.device) if subject.stored is None else subject.stored.float()
     rows = []

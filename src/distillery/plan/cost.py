@@ -113,8 +113,9 @@ class Estimator:
 
     def _label(self, node: Node, facts: Facts) -> Cost:
         instances, nets = self._instances(node, facts), self._teachers(node, facts)
-        work = instances * sum(w for w, _, _ in nets)
-        return self._run(work, max(a for _, a, _ in nets), 64, 0, instances * facts.classes * 2)
+        labelled = instances * node.spec.recipe.get("epochs", 1)
+        work = labelled * sum(w for w, _, _ in nets)
+        return self._run(work, max(a for _, a, _ in nets), 64, 0, labelled * facts.classes * 2)
 
     def _analyse(self, node: Node, facts: Facts) -> Cost:
         # Passes of one network over the test images; a loss surface takes one for each of its points.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from distillery.spec import folder
 from distillery.table.identity import picture_identity
 from distillery.table.published import lookup
 
-from .nodes import Builder, Cell, Node
+from .nodes import Builder, Cell, Node, instances
 from .settings import Row, Settings, Table, merge
 from .types import constant
 
@@ -114,7 +115,7 @@ class Plan:
                 prefer_table=short,
             )
             if found:
-                return {**found, "comparable": comparable}
+                return {**found, "comparable": comparable and row.comparable}
         return None
 
     def have(self, node: Node) -> bool:
@@ -123,14 +124,25 @@ class Plan:
 
     def node(self, address: str) -> Node:
         """The node of `room/id`. Raises PlanError when no table of this scale plans it."""
-        if address not in self.builder.nodes:
-            for table in self.settings.table_names():
+        for nodes in self.growing():
+            if address in nodes:
+                return nodes[address]
+        raise PlanError(
+            f"{address}: no table at scale '{self.settings.params.scale}' plans it: {nearest(address, self.builder.nodes)}"
+        )
+
+    def growing(self) -> Iterator[dict[str, Node]]:
+        """All nodes known so far, by address, again after each further table of the scale; a table that cannot be planned is
+        passed over, since it must not stop the jobs of others."""
+        yield self.builder.nodes
+        for table in self.settings.table_names():
+            with contextlib.suppress(PlanError):
                 self.positions(table)
-        if address not in self.builder.nodes:
-            raise PlanError(
-                f"{address}: no table at scale '{self.settings.params.scale}' plans it: {nearest(address, self.builder.nodes)}"
-            )
-        return self.builder.nodes[address]
+            yield self.builder.nodes
+
+    def figure_inputs(self, table: str) -> list[Node]:
+        """The artefacts that a picture reads beside its table: its analyses, none when it shows accuracies."""
+        return self.cells(table) if self.settings.table(self.settings.full_name(table)).analysis else []
 
     def cells(self, table: str) -> list[Node]:
         """The evaluations a table is read off."""
@@ -208,10 +220,16 @@ class Plan:
         }
 
     def _label_epochs(self, p: Position) -> int:
-        """Epochs of the full-length (static) protocol: the paper charges INFER+Dyn the dynamic labels it charges SRe2L."""
-        if "static" not in self.settings.scale.evaluate:
+        """Epochs of dynamic labels that the paper's ratio charges: those of the row's protocol; of a set with more instances
+        than images in its budget (INFER+Dyn) those of the static one, since the paper charges it what it charges SRe2L."""
+        dataset = self.settings.dataset(p.dataset)
+        facts, name = dataset.facts, p.row.protocol or p.row.labels
+        if p.distilled and facts:
+            made = instances(p.distilled.spec.recipe["method"], p.ipc, facts.classes)
+            name = "static" if made > p.ipc * facts.classes else name
+        if name not in self.settings.scale.evaluate:
             return 0
-        block = self.settings.recipe("evaluate", "static", self.settings.dataset(p.dataset), {})
+        block = self.settings.recipe("evaluate", name, dataset, {}, Cell(p.dataset, p.ipc, p.student, p.row))
         return int(block.get("training", {}).get("epochs", 0))
 
     def outputs(self, table: str) -> dict[str, Path]:
@@ -240,7 +258,8 @@ class Plan:
             found = json.loads(sidecar.read_text())
         except (OSError, ValueError):
             return False
-        return found == picture_identity(self.document(table)) and stem.with_name(f"{stem.name}.png").is_file()
+        files = all(stem.with_name(f"{stem.name}.{suffix}").is_file() for suffix in ("png", "pdf", "values.csv"))
+        return files and found == picture_identity(self.document(table))
 
     def mark(self, table: str) -> Path:
         """Write the plan of a stale table anew, under a name that holds its digest: a file newer than the table, which makes

@@ -64,12 +64,14 @@ class Scale(_Strict):
     """workflow/scales/<name>.yaml: every recipe, network and axis at that scale.
 
     ensemble: the papers' teachers in their order (INFER: R, M, E, S); a recipe's `teachers: ensemble` names all of them,
-    `ensemble:2` the first two. An axis of a table is a list of values, or one list for each value of the panel.
+    `ensemble:2` the first two. stand_ins: networks that take the places of those that a table's rows name. An axis of a table
+    is a list of values, or one list for each value of the panel.
     """
 
     about: str
     networks: dict[str, Block] = {}
     ensemble: list[str] = []
+    stand_ins: dict[str, str] = {}
     datasets: dict[str, Dataset]
     teacher: Block = {}
     distill: dict[str, Block] = {}
@@ -126,7 +128,8 @@ class Row(_Strict):
 
     label and protocol name blocks of the scale's `label` and `evaluate`; both default to the kind of labels. A row with
     `measured: false` shows the published numbers only. published: the keys that find it in workflow/published when they differ.
-    against: another row of the table, from which this one's gain is measured.
+    against: another row of the table, from which this one's gain is measured. comparable: whether a difference from the printed
+    number may be drawn where data set, ipc and student are the paper's.
     """
 
     row: str
@@ -136,6 +139,7 @@ class Row(_Strict):
     protocol: str | None = None
     variant: str = ""
     measured: bool = True
+    comparable: bool = True
     override: dict[str, Block] = {}
     published: dict[str, str] = {}
     against: str | None = None
@@ -274,6 +278,7 @@ class Settings:
         if table.published and not (self.root / "workflow/published" / table.published).is_file():
             known = (file.name for file in (self.root / "workflow/published").glob("*.csv"))
             raise PlanError(f"{where}.published = '{table.published}': no such file: {nearest(table.published, known)}")
+        self._check_figure(table, where)
         for axis in {table.panel, *table.columns} - {"dataset", "student", "ipc", *table.axes}:
             raise PlanError(f"{where}.axes.{axis}: is required: say what its values change")
         for row in table.rows:
@@ -290,6 +295,15 @@ class Settings:
             except PlanError as error:
                 raise PlanError(f"{where}: row '{row.row}': {error}") from None
 
+    def _check_figure(self, table: Table, where: str) -> None:
+        """A figure draws the analysis of its own name; one that is named like none draws accuracies."""
+        for kind in ("analysis", "figure"):
+            if (name := getattr(table, kind)) and name not in index(kind):
+                raise PlanError(f"{where}.{kind} = '{name}': does not exist: {nearest(name, index(kind))}")
+        drawn = table.figure if table.figure in index("analysis") else None
+        if table.figure and drawn != table.analysis:
+            raise PlanError(f"{where}.figure = '{table.figure}': does not draw the table's analysis, '{table.analysis}'")
+
     def dataset(self, name: str) -> Dataset:
         """A data set of the scale or of params.yaml. Raises PlanError with the nearest name when there is none."""
         if name not in self.scale.datasets:
@@ -299,23 +313,40 @@ class Settings:
     def recipe(
         self, room: str, name: str, dataset: Dataset, override: Mapping[str, Any], cell: Cell | None = None
     ) -> dict[str, Any]:
-        """The recipe `room.name` with its layers merged: scale, data set, table row, params.yaml; later layers win, and what
-        stands below `at_ipc.<ipc>` wins over what stands beside it. `teachers` may be the ensemble, or the cell's student.
+        """The recipe `room.name`, layer on layer: scale, data set, params.yaml, table row; later ones win, since a row without
+        its override would no longer be that row. In each layer, what stands below `at_ipc.<ipc>` and `at_student.<student>`
+        wins over what stands beside it. `teachers` may be the ensemble, or the cell's student.
 
         Raises PlanError when no layer has a block of that name, or the ensemble is too small.
         """
-        blocks = [getattr(self.scale, room), getattr(dataset, room), override.get(room, {}), getattr(self.params, room)]
-        blocks[2] = {name: blocks[2]} if blocks[2] else {}
-        if not any(name in block for block in blocks):
+        blocks = [getattr(self.scale, room), getattr(dataset, room), getattr(self.params, room), override.get(room, {})]
+        if not any(name in block for block in blocks[:3]) and not blocks[3]:
             raise PlanError(f"{self.scale_file}.{room}.{name}: no such block: {nearest(name, blocks[0])}")
-        recipe = merge(*(block.get(name) for block in blocks))
-        recipe = merge(recipe, recipe.pop("at_ipc", {}).get(cell and cell.ipc))
-        teachers = recipe.get("teachers")
-        if teachers == "student" and cell and cell.student:
-            recipe["teachers"] = [cell.student]
-        elif isinstance(teachers, str):
-            recipe["teachers"] = self.ensemble(teachers, dataset, f"{self.scale_file}.{room}.{name}.teachers")
+        where = f"{self.scale_file}.{room}.{name}"
+        layers = [*(block.get(name) for block in blocks[:3]), blocks[3]]
+        recipe = merge(*(self._at(layer, cell, where) for layer in layers))
+        if "teachers" in recipe:
+            recipe["teachers"] = self._teachers(recipe["teachers"], dataset, cell, f"{where}.teachers")
         return recipe
+
+    def _at(self, layer: Mapping[str, Any] | None, cell: Cell | None, where: str) -> dict[str, Any]:
+        """A layer of a recipe with what it says about this cell's budget and student."""
+        plain = dict(layer or {})
+        for axis, kinds in (("ipc", (int, float)), ("student", (str,))):
+            special = plain.pop(f"at_{axis}", {})
+            if not isinstance(special, Mapping) or not all(
+                isinstance(key, kinds) and isinstance(block, Mapping) for key, block in special.items()
+            ):
+                raise PlanError(f"{where}.at_{axis} = {special!r}: expected keys and values below each {axis}")
+            plain = merge(plain, special.get(getattr(cell, axis, None)))
+        return plain
+
+    def _teachers(self, teachers: Any, dataset: Dataset, cell: Cell | None, where: str) -> Any:
+        if teachers == "student" and cell and cell.student:
+            return [cell.student]
+        if isinstance(teachers, str):
+            return self.ensemble(teachers, dataset, where)
+        return [self.scale.stand_ins.get(t, t) for t in teachers] if isinstance(teachers, list) else teachers
 
     def ensemble(self, text: str, dataset: Dataset, where: str) -> list[str]:
         """The networks of "ensemble" (all) or "ensemble:N" (the first N). Raises PlanError when there are not that many."""

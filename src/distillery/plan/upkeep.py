@@ -75,15 +75,14 @@ def every_plan(root: Path) -> list[Plan]:
         for variant in (params, {**params, "grid": {}}, plain):
             with contextlib.suppress(PlanError):  # changes made for one scale need not fit another
                 plans.append(Plan(root, {**variant, "scale": scale}))
-                for table in plans[-1].settings.table_names():
-                    plans[-1].positions(table)
+    for plan in plans:
+        for _ in plan.growing():
+            pass
     return plans
 
 
 def unreachable(plans: list[Plan]) -> list[Path]:
     """Artefact folders of the store that none of these plans, at any table of their scales, names."""
-    for table in plans[0].settings.table_names():
-        plans[0].positions(table)
     wanted = {address for plan in plans for address in plan.builder.nodes}
     store = plans[0].store
     return [path.parent for path in sorted(store.glob(f"*/*/{META}")) if str(path.parent.relative_to(store)) not in wanted]

@@ -11,6 +11,8 @@ from distillery.components import module_name
 
 
 def picture_identity(plan: Mapping[str, Any]) -> dict[str, str]:
-    """The digests that the sidecar of a picture holds. Raises PlanError when the figure's component does not exist."""
+    """The digests that the sidecar of a picture holds: of what is drawn, and of the code that draws it. How the table is laid
+    out (the plan's `code`) does not count. Raises PlanError when the figure's component does not exist."""
+    drawn = {key: value for key, value in plan.items() if key != "code"}
     code = code_digest(["distillery.table.picture", module_name("figure", plan["figure"])])
-    return {"plan": digest(plan, 64), "code": code}
+    return {"plan": digest(drawn, 64), "code": code}

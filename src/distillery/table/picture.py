@@ -13,25 +13,24 @@ from safetensors.numpy import load_file
 
 from distillery import components
 from distillery.artefact import open_artefact
-from distillery.errors import ArtefactError
 from distillery.figures.panel import Entry, Panel
 from distillery.figures.style import save
 
 from .identity import picture_identity
+from .room import check_table, read_plan
 
 KEYS = ("row", "dataset", "ipc", "student")
 
 
-def make_picture(plan: Mapping[str, Any], store: Path, out_stem: Path) -> None:
+def make_picture(plan_file: Path, store: Path, out_stem: Path) -> None:
     """Write .png, .pdf and .values.csv beside `out_stem`, then .picture.json, which says what they were drawn from.
 
-    plan: the document of a table that names a figure; its CSV lies beside `out_stem`, the artefacts of its cells in `store`.
-    Raises ArtefactError when either is missing or corrupt, PlanError when the figure's component does not exist.
+    plan_file: the plan of a table that names a figure; the table lies beside `out_stem`, the artefacts of its cells in `store`.
+    Raises ArtefactError when either is missing, corrupt or another plan's, PlanError when there is no such figure component.
     """
-    table = Path(f"{out_stem}.csv")
-    if not table.is_file():
-        raise ArtefactError(f"{table}: not made yet; `distillery table {plan['table']}` makes it from finished cells")
-    frame = pd.read_csv(table, keep_default_na=False, na_values=[""])
+    plan = read_plan(plan_file)
+    check_table(plan, out_stem)
+    frame = pd.read_csv(f"{out_stem}.csv", keep_default_na=False, na_values=[""])
     entries = list(_entries(plan, frame, store))
     figure = components.load("figure", plan["figure"]).draw(Panel(plan["title"], entries))
     for kind in ("png", "pdf"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from .scores import ACCURACIES, SCORES
 
 _AS_PRINTED = "{!r}".format  # a printed number keeps its printed digits
 _TWO = "{:.2f}".format
+MEASURED = ("measured", "std", "ci95", "gain")
 _FORMATS = {
     **dict.fromkeys(("ipc", "published_ipc"), "{:g}".format),
     **dict.fromkeys(("published", "published_std"), lambda x: _AS_PRINTED(float(x))),
     **dict.fromkeys(("measured_best", "cr_published", "cr_paper", "cr_stored"), _TWO),
-    **dict.fromkeys(("measured", "std", "ci95", "gain", "gain_p", *ACCURACIES, *SCORES), "{:.4f}".format),
+    **dict.fromkeys(("gain_p", *ACCURACIES, *SCORES), "{:.4f}".format),
     "difference": lambda x: _TWO(round(x, 2) + 0.0),  # no -0.00
 }
 _LATEX = str.maketrans(
@@ -36,14 +37,16 @@ _LATEX = str.maketrans(
 )
 
 
-def csv_text(frame: pd.DataFrame) -> str:
-    """The tidy table as CSV: measured numbers with four decimals, ratios with two, printed ones as printed, None as nothing."""
-    texts = {name: [_text(name, value) for value in frame[name]] for name in frame.columns}
+def csv_text(frame: pd.DataFrame, digits: int = 1) -> str:
+    """The tidy table as CSV: measured numbers with three decimals more than the `digits` of a cell, ratios with two, printed
+    ones as printed, None as nothing."""
+    formats = _FORMATS | dict.fromkeys(MEASURED, f"{{:.{digits + 3}f}}".format)
+    texts = {name: [_text(formats, name, value) for value in frame[name]] for name in frame.columns}
     return pd.DataFrame(texts, columns=frame.columns, dtype=object).to_csv(index=False, lineterminator="\n")
 
 
-def _text(column: str, value: Any) -> str:
-    return "" if value is None else _FORMATS.get(column, str)(value)
+def _text(formats: Mapping[str, Callable[[Any], str]], column: str, value: Any) -> str:
+    return "" if value is None else formats.get(column, str)(value)
 
 
 def markdown(title: str, panels: Mapping[str, list[Block]], notes: list[str]) -> str:

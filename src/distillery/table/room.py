@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from distillery.canonical import digest
-from distillery.errors import PlanError
+from distillery.errors import ArtefactError, PlanError
 
 from .assemble import assemble
 from .layout import layout, metrics, notes
@@ -24,11 +24,28 @@ def make_table(plan_file: Path, store: Path, out_stem: Path) -> None:
 
     Raises PlanError when the plan cannot be read, ArtefactError when an artefact it names is missing.
     """
+    plan = read_plan(plan_file)
+    write(assemble(plan, Path(store)), plan, Path(out_stem))
+
+
+def read_plan(plan_file: Path) -> dict[str, Any]:
+    """The plan document of a file. Raises PlanError when it cannot be read."""
     try:
-        plan = json.loads(Path(plan_file).read_text(encoding="utf-8"))
+        return json.loads(Path(plan_file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PlanError(f"{plan_file}: not a readable plan ({error}); write it again with `distillery plan --write`") from None
-    write(assemble(plan, Path(store)), plan, Path(out_stem))
+
+
+def check_table(plan: Mapping[str, Any], out_stem: Path) -> None:
+    """Raise ArtefactError unless the table beside `out_stem` is there, untouched, and of this very plan."""
+    table, advice = Path(f"{out_stem}.csv"), f"`distillery table {plan['table']}` makes it from finished cells"
+    try:
+        sidecar = json.loads(Path(f"{out_stem}.json").read_text(encoding="utf-8"))
+        found = hashlib.sha256(table.read_bytes()).hexdigest()
+    except (OSError, ValueError):
+        raise ArtefactError(f"{table}: not made yet; {advice}") from None
+    if sidecar.get("plan") != digest(plan, 64) or sidecar.get("csv_sha256") != found:
+        raise ArtefactError(f"{table}: made from another plan, or edited since; {advice}")
 
 
 def write(frame: pd.DataFrame, plan: Mapping[str, Any], out_stem: Path) -> None:
@@ -38,7 +55,7 @@ def write(frame: pd.DataFrame, plan: Mapping[str, Any], out_stem: Path) -> None:
     order: a table is stale when these are not the present ones. Each file is written aside and renamed.
     """
     panels, foot = layout(frame, plan), notes(frame, plan, f"{out_stem.name}.csv")
-    table = csv_text(frame)
+    table = csv_text(frame, plan["digits"])
     sidecar = {
         "table": plan["table"],
         "scale": plan["scale"],

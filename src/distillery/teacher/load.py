@@ -14,7 +14,7 @@ from distillery.errors import ClassOrderError, TeacherError
 from distillery.network import load_network
 
 WEIGHTS = "weights.safetensors"
-CHANCE_FACTOR = 1.5
+CHANCE_FACTOR, CHANCE_SHARE = 1.5, 0.25
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def load_teacher(artefact: Artefact, device: torch.device | str = "cpu") -> Teac
 def check_teacher(teacher: Teacher, class_order: str, owner: str) -> None:
     """Raise unless `teacher` may teach `owner` (named in the message), whose classes have the hash `class_order`.
 
-    ClassOrderError: other classes, or another order. TeacherError: accuracy at or below 1.5 times that of guessing, which is
-    100 / classes percent; a teacher that far down was trained on other labels or hardly at all, and its logits say nothing.
+    ClassOrderError: other classes, or another order. TeacherError: too near to guessing (`check_accuracy`); a teacher that far
+    down was trained on other labels or hardly at all, and its logits say nothing.
     """
     if teacher.class_order != class_order:
         raise ClassOrderError(
@@ -69,12 +69,14 @@ def check_teacher(teacher: Teacher, class_order: str, owner: str) -> None:
 
 
 def check_accuracy(name: str, accuracy: float, classes: int, owner: str) -> None:
-    """Raise TeacherError unless the teacher `name` has more test accuracy (percent) than 1.5 times that of guessing."""
+    """Raise TeacherError unless the teacher `name` has more test accuracy (percent) than 1.5 times that of guessing; of few
+    classes, where that is much, than a quarter of the way from guessing to 100."""
     chance = 100 / classes
-    if not accuracy > CHANCE_FACTOR * chance:
+    needed = min(CHANCE_FACTOR * chance, chance + CHANCE_SHARE * (100 - chance))
+    if not accuracy > needed:
         raise TeacherError(
             f"teacher '{name}' has {accuracy:.2f} % test accuracy, guessing has {chance:.2f} %: it cannot teach {owner} "
-            f"(more than {CHANCE_FACTOR * chance:.2f} % needed); train it for more epochs, or take other weights"
+            f"(more than {needed:.2f} % needed); train it for more epochs, or take other weights"
         )
 
 

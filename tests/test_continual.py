@@ -14,6 +14,7 @@ from test_labels import batch, infer_set
 from test_methods import data_artefact, job_in, teacher_artefact, tiny_set
 
 from distillery.analyse import room
+from distillery.analyse.subject import fixed_generator
 from distillery.analyses import continual
 from distillery.artefact import Artefact
 from distillery.components import module_name
@@ -126,7 +127,7 @@ def test_every_step_trains_a_fresh_student_on_its_classes_and_asks_about_them_al
     job = course(tmp_path, steps=3)
     facts, distilled = room.make(job), infer_set().expand()
     order = load_file(job.out / "arrays.safetensors")["order"]
-    assert order.tolist() == torch.randperm(4, generator=job.generator("classes")).tolist()
+    assert order.tolist() == torch.randperm(4, generator=fixed_generator(f"continual/{job.recipe['repeat']}")).tolist()
     found = []
     for step, (classes, run) in enumerate(zip((2, 3, 4), trained, strict=True), 1):
         seen = sorted(order[:classes].tolist())
@@ -143,13 +144,16 @@ def test_every_step_trains_a_fresh_student_on_its_classes_and_asks_about_them_al
     assert len({run["key"] for run in trained}) == 3
 
 
-def test_repeats_have_orders_of_their_own(tmp_path):
-    orders = set()
-    for key in "abcdef":
-        job = course(tmp_path / key, "hard", key=key, steps=1)
-        room.make(job)
-        orders.add(tuple(load_file(job.out / "arrays.safetensors")["order"].tolist()))
-    assert len(orders) > 1
+def test_repeats_have_orders_of_their_own_which_all_rows_share(tmp_path):
+    orders = {}
+    for key in "ab":
+        for repeat in range(5):
+            job = course(tmp_path / f"{key}{repeat}", "hard", key=key, steps=1)
+            job.recipe["repeat"] = repeat
+            room.make(job)
+            orders[key, repeat] = tuple(load_file(job.out / "arrays.safetensors")["order"].tolist())
+    assert len({orders["a", repeat] for repeat in range(5)}) > 1
+    assert all(orders["a", repeat] == orders["b", repeat] for repeat in range(5))
 
 
 def test_a_killed_course_goes_on_after_its_last_step(tmp_path, trained, monkeypatch):

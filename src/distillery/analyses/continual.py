@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distillery import components
-from distillery.analyse.subject import Result
+from distillery.analyse.subject import Result, fixed_generator
 from distillery.errors import PlanError
 from distillery.evaluate.room import protocol
 from distillery.methods.scratch import kept
@@ -48,18 +48,17 @@ class Recipe:
 def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     """Test accuracy, in percent of the last epoch, on the classes seen so far, after each step; value: its mean over the steps.
 
-    GDumb (Prabhu et al. 2020) as DM evaluates it (Zhao and Bilen 2023). The classes arrive in a random order, one per job and
-    so one per repeat. At each step the memory is the instances of the classes seen; a fresh student, with an output for each
-    of them, is trained on it by the protocol of the row. Teacher logits, stored or not, lose the columns of the other classes
-    before the loss sees them. values: step, classes_seen, memory (instances), accuracy. arrays: order (classes,) int64,
+    GDumb (Prabhu et al. 2020) as DM evaluates it (Zhao and Bilen 2023). The classes arrive in a random order, one per repeat
+    and the same for all rows. At each step the memory is the instances of the classes seen; a fresh student, with an output for
+    each of them, is trained on it by the protocol of the row. Teacher logits, stored or not, lose the columns of the other
+    classes before the loss sees them. values: step, classes_seen, memory (instances), accuracy. arrays: order (classes,) int64,
     labels as they arrive. Each finished step is kept in the job's scratch folder.
 
-    Deviation: the paper shows curves and states no memory, order, recipe or scope. Its protocol takes smaller batches for
-    memories of at most 500 images; here the batch is that of the row at every step.
+    Deviation: the paper shows curves and states no memory, order, recipe or scope.
     Raises PlanError when a group would hold a single class, and for teacher_scope "seen" where there are teachers.
     """
     _check(subject, recipe, job)
-    order = torch.randperm(len(subject.classes), generator=job.generator("classes"))
+    order = torch.randperm(len(subject.classes), generator=fixed_generator(f"continual/{job.recipe['repeat']}"))
     course = _Course(
         protocol(subject.distilled, job),
         subject.train.shape,

@@ -1,21 +1,17 @@
 """The grids of tables and figures: axes, ensembles, recipes by ipc, published counterparts, and how many jobs they come to."""
 
-import dataclasses
-import typing
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
-from distillery.components import KINDS, index
 from distillery.errors import PlanError
 from distillery.plan.cost import Estimator
 from distillery.plan.nodes import Cell
 from distillery.plan.plan import Plan, counterpart, grid
 from distillery.plan.settings import Dataset, Settings, merge, read_yaml
-from distillery.plan.types import torch_free_part, validated
-from distillery.recipe import read
+from distillery.plan.types import validated
 from distillery.training.recipe import Training
 
 ROOT = Path(__file__).parent.parent
@@ -329,105 +325,3 @@ def test_a_row_may_change_its_analysis_alone():
     both, some = rows["INFER"], rows["INFER, u ≠ 0 only"]
     assert both.distilled == some.distilled
     assert both.evaluations != some.evaluations
-
-
-# --- identities --------------------------------------------------------------------------------------------------------------
-
-
-def optional_fields(recipe: type) -> list[dataclasses.Field]:
-    hints = typing.get_type_hints(recipe)
-    return [field for field in dataclasses.fields(recipe) if type(None) in typing.get_args(hints[field.name])]
-
-
-def test_none_is_the_default_wherever_it_is_allowed():
-    # None is left out of identities, so it must mean the same as saying nothing.
-    recipes = [torch_free_part(module).Recipe for kind in KINDS if kind != "figure" for module in set(index(kind).values())]
-    found = [(recipe, field) for recipe in (*recipes, Training) for field in optional_fields(recipe)]
-    assert len(found) > 5
-    assert [(recipe, field.name) for recipe, field in found if field.default is not None] == []
-
-
-def test_an_optional_setting_that_is_none_changes_no_identity():
-    training = {"epochs": 1, "batch": 8}
-    assert validated(Training, training, "here") == validated(Training, training | {"micro_batch": None}, "here")
-    assert validated(Training, training | {"micro_batch": 4}, "here")["micro_batch"] == 4
-    assert "batch_up_to" not in validated(Training, training | {"batch_up_to": None}, "here")
-
-
-# --- axes of a table's own ---------------------------------------------------------------------------------------------------
-
-OWN_AXES = """
-title: "own axes"
-columns: [student, ipc, optimizer, lr]
-axes:
-  optimizer:
-    values:
-      plain: {evaluate: {training: {optimizer: {name: sgd}}}}
-      adam: {evaluate: {training: {optimizer: {name: adam}}}}
-  lr: {sets: evaluate.training.optimizer.lr}
-rows: [{row: Random, method: random, labels: hard}, {row: again, method: random, labels: hard, against: Random}]
-"""
-
-
-def test_a_tables_own_axes_change_recipes(project, edit):
-    (project / "workflow/tables/infer/table9.yaml").write_text(OWN_AXES)
-    grid = "{dataset: [digits], student: [net-a], ipc: [5], optimizer: [plain, adam], lr: [0.1, 0.2]}"
-    edit(project / "workflow/scales/tiny.yaml", "tables:\n", f"tables:\n  infer/table9: {grid}\n")
-    plan = Plan(project)
-    found = [p.evaluations[0].spec.recipe["training"]["optimizer"] for p in plan.positions("table9") if p.row.row == "Random"]
-    assert [(o["name"], o["lr"]) for o in found] == [("sgd", 0.1), ("sgd", 0.2), ("adam", 0.1), ("adam", 0.2)]
-    assert [(p["optimizer"], p["lr"]) for p in plan.document("table9")["positions"][:2]] == [("plain", 0.1), ("plain", 0.2)]
-    edit(project / "workflow/scales/tiny.yaml", "optimizer: [plain, adam]", "optimizer: [plain, adm]")
-    with pytest.raises(PlanError, match=r"table9.yaml.axes.optimizer = 'adm': means nothing here: did you mean 'adam'"):
-        Plan(project).positions("table9")
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("against: Random", "against: Randm", r"row 'again': against 'Randm': no such row: did you mean 'Random'"),
-        ("  lr: {sets: evaluate.training.optimizer.lr}\n", "", r"axes.lr: is required: say what its values change"),
-    ],
-)
-def test_a_wrong_axis_or_comparison_is_one_line(project, old, new, message):
-    (project / "workflow/tables/infer/table9.yaml").write_text(OWN_AXES.replace(old, new))
-    scale = project / "workflow/scales/tiny.yaml"
-    grid = "{dataset: [digits], student: [net-a], ipc: [5], optimizer: [plain], lr: [0.1]}"
-    scale.write_text(scale.read_text().replace("tables:\n", f"tables:\n  infer/table9: {grid}\n"))
-    with pytest.raises(PlanError, match=message):
-        Plan(project).positions("table9")
-
-
-def test_the_student_may_be_the_teacher(tmp_path):
-    settings = settings_with(tmp_path, {"label": {"own": {"teachers": "student"}}})
-    cell = Cell("one", 10, "net", None)
-    assert settings.recipe("label", "own", settings.dataset("one"), {}, cell)["teachers"] == ["net"]
-
-
-def test_pairs_from_a_yaml_list_are_checked_and_become_tuples():
-    training = yaml.safe_load("{epochs: 1, batch: 200, batch_up_to: [[10, 10], [500, 50]]}")
-    checked = validated(Training, training, "here")
-    assert checked["batch_up_to"] == [[10, 10], [500, 50]]
-    assert read(Training, checked).batch_up_to == ((10, 10), (500, 50))
-
-
-@pytest.mark.parametrize(
-    ("pairs", "message"),
-    [([[10]], r"here\.batch_up_to\.0"), ([[10, 0]], r"here\.batch_up_to\.0\.1 = 0"), ([10, 10], r"here\.batch_up_to\.0 = 10")],
-)
-def test_pairs_that_are_none_are_a_plan_error(pairs, message):
-    with pytest.raises(PlanError, match=message):
-        validated(Training, {"epochs": 1, "batch": 200, "batch_up_to": pairs}, "here")
-
-
-def test_memory_is_estimated_for_the_batch_that_the_set_gives():
-    def peak(**training):
-        plan = at("paper", evaluate={"dynamic": {"training": {"batch": 200} | training}})
-        stored = next(p for p in plan.positions("table1") if p.row.labels == "fkd")
-        return stored.evaluations[0], Estimator(plan.settings, ROOT / "results/store").cost(stored.evaluations[0]).activations
-
-    node, large = peak()
-    _, small = peak(batch_up_to=[[10**6, 50]])
-    _, unreached = peak(batch_up_to=[[1, 50]])
-    assert large == 4 * small == unreached
-    assert node.spec.recipe["training"]["batch"] == 200

@@ -143,8 +143,8 @@ def _make(spec: Spec, store: Path, target: Path, scratch: Path, device: str, thr
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep memory that is freed: each step of a training frees tensors of the same sizes, and the kernel would
-    hand out new pages, zeroed, every time (up to a quarter of a small student's time)."""
+    """Let the C library keep memory that is freed: a step of a training frees tensors of the sizes that the next one asks for,
+    and the kernel would hand out new, zeroed pages every time (up to a quarter of a small student's time)."""
     with suppress(OSError, AttributeError):  # another C library
         for option in _MALLOPT.values():
             ctypes.CDLL(None).mallopt(*option)

@@ -1,4 +1,4 @@
-"""DSA against a slow second implementation, image by image and pixel by pixel; where it stands in a batch; its three modes."""
+"""DSA against a slow second implementation, image by image and pixel by pixel; where it stands in a batch; its modes."""
 
 import math
 from collections import Counter
@@ -219,6 +219,12 @@ def test_one_draws_one_of_six_groups_and_all_takes_them_in_order():
     assert set(operations("all", 5)) == {(*colour, "crop", "cutout", "flip", "scale", "rotate")}
 
 
+def test_flip_rotate_draws_one_of_the_two():
+    found = Counter(operations("flip-rotate"))
+    assert set(found) == {("flip",), ("rotate",)}
+    assert scipy.stats.binomtest(found["flip",], 600).pvalue > 1e-3
+
+
 @pytest.mark.parametrize("mode", module.MODES)
 def test_dsa_is_its_operations_one_after_the_other(mode):
     for seed in range(6):
@@ -244,6 +250,14 @@ def test_gradient_is_that_of_finite_differences(name, channels):
     assert torch.autograd.gradcheck(lambda x: applied(name, x, 2), x)
 
 
+@pytest.mark.parametrize("name", ["flip", "rotate"])
+def test_it_is_differentiable_twice_and_its_derivative_repeats(name):
+    x = images(3, 2, 5, 5, torch.float64).requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda x: applied(name, x, 2).square(), x)
+    first, again = (torch.autograd.grad(applied(name, x, 2).square().sum(), x)[0] for _ in range(2))
+    assert first.equal(again)
+
+
 def test_the_image_itself_is_left_alone():
     x = images()
     dsa(x, generator(), "all")
@@ -252,7 +266,7 @@ def test_the_image_itself_is_left_alone():
 
 @pytest.mark.parametrize("text", ["dsa:two", "dsa:", "dsa:1"])
 def test_an_unknown_mode_is_a_plan_error(text):
-    with pytest.raises(PlanError, match="valid: all, idc, one"):
+    with pytest.raises(PlanError, match="valid: all, flip-rotate, idc, one"):
         pipeline([text])
 
 

@@ -32,7 +32,8 @@ def dsa(images: Tensor, generator: Generator, mode: str = "idc", parameters: Par
 
     An operation draws for each image, the choice of operations for the whole batch. mode: "idc", which GIFT uses: flip,
     brightness, saturation, contrast, then one of crop, scale and rotate, then cutout. "one", the original: one of colour (the
-    three together), crop, cutout, flip, scale, rotate. "all": these six groups in this order. Differentiable in the images.
+    three together), crop, cutout, flip, scale, rotate. "all": these six groups in this order. "flip-rotate": one of these two
+    (PoDD, RaT-BPTT). Differentiable in the images, any number of times.
     Deviation: bilinear sampling at pixel centres (align_corners=False), as GIFT's code; the original has corners (True).
     """
     for name in MODES[mode](generator):
@@ -146,4 +147,5 @@ MODES: dict[str, Callable[[Generator], Iterable[str]]] = {
     "idc": lambda generator: ("flip", *COLOUR, *_one(GEOMETRY, generator), "cutout"),
     "one": lambda generator: _one(GROUPS, generator),
     "all": lambda generator: sum(GROUPS, ()),
+    "flip-rotate": lambda generator: _one((("flip",), ("rotate",)), generator),
 }

@@ -75,7 +75,7 @@ class Training:
     parameter behind a colon: "crop:4" zero-pads by 4 pixels and crops back, "flip" mirrors with probability 1/2, "resized-crop"
     draws area 0.08-1 ("resized-crop:0.5": 0.5-1) and ratio 3/4-4/3, "roll:4" shifts the batch cyclically by 0-4 pixels
     ("centred-roll:4": by -4 to 4), "patch-shuffle:2" permutes the columns, then the rows of a grid of 2 x 2 patches (RDED).
-    "dsa:idc" is DSA as GIFT evaluates ("dsa:one", "dsa:all": its other modes), after the images are normalised.
+    "dsa:idc" is DSA as GIFT evaluates ("dsa:one", "dsa:all", "dsa:flip-rotate": other modes), after the images are normalised.
     precision: "fp32", or "bf16": networks (labellers too) under autocast, loss and test in fp32.
     test_every: epochs between two measurements of test accuracy; the last epoch is always measured and is the headline.
     micro_batch: samples per forward and backward pass (None: the whole batch), for less memory; their gradients add up to the

@@ -20,8 +20,14 @@ _AXES = ("ipc", "eval_arch", "labels")
 _SAME = {  # names of the papers that say two things at once, or say one thing in another way
     "method": {"infer+dyn": {"method": "infer", "labels": "dynamic"}, "gift": {"method": "rded", "variant": "gift"}},
     "variant": {"refine+loss": {"variant": "gift"}},
-    # INFER's "ShuffleNetV2" is V1 with two groups in its authors' code.
-    "eval_arch": {"convnet128": {"eval_arch": "convnet"}, "shufflenet_v2": {"eval_arch": "shufflenet_v1"}},
+    # INFER's "ShuffleNetV2" is V1 with two groups in its authors' code;
+    # GIFT's small networks are torchvision's own, with the stem of large images: other networks than INFER's of that name.
+    "eval_arch": {
+        "convnet128": {"eval_arch": "convnet"},
+        "shufflenet_v2": {"eval_arch": "shufflenet_v1"},
+        "tv-efficientnet_b0": {"eval_arch": "efficientnet_b0"},
+        "tv-mobilenet_v2": {"eval_arch": "mobilenet_v2"},
+    },
     "distill_arch": {"convnet128": {"distill_arch": "convnet"}},
 }
 _HARD_WHERE_BLANK = {"random"}  # INFER Table 2 charges it no label bytes

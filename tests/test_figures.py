@@ -227,6 +227,15 @@ def test_curves_are_means_and_their_bars_standard_deviations_over_repeats():
     assert bars.get_segments()[0][:, 1].tolist() == [42.0, 44.0]
 
 
+def test_courses_of_different_length_have_axes_of_their_own():
+    short = [replace(e, extra={"steps": 5}) for e in continual()]
+    long = [replace(e, extra={"steps": 10}, values=e.values.assign(classes_seen=e.values["classes_seen"] // 2)) for e in short]
+    axes = draw("continual", [*short, *long]).axes
+    assert [a.get_title() for a in axes] == [f"cifar100, resnet18, ipc 10, steps {steps}" for steps in (5, 10)]
+    assert [len(a.containers) for a in axes] == [2, 2]
+    assert [a.containers[0].lines[0].get_xdata().tolist()[0] for a in axes] == [40, 20]
+
+
 def test_many_entries_wrap_onto_further_lines():
     for name, columns in (("boundary", 3), ("landscape", 4)):
         entries = [replace(e, dataset=dataset) for dataset in ("a", "b") for e in ENTRIES[name]()]

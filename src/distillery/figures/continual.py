@@ -20,10 +20,10 @@ PER_LINE = 2
 
 @look
 def draw(panel: Panel) -> Figure:
-    """A line per row over the classes seen, axes of its own for each data set, student and ipc; error bars are the standard
-    deviation (ddof 1) over repeats. Uses the values, in percent."""
+    """A line per row over the classes seen, axes of its own for each data set, student, ipc and number of steps; error bars are
+    the standard deviation (ddof 1) over repeats. Uses the values, in percent."""
     entries = panel.having("values")
-    groups, rows = facets(entries, ("dataset", "student", "ipc")), unique(entry.row for entry in entries)
+    groups, rows = facets(entries, ("dataset", "student", "ipc", "steps")), unique(entry.row for entry in entries)
     lines, columns = math.ceil(len(groups) / PER_LINE), min(len(groups), PER_LINE)
     figure, grid = canvas(panel.title, 0.6 + 2.4 * lines, lines, columns)
     handles = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from distillery.errors import PlanError
 class Entry:
     """One position of a table. row: its label. value, std, n: mean and standard deviation over n repeats, None where
     nothing was measured. values: the tidy rows of the analysis, of one repeat or of several. arrays: those of one repeat.
+    extra: where it stands on the table's own axes, by their names.
     """
 
     row: str
@@ -26,6 +28,7 @@ class Entry:
     n: int
     values: pd.DataFrame | None = None
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,10 @@ def _there(part: object) -> bool:
 
 
 def setting(entry: Entry, axes: Sequence[str] = ("dataset", "student", "ipc")) -> str:
-    """Where an entry stands, in words: "cifar100, resnet18, ipc 10"; `axes` are the fields to name."""
+    """Where an entry stands, in words: "cifar100, resnet18, ipc 10"; `axes` are the fields to name, or axes of the table."""
     texts = {"dataset": entry.dataset, "student": entry.student, "ipc": entry.ipc is not None and f"ipc {entry.ipc:g}"}
-    return ", ".join(texts[axis] for axis in axes if texts[axis])
+    texts |= {axis: f"{axis} {value}" for axis, value in entry.extra.items()}
+    return ", ".join(texts[axis] for axis in axes if texts.get(axis))
 
 
 def facets(entries: Sequence[Entry], axes: Sequence[str] = ("dataset", "student")) -> dict[str, list[Entry]]:

@@ -46,7 +46,7 @@ def _entries(plan: Mapping[str, Any], frame: pd.DataFrame, store: Path) -> Itera
         if position["evaluations"]:
             place = {key: position[key] for key in KEYS}
             number = {"value": record["measured"], "std": _optional(record["std"]), "n": int(record["n"])}
-            yield Entry(**place, **number, **_found(plan, position, store))
+            yield Entry(**place, **number, **_found(plan, position, store), extra={a: position[a] for a in plan["axes"]})
 
 
 def _found(plan: Mapping[str, Any], position: Mapping[str, Any], store: Path) -> dict[str, Any]:
@@ -64,9 +64,9 @@ def _values(entries: list[Entry]) -> pd.DataFrame:
     for entry in entries:
         number = pd.DataFrame({"value": [entry.value], "std": [entry.std], "n": [entry.n]})
         found = number if entry.values is None else entry.values
-        frames.append(found.assign(**{key: getattr(entry, key) for key in KEYS}))
-    table = pd.concat(frames, ignore_index=True)
-    return table[[*KEYS, *(column for column in table.columns if column not in KEYS)]]
+        frames.append(found.assign(**{key: getattr(entry, key) for key in KEYS}, **entry.extra))
+    table, first = pd.concat(frames, ignore_index=True), (*KEYS, *entries[0].extra)
+    return table[[*first, *(column for column in table.columns if column not in first)]]
 
 
 def _optional(number: float) -> float | None:

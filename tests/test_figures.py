@@ -121,7 +121,13 @@ def continual() -> list[Entry]:
     return found
 
 
-FIGURES = (accuracy, similarity, landscape, difficulty, divergence, boundary, compensators, continual)
+def sweep() -> list[Entry]:
+    """Gamma from the right to the left; INFER lacks the first."""
+    places = {"SRe2L": (1.0, 0.1, 0.0), "INFER": (1.0, 0.1)}
+    return [entry(row, value=40 - 10 * gamma, extra={"gamma": gamma}) for row, values in places.items() for gamma in values]
+
+
+FIGURES = (accuracy, similarity, landscape, difficulty, divergence, boundary, compensators, continual, sweep)
 ENTRIES = {f.__name__: f for f in FIGURES}
 TEXTS = {
     "accuracy": {"test accuracy (%)", "images per class (ipc)", "cifar100, resnet18", "10", "50", "45.2", *ROWS},
@@ -141,6 +147,7 @@ TEXTS = {
         *("classes seen", "accuracy on the test images\nof the classes seen (%)", "cifar100, resnet18, ipc 10"),
         *("40", "200", *ROWS[:2]),
     },
+    "sweep": {"gamma", "test accuracy (%)", "cifar100, resnet18, ipc 10", *ROWS[:2]},
     "compensators": {"natural", "$u_{1}$", "$u_{4}$", "$x + u_{4}$", "class 37"},
 }
 
@@ -155,7 +162,7 @@ def texts(figure: Figure) -> set[str]:
 
 
 def test_every_figure_and_every_analysis_is_here():
-    assert set(ENTRIES) == set(components.index("figure")) == {*components.index("analysis"), "accuracy"}
+    assert set(ENTRIES) == set(components.index("figure")) == {*components.index("analysis"), "accuracy", "sweep"}
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -225,6 +232,16 @@ def test_curves_are_means_and_their_bars_standard_deviations_over_repeats():
     assert line.get_xdata().tolist() == [40, 80, 120, 160, 200]
     assert line.get_ydata().tolist() == [43.0, 37.0, 31.0, 25.0, 19.0]  # 48 - 6 step + (0, 1, 2): mean 1, ddof 1 std 1
     assert bars.get_segments()[0][:, 1].tolist() == [42.0, 44.0]
+
+
+def test_a_sweep_goes_along_the_tables_own_axis():
+    (axes,) = draw("sweep").axes
+    lines = [container.lines[0] for container in axes.containers]
+    assert [line.get_xdata().tolist() for line in lines] == [[0.0, 0.1, 1.0], [0.1, 1.0]]
+    assert [line.get_ydata().tolist() for line in lines] == [[40.0, 39.0, 30.0], [39.0, 30.0]]
+    for extra in ({}, {"gamma": "none"}, {"gamma": 0.1, "steps": 5}):
+        with pytest.raises(PlanError, match="figure 'Title of sweep': a sweep needs one axis of the table's own, whose"):
+            draw("sweep", [entry("SRe2L", extra=extra)])
 
 
 def test_courses_of_different_length_have_axes_of_their_own():

@@ -1,5 +1,6 @@
 """A figure through the whole flow: analyses of students, the table of their values, the picture and the data beside it."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,11 +11,13 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
+from test_table import DATA, evaluation, position, put
 
 from distillery.artefact import read_meta
 from distillery.errors import ArtefactError, PlanError
 from distillery.plan.plan import Plan
 from distillery.table.picture import make_picture
+from distillery.table.room import make_table
 
 FIGURE = """
 title: "a small figure"
@@ -134,6 +137,29 @@ def test_a_picture_without_its_very_table_is_one_line(copy, tmp_path):
     table.write_text(table.read_text().replace("digits", "others"))
     with pytest.raises(ArtefactError, match=r"figure8.csv: made from another plan, or edited since"):
         make_picture(plan, copy / "results/store", copy / "results/infer/figure8")
+
+
+def test_a_picture_over_a_tables_own_axis_and_its_data(tmp_path):
+    store, stem, gammas = tmp_path / "store", tmp_path / "figure3", (0.5, 0.0)
+    put(store, "data/d", DATA)
+    put(store, "distill/s", {"bytes": {"images": 4480}})
+    for gamma in gammas:
+        put(store, f"evaluate/{gamma}", evaluation(40 - 10 * gamma, 45.0))
+    own = {"distilled": "distill/s", "data": "data/d"}
+    document = {
+        **{"table": "gift/figure3", "title": "a sweep", "paper": "gift", "scale": "demo", "axes": ["gamma"]},
+        **{"quantity": "top-1 accuracy, percent", "digits": 1, "analysis": None, "figure": "sweep"},
+        "shape": {"rows": ["RDED"], "columns": ["student", "ipc", "gamma"], "panel": "dataset"},
+        "positions": [position("RDED", "rded", "dynamic", gamma=g, evaluations=[f"evaluate/{g}"], **own) for g in gammas],
+    }
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(document))
+    make_table(plan, store, stem)
+    make_picture(plan, store, stem)
+    values = pd.read_csv(f"{stem}.values.csv")
+    assert list(values.columns[:5]) == ["row", "dataset", "ipc", "student", "gamma"]
+    assert values[["gamma", "value"]].to_numpy().tolist() == [[0.5, 35.0], [0.0, 40.0]]
+    assert Image.open(f"{stem}.png").size[0] > 1000
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ import math
 from typing import TYPE_CHECKING
 
 from distillery.figures.panel import facets
-from distillery.figures.style import MARKERS, blank, canvas, colour, look, unique
+from distillery.figures.style import blank, canvas, curve, look, unique
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -37,7 +38,6 @@ def draw(panel: Panel) -> Figure:
     return figure
 
 
-def _line(axes: Axes, entry: Entry, place: int) -> object:
+def _line(axes: Axes, entry: Entry, place: int) -> Artist:
     found = entry.values.groupby("classes_seen")["accuracy"].agg(["mean", "std"])
-    style = {"color": colour(place), "marker": MARKERS[place % len(MARKERS)], "elinewidth": 0.8}
-    return axes.errorbar(found.index, found["mean"], found["std"].fillna(0.0), **style)
+    return curve(axes, place, found.index, found["mean"], found["std"].fillna(0.0))

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from distillery.figures.panel import facets
-from distillery.figures.style import MARKERS, blank, canvas, colour, look, unique
+from distillery.figures.style import blank, canvas, curve, look, unique
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,8 +43,7 @@ def _draw(axes: Axes, entries: list[Entry], rows: list[str]) -> dict[str, object
         mine = sorted((entry for entry in entries if entry.row == row), key=lambda entry: entry.ipc)
         if mine:
             budgets, heights, errors = zip(*((entry.ipc, entry.value, entry.std or 0.0) for entry in mine), strict=True)
-            marker = MARKERS[place % len(MARKERS)]
-            handles[row] = axes.errorbar(budgets, heights, errors, color=colour(place), marker=marker, elinewidth=0.8)
+            handles[row] = curve(axes, place, budgets, heights, errors)
     axes.set_xscale("log")
     budgets = sorted({entry.ipc for entry in entries})
     axes.set_xticks(budgets, [f"{ipc:g}" for ipc in budgets])

@@ -111,6 +111,11 @@ def bars(axes: Axes, heights: np.ndarray, errors: np.ndarray, colours: Sequence[
     axes.tick_params(axis="x", length=0)
 
 
+def curve(axes: Axes, place: int, x: Sequence[float], y: Sequence[float], error: Sequence[float]) -> Artist:
+    """A line with markers and error bars, in the colour and with the marker of `place`; what a legend shows of it."""
+    return axes.errorbar(x, y, error, color=colour(place), marker=MARKERS[place % len(MARKERS)], elinewidth=0.8)
+
+
 def blank(axes: Iterable[Axes]) -> None:
     """Take away the frames of axes that hold nothing."""
     for one in axes:

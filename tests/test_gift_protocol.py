@@ -103,13 +103,30 @@ def test_every_loss_of_table_6_stands_in_it_with_the_constants_of_the_code(plan)
     }
 
 
+OPTIMIZERS = {  # name, rate, decay; GIFT states none but AdamW's
+    "sgd": ("sgd", 0.1, 5e-4),
+    "adam": ("adam", 1e-3, 1e-4),
+    "adamw": ("adamw", 1e-3, 1e-4),
+    "sgd-0.01": ("sgd", 0.01, 5e-4),
+}
+
+
+@pytest.mark.parametrize("table", ["gift/table5", "gift/table12"])
+def test_optimisers_and_nothing_else_differ_between_the_columns(plan, table):
+    for p in measured(plan, table):
+        training, used = recipe(p)["training"], recipe(p)["training"]["optimizer"]
+        assert (used["name"], used["lr"], used["weight_decay"]) == OPTIMIZERS[p.extra["optimizer"]]
+        assert (used["momentum"], used["decay"], training["schedule"]["name"]) == (0.9, "all", "multistep")
+        assert not (p.published and p.extra["optimizer"] == "sgd-0.01")  # the printed SGD stands beside one rate only
+
+
 @pytest.mark.parametrize("table", ["gift/table5", "gift/table12"])
 def test_every_kl_row_of_a_table_of_optimisers_has_a_row_with_its_factor_beside_it(plan, table):
     cells = {(p.row.row, p.dataset, p.student, p.extra["optimizer"]): recipe(p) for p in measured(plan, table)}
     plain = {
         place: found for place, found in cells.items() if found["loss"] == {"name": "kl", "temperature": 20.0, "squared": False}
     }
-    assert {place[0] for place in plain} == {"SRe2L", "RDED"} and {place[3] for place in plain} == {"sgd", "adam", "adamw"}
+    assert {place[0] for place in plain} == {"SRe2L", "RDED"} and {place[3] for place in plain} == OPTIMIZERS.keys()
     for (row, *rest), found in plain.items():
         scaled = found | {"loss": found["loss"] | {"squared": True}}
         assert cells[f"{row}, KL × T²", *rest] == scaled

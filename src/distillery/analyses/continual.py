@@ -55,7 +55,7 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     labels as they arrive. Each finished step is kept in the job's scratch folder.
 
     Deviation: the paper shows curves and states no memory, order, recipe or scope.
-    Raises PlanError when a group would hold a single class, and for teacher_scope "seen" where there are teachers.
+    Raises PlanError when the first group would hold a single class, and for teacher_scope "seen" where there are teachers.
     """
     _check(subject, recipe, job)
     order = torch.randperm(len(subject.classes), generator=fixed_generator(f"continual/{job.recipe['repeat']}"))

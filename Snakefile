@@ -1,4 +1,4 @@
-# Distillery: data -> teacher -> distill -> label -> evaluate -> analyse -> table -> picture.
+# Distillery: data -> whiten, embed, teacher -> distill -> label -> evaluate -> analyse -> table -> picture.
 # params.yaml says which tables; src/distillery/plan turns them into artefacts; a rule makes each missing one.
 
 from snakemake.utils import min_version
@@ -11,6 +11,8 @@ configfile: "params.yaml"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
+include: "workflow/rules/whiten.smk"
+include: "workflow/rules/embed.smk"
 include: "workflow/rules/teacher.smk"
 include: "workflow/rules/distill.smk"
 include: "workflow/rules/label.smk"

@@ -25,6 +25,7 @@ KINDS = {
     "refinement": "refinements",
     "network": "nets",
     "label": "label",
+    "embedding": "embeddings",
     "analysis": "analyses",
     "figure": "figures",
 }

@@ -11,7 +11,8 @@ from typing import Any
 from .canonical import digest, dumps
 from .errors import ArtefactError
 
-ROOMS = ("data", "teacher", "distill", "label", "evaluate", "analyse")  # that make artefacts, in the order of the flow
+# Those that make artefacts, in the order of the flow.
+ROOMS = ("data", "whiten", "embed", "teacher", "distill", "label", "evaluate", "analyse")
 Inputs = dict[str, str | list[str]]  # role -> "room/id", or a list of them
 
 

@@ -14,8 +14,10 @@ from distillery.artefact import META, read_meta
 from distillery.spec import folder
 from distillery.training.recipe import batch_size
 
-from .nodes import Node, instances
-from .settings import Facts, Settings, read_yaml
+from .checks import instances
+from .models import Facts
+from .nodes import Node
+from .settings import Settings, read_yaml
 from .types import recipe_object
 
 START_UP_S = 4.0  # importing torch

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from distillery.canonical import file_sha256
 from distillery.code import code_digest
 from distillery.components import module_name
 from distillery.data.digest import source_digest
 from distillery.data.recipe import Recipe as DataRecipe
 from distillery.data.source import ON_DISK, parse
-from distillery.errors import DataError, PlanError, nearest
+from distillery.errors import DataError, PlanError
 from distillery.spec import Spec
-from distillery.training.recipe import AUGMENTATIONS, Training, split
+from distillery.training.recipe import Training
+from distillery.whiten.recipe import Recipe as WhitenRecipe
 
-from .settings import Dataset, Facts, Row, Settings
-from .types import component, constant, recipe_object, validated
-
-PARTS = {"student": "network", "labels": "label", "loss": "loss", "refine": "refinement"}  # of an evaluation, and their kinds
+from .checks import PARTS, check_augment, check_budget, check_keys, check_labels, check_mix, check_pixels, check_soft
+from .models import Dataset, Row
+from .settings import Settings
+from .types import component, constant, validated
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ class Builder:
 
     def distill(self, cell: Cell) -> Node:
         """The distilled set of a cell."""
-        key = ("distill", cell.dataset, cell.ipc, cell.student, cell.row.method, repr(cell.row.override.get("distill")))
+        override = [cell.row.override.get(room) for room in ("whiten", "embed", "distill")]
+        key = ("distill", cell.dataset, cell.ipc, cell.student, cell.row.method, repr(override))
         return self._remember(key, lambda: self._distill(cell))
 
     def _distill(self, cell: Cell) -> Node:
@@ -157,10 +160,45 @@ class Builder:
         check_augment(recipe, where, normalised=("augment",))
         if "teachers" in (constant("method", method, "NEEDS") or ()) and not recipe.get("teachers"):
             raise PlanError(f"{where}.teachers: is empty, {method} needs at least one teacher")
+        roots = [root]
+        if "network" in recipe:
+            recipe["network"] = self._network(settings.alias(recipe["network"], cell), cell.dataset)
+            roots.append(module_name("network", recipe["network"]["name"]))
         check_budget(cell, recipe, dataset.facts)
-        inputs = {"data": self.data(cell.dataset), **self.teachers(recipe, cell.dataset)}
+        inputs = {"data": self.data(cell.dataset), **self.teachers(recipe, cell.dataset), **self._prepared(recipe, cell)}
         label = f"{cell.dataset}-{method}-ipc{cell.ipc:g}"
-        return self._node("distill", label, {"method": recipe, "ipc": cell.ipc}, inputs, [root], cell.dataset)
+        return self._node("distill", label, {"method": recipe, "ipc": cell.ipc}, inputs, roots, cell.dataset)
+
+    def _prepared(self, recipe: Mapping[str, Any], cell: Cell) -> dict[str, Node]:
+        """What a method's recipe asks for by the fields `whitening` and `embedding`, as input roles."""
+        whitening, embedding = recipe.get("whitening"), recipe.get("embedding")
+        found = {"whitening": self.whitening(whitening, cell)} if whitening else {}
+        return found | ({"embeddings": self.embeddings(embedding, cell)} if embedding else {})
+
+    def whitening(self, name: str, cell: Cell) -> Node:
+        """The whitening `name`, a block below `whiten`, of a cell's data set."""
+        settings = self.settings
+        values = settings.recipe("whiten", name, settings.dataset(cell.dataset), cell.row.override, cell)
+        recipe = validated(WhitenRecipe, values, f"{settings.scale_file}.whiten.{name}")
+        return self._node("whiten", f"{cell.dataset}-{name}", recipe, {"data": self.data(cell.dataset)}, [], cell.dataset)
+
+    def embeddings(self, name: str, cell: Cell) -> Node:
+        """The embeddings `name`, a block below `embed`, of a cell's classes. A file's path is no part of the identity, its
+        SHA-256 is."""
+        settings, where = self.settings, f"{self.settings.scale_file}.embed.{name}"
+        values = settings.recipe("embed", name, settings.dataset(cell.dataset), cell.row.override, cell)
+        source = component("embedding", {"name": name} | values, where)
+        recipe, local = {"source": source}, {}
+        if "path" in source:
+            place = settings.root / source["path"]
+            local = {"source": source | {"path": str(place)}}
+            known = {key: value for key, value in source.items() if key != "path"}
+            recipe = {"source": known, "digest": file_sha256(place) if place.is_file() else "absent"}
+        if "teachers" in (constant("embedding", source["name"], "NEEDS") or ()) and not source.get("teachers"):
+            raise PlanError(f"{where}.teachers: is empty, '{name}' needs at least one teacher")
+        inputs = {"data": self.data(cell.dataset), **self.teachers(source, cell.dataset)}
+        roots = [module_name("embedding", source["name"])]
+        return self._node("embed", f"{cell.dataset}-{name}", recipe, inputs, roots, cell.dataset, **local)
 
     def label_recipe(self, cell: Cell) -> dict[str, Any]:
         """The label component of a cell: its kind is its name."""
@@ -176,7 +214,13 @@ class Builder:
         recipe = component("label", values, where)
         if recipe.get("teachers") in ([], ()):
             raise PlanError(f"{where}.teachers: is empty, '{block}' needs at least one teacher")
+        self._check_labels(cell, recipe)
         return recipe
+
+    def _check_labels(self, cell: Cell, labels: Mapping[str, Any]) -> None:
+        distilled = self.distill(cell)
+        check_labels(labels, distilled.spec.recipe["method"], cell.row.row)
+        check_pixels(labels, distilled.inputs, f"row '{cell.row.row}': labels '{labels['name']}' are made by")
 
     def label(self, cell: Cell) -> Node | None:
         """The stored labels of a cell, or None when its kind stores nothing (hard, dynamic)."""
@@ -220,10 +264,22 @@ class Builder:
         label, labels = self.label(cell), self.label_recipe(cell)
         recipe = {"student": self._network(cell.student, cell.dataset), "labels": labels, **self.protocol(cell)}
         check_soft(recipe, cell.row.row, self._protocol(cell)[1])
-        inputs: dict[str, Any] = {"data": self.data(cell.dataset), "distilled": self.distill(cell)}
-        inputs |= {"label": label} if label else self.teachers(labels, cell.dataset)
+        inputs = self._set(cell) | ({"label": label} if label else self.teachers(labels, cell.dataset))
         roots = [module_name(kind, recipe[part]["name"]) for part, kind in PARTS.items() if part in recipe]
         return recipe, inputs, [*roots, module_name("method", cell.row.method)]
+
+    def _set(self, cell: Cell) -> dict[str, Any]:
+        """What a look at the distilled set of a cell takes, as input roles: the set, its data, and its whitening."""
+        distilled = self.distill(cell)
+        whitening = distilled.inputs.get("whitening")
+        return {"data": self.data(cell.dataset), "distilled": distilled} | ({"whitening": whitening} if whitening else {})
+
+    def _embeddings_of(self, cell: Cell, analysis: str) -> Node:
+        found = self.distill(cell).inputs.get("embeddings")
+        if not found:
+            row, method = cell.row.row, cell.row.method
+            raise PlanError(f"row '{row}': analysis '{analysis}' needs embeddings; name some in distill.{method}.embedding")
+        return found
 
     def scores(self, cell: Cell, repeats: int) -> dict[str, tuple[Node, ...]]:
         """What DD-Ranking's scores of a cell need beside its own evaluations (`table.scores`), by the name of the accuracy.
@@ -273,8 +329,10 @@ class Builder:
     ) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
         """Of an analysis that trains nothing: recipe without the analysis itself, inputs, and the modules of the components."""
         labels, label = (self.label_recipe(cell), self.label(cell)) if "label" in needs else (None, None)
-        inputs: dict[str, Any] = {"data": self.data(cell.dataset), "distilled": self.distill(cell)}
-        inputs |= ({"label": label} if label else {}) | self.teachers(analysis, cell.dataset)
+        inputs = self._set(cell) | ({"label": label} if label else {}) | self.teachers(analysis, cell.dataset)
+        check_pixels(analysis, inputs, f"row '{cell.row.row}': analysis '{analysis['name']}' looks with")
+        if "embeddings" in needs:
+            inputs |= {"embeddings": self._embeddings_of(cell, analysis["name"])}
         student = self._network(cell.student, cell.dataset) if "student" in needs else None
         parts = {"method": {"name": cell.row.method}, "label": labels, "network": student}
         recipe = {"labels": labels} | ({"student": student} if student else {})
@@ -288,60 +346,3 @@ class Builder:
             raise PlanError(f"{where}.teachers: is empty, {name} needs at least one teacher")
         check_augment(recipe, where)
         return recipe
-
-
-def check_augment(recipe: Mapping[str, Any], where: str, normalised: Collection[str] = ()) -> None:
-    """Raise PlanError when the recipe names an augmentation that does not exist, or, save in the fields whose images are
-    `normalised` before the first one, has one that works on pixels after one that works on normalised images."""
-    for field in (key for key in recipe if key == "augment" or key.endswith("_augment")):
-        for name in recipe[field]:
-            if name.partition(":")[0] not in AUGMENTATIONS:
-                raise PlanError(f"{where}.{field}: '{name}' does not exist: {nearest(name, AUGMENTATIONS)}")
-        try:
-            split(() if field in normalised else recipe[field])
-        except PlanError as error:
-            raise PlanError(f"{where}.{field}: {error}") from None
-
-
-def check_mix(loss: Mapping[str, Any], training: Mapping[str, Any], where: str) -> None:
-    """Raise PlanError when the training mixes images and the loss is not defined for them."""
-    name, mix = loss["name"], training["mix"]["name"]
-    if mix != "none" and constant("loss", name, "MIXES") is False:
-        raise PlanError(f"{where}.training.mix = '{mix}': loss '{name}' is not defined for mixed images; set mix to 'none'")
-
-
-def check_soft(recipe: Mapping[str, Any], row: str, where: str) -> None:
-    """Raise PlanError when a part of an evaluation needs soft labels and there are none, or refines what the loss ignores."""
-    soft = [part for part in PARTS if part in recipe and constant(PARTS[part], recipe[part]["name"], "SOFT")]
-    if soft and not constant("label", recipe["labels"]["name"], "LOGITS"):
-        raise PlanError(f"{where}.{soft[0]} = '{recipe[soft[0]]['name']}': needs soft labels, row '{row}' has hard ones")
-    if "refine" in soft and "loss" not in soft:
-        refine, loss = recipe["refine"]["name"], recipe["loss"]["name"]
-        raise PlanError(f"{where}.refine = '{refine}': changes soft labels, loss '{loss}' reads none; choose another loss")
-
-
-def check_keys(values: Mapping[str, Any], valid: tuple[str, ...], where: str) -> None:
-    """Raise PlanError, naming the nearest valid one, when `values` has a key that nothing reads."""
-    for key in values:
-        if key not in valid:
-            raise PlanError(f"{where}.{key}: unknown key: {nearest(key, valid)}")
-
-
-def instances(method: Mapping[str, Any], ipc: float, classes: int) -> float:
-    """Training images that a distilled set expands to: what the method's recipe says, or ipc per class."""
-    recipe = recipe_object("method", method)
-    return recipe.instances(ipc, classes) if hasattr(recipe, "instances") else ipc * classes
-
-
-def check_budget(cell: Cell, method: Mapping[str, Any], facts: Facts | None) -> None:
-    """Raise PlanError when ipc is no positive number, or, as far as the declared facts tell, more than a class has or too
-    little for the method."""
-    if not isinstance(cell.ipc, int | float) or not cell.ipc > 0:
-        raise PlanError(f"ipc {cell.ipc!r} on '{cell.dataset}': must be a number above 0, images per class")
-    if cell.ipc != int(cell.ipc) and not constant("method", cell.row.method, "FRACTIONAL_IPC"):
-        raise PlanError(f"ipc {cell.ipc!r} on '{cell.dataset}': method '{cell.row.method}' needs a whole number")
-    if facts and cell.ipc > facts.train / facts.classes:
-        most = facts.train // facts.classes
-        raise PlanError(f"ipc {cell.ipc:g} on '{cell.dataset}': a class has about {most} training images; ask for less")
-    if facts and instances(method, cell.ipc, facts.classes) < 1:
-        raise PlanError(f"ipc {cell.ipc:g} on '{cell.dataset}': too little for method '{cell.row.method}'; ask for more")

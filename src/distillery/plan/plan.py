@@ -19,8 +19,10 @@ from distillery.spec import folder
 from distillery.table.identity import picture_identity
 from distillery.table.published import lookup
 
-from .nodes import Builder, Cell, Node, instances
-from .settings import Row, Settings, Table, merge
+from .checks import instances
+from .models import Facts, Row, Table
+from .nodes import Builder, Cell, Node
+from .settings import Settings, merge
 from .types import constant
 
 NAMED = ("dataset", "student")
@@ -74,7 +76,9 @@ class Plan:
         places = [(place, counterpart(place, axes, table.paper, order)) for place in grid(axes, order, where)]
         for row in table.rows:
             for place, paper in places:
-                yield self._position(name, table, row, place, paper, row.measured and row.row in chosen)
+                measured = row.measured and row.row in chosen and place[table.panel] not in table.unmeasured
+                if all(place[axis] in values for axis, values in row.only.items()):
+                    yield self._position(name, table, row, place, paper, measured)
 
     def _position(self, name: str, table: Table, row: Row, place: dict, paper: dict | None, measured: bool) -> Position:
         published = self._published(name, table, row, place, paper) if table.published else None
@@ -107,7 +111,7 @@ class Plan:
         for setting, comparable in ((place, True), (paper, False)):
             found = setting and lookup(
                 source,
-                **keys | {axis: setting[axis] for axis in printed},
+                **keys | _variant(table, setting) | {axis: setting[axis] for axis in printed},
                 dataset=setting["dataset"],
                 ipc=setting["ipc"],
                 student=setting.get("student"),
@@ -213,23 +217,27 @@ class Plan:
             "paper": p.paper,
             "published": p.published,
             "label_epochs": self._label_epochs(p),
-            "original_bytes": facts.original_bytes if (facts := self.settings.dataset(p.dataset).facts) else None,
+            "original_bytes": facts.original_bytes if (facts := self._declared(p)) else None,
             "evaluations": [n.address for n in p.evaluations],
             **address,
             **({} if p.scores is None else {"scores": {k: [n.address for n in nodes] for k, nodes in p.scores.items()}}),
         }
 
+    def _declared(self, p: Position) -> Facts | None:
+        """What the scale declares of a position's data set; None of a value of the panel that is no data set, as an average."""
+        return self.settings.dataset(p.dataset).facts if p.dataset in self.settings.scale.datasets or p.evaluations else None
+
     def _label_epochs(self, p: Position) -> int:
         """Epochs of dynamic labels that the paper's ratio charges: those of the row's protocol; of a set with more instances
         than images in its budget (INFER+Dyn) those of the static one, since the paper charges it what it charges SRe2L."""
-        dataset = self.settings.dataset(p.dataset)
-        facts, name = dataset.facts, p.row.protocol or p.row.labels
+        facts, name = self._declared(p), p.row.protocol or p.row.labels
         if p.distilled and facts:
             made = instances(p.distilled.spec.recipe["method"], p.ipc, facts.classes)
             name = "static" if made > p.ipc * facts.classes else name
-        if name not in self.settings.scale.evaluate:
+        if name not in self.settings.scale.evaluate or p.dataset not in self.settings.scale.datasets:
             return 0
-        block = self.settings.recipe("evaluate", name, dataset, {}, Cell(p.dataset, p.ipc, p.student, p.row))
+        dataset, cell = self.settings.dataset(p.dataset), Cell(p.dataset, p.ipc, p.student, p.row)
+        block = self.settings.recipe("evaluate", name, dataset, {}, cell)
         return int(block.get("training", {}).get("epochs", 0))
 
     def outputs(self, table: str) -> dict[str, Path]:
@@ -271,6 +279,12 @@ class Plan:
         """The same for a picture: Snakemake passes over a newer input whose content it has seen, so the code counts too."""
         identity = picture_identity(self.document(table))
         return write_plan(self.root / "results/scratch/plan" / f"{table}-{digest(identity)}.picture.json", identity)
+
+
+def _variant(table: Table, setting: Mapping[str, Any]) -> dict[str, str]:
+    """The variant that is printed for the values of the table's own axes in a setting, if one of them says so."""
+    found = (meaning.variants.get(setting[axis]) for axis, meaning in table.axes.items())
+    return next(({"variant": variant} for variant in found if variant), {})
 
 
 def grid(axes: Mapping[str, Any], order: list[str], where: str) -> list[dict[str, Any]]:

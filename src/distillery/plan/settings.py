@@ -5,167 +5,21 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distillery.components import index, module_name
 from distillery.errors import PlanError, nearest
 from distillery.spec import ROOMS
 
-from .types import explain
+from .models import Dataset, Params, Scale, Table, checked
 
 if TYPE_CHECKING:
     from .nodes import Cell
 
-Block = dict[str, Any]
 RECIPES = tuple(room for room in ROOMS if room != "data")  # rooms whose recipes a scale holds, by name
 ENSEMBLE = "ensemble"
-Axis = list[Any] | dict[str, list[Any]]
-Budget = Annotated[float, Field(gt=0)] | Annotated[int, Field(gt=0)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Facts(_Strict):
-    """What the planner may assume of a data set before it was read: for estimates and budget checks, never for results."""
-
-    classes: int = Field(gt=1)
-    train: int = Field(gt=0)
-    test: int = Field(gt=0)
-    shape: list[int] = Field(min_length=3, max_length=3)
-    original_bytes: int | None = None
-
-
-class Dataset(_Strict):
-    """A data source and what differs for it: networks and recipes of any room below the same keys as in the scale."""
-
-    source: str
-    digest: str | None = None
-    size: int | None = Field(default=None, gt=0)
-    fit: dict[str, str] = {}
-    channels: int | None = None
-    mean: list[float] | None = None
-    std: list[float] | None = None
-    facts: Facts | None = None
-    networks: dict[str, Block] = {}
-    ensemble: list[str] = []
-    teacher: Block = {}
-    distill: dict[str, Block] = {}
-    label: dict[str, Block] = {}
-    evaluate: dict[str, Block] = {}
-    analyse: dict[str, Block] = {}
-
-
-class Scale(_Strict):
-    """workflow/scales/<name>.yaml: every recipe, network and axis at that scale.
-
-    ensemble: the papers' teachers in their order (INFER: R, M, E, S); a recipe's `teachers: ensemble` names all of them,
-    `ensemble:2` the first two. stand_ins: networks that take the places of those that a table's rows name. An axis of a table
-    is a list of values, or one list for each value of the panel.
-    """
-
-    about: str
-    networks: dict[str, Block] = {}
-    ensemble: list[str] = []
-    stand_ins: dict[str, str] = {}
-    datasets: dict[str, Dataset]
-    teacher: Block = {}
-    distill: dict[str, Block] = {}
-    label: dict[str, Block] = {}
-    evaluate: dict[str, Block] = {}
-    analyse: dict[str, Block] = {}
-    tables: dict[str, dict[str, Axis]]
-
-
-class Params(_Strict):
-    """params.yaml. Blocks named like rooms override the scale's recipes, key by key; `grid` replaces axes of its tables, and
-    its `rows` names the rows to measure."""
-
-    paper: str = "infer"
-    scale: str = "demo"
-    repeats: int = Field(default=3, ge=1)
-    tables: list[str] = Field(min_length=1)
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    environment: int = Field(default=1, ge=1)
-    datasets: dict[str, Block] = {}
-    networks: dict[str, Block] = {}
-    ensemble: list[str] = []
-    teacher: Block = {}
-    distill: dict[str, Block] = {}
-    label: dict[str, Block] = {}
-    evaluate: dict[str, Block] = {}
-    analyse: dict[str, Block] = {}
-    grid: dict[str, dict[str, Axis]] = {}
-
-
-class AxisMeaning(_Strict):
-    """What the values of an axis beyond dataset, student and ipc change: `values` has recipe overrides for each, by room, or
-    `sets` names the one setting (room.key.key) that takes the value. published: whether printed numbers are told apart by it,
-    in a column of the axis' name."""
-
-    values: dict[str, dict[str, Block]] = {}
-    sets: str | None = None
-    published: bool = False
-
-    def override(self, value: Any, where: str) -> dict[str, Block]:
-        """The overrides of a value. Raises PlanError for one that has none."""
-        if self.sets:
-            found: Any = value
-            for key in reversed(self.sets.split(".")):
-                found = {key: found}
-            return found
-        if value not in self.values:
-            raise PlanError(f"{where} = {value!r}: means nothing here: {nearest(str(value), self.values)}")
-        return self.values[value]
-
-
-class Row(_Strict):
-    """A row of a table: a method, the kind of labels, and what differs from the scale's recipes (`override`, by room).
-
-    label and protocol name blocks of the scale's `label` and `evaluate`; both default to the kind of labels. A row with
-    `measured: false` shows the published numbers only. published: the keys that find it in workflow/published when they differ.
-    against: another row of the table, from which this one's gain is measured. comparable: whether a difference from the printed
-    number may be drawn where data set, ipc and student are the paper's.
-    """
-
-    row: str
-    method: str
-    labels: str
-    label: str | None = None
-    protocol: str | None = None
-    variant: str = ""
-    measured: bool = True
-    comparable: bool = True
-    override: dict[str, Block] = {}
-    published: dict[str, str] = {}
-    against: str | None = None
-
-
-class Table(_Strict):
-    """workflow/tables/<paper>/<table>.yaml: a published table or figure as a grid.
-
-    published: the file of its printed numbers. paper: the paper's own axes. quantity: what a cell holds, with its unit; digits:
-    its decimals. analysis: the component of `analyses` whose value a cell holds (None: accuracies). figure: the component of
-    `figures` that draws it. scores: whether DD-Ranking's robustness scores stand beside the accuracies; they take four more
-    sets of students, and a teacher of each student's network.
-    """
-
-    title: str
-    published: str | None = None
-    panel: str = "dataset"
-    columns: list[str]
-    axes: dict[str, AxisMeaning] = {}
-    paper: dict[str, Axis] = {}
-    quantity: str = "top-1 accuracy on the test set, percent"
-    digits: int = Field(default=1, ge=0)
-    analysis: str | None = None
-    figure: str | None = None
-    scores: bool = False
-    rows: list[Row] = Field(min_length=1)
 
 
 def merge(*layers: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -179,17 +33,6 @@ def merge(*layers: Mapping[str, Any] | None) -> dict[str, Any]:
             same = both and value.get("name", old.get("name")) == old.get("name")
             merged[key] = merge(old, value) if same else merge(value) if isinstance(value, Mapping) else value
     return merged
-
-
-def checked(model: type[_Strict], values: Any, where: str) -> Any:
-    """`values` as `model`. Raises PlanError: one line with file, key, value and the nearest valid key."""
-    if not isinstance(values, Mapping):
-        raise PlanError(f"{where}: holds {type(values).__name__}, expected keys and values")
-    try:
-        return model.model_validate(dict(values))
-    except ValidationError as error:
-        nested = [Row, Dataset] if model in (Table, Scale) else []
-        raise PlanError(explain(error, where, [name for kind in (model, *nested) for name in kind.model_fields])) from None
 
 
 @functools.cache
@@ -286,6 +129,8 @@ class Settings:
                 raise PlanError(
                     f"{where}: row '{row.row}': against '{row.against}': no such row: {nearest(row.against, names)}"
                 )
+            for axis in set(row.only) - {table.panel, *table.columns}:
+                raise PlanError(f"{where}: row '{row.row}': only.{axis}: no such axis: {nearest(axis, table.columns)}")
             for room in row.override:
                 if room not in RECIPES:
                     raise PlanError(f"{where}: row '{row.row}': override.{room}: no such room: {nearest(room, RECIPES)}")
@@ -360,6 +205,10 @@ class Settings:
         if not 0 < first <= len(networks):
             raise PlanError(f"{where} = '{text}': the ensemble has {len(networks)} networks ({', '.join(networks)})")
         return networks[:first]
+
+    def alias(self, name: str, cell: Cell) -> str:
+        """The network that a recipe means: the cell's student for "student", else what stands in for `name`."""
+        return cell.student if name == "student" and cell.student else self.scale.stand_ins.get(name, name)
 
     def network(self, name: str, dataset: Dataset) -> dict[str, Any]:
         """The component reference of a network name on a data set: an entry of `networks`, or the network of that very name."""

@@ -17,6 +17,7 @@ from distillery.canonical import class_order_hash
 from distillery.distilled import DistilledSet, Instances
 from distillery.errors import ArtefactError, ClassOrderError, PlanError, TeacherError
 from distillery.label import room, static
+from distillery.losses.target import Target
 from distillery.teacher.load import check_teacher, load_teacher
 from distillery.training.batches import Batch
 from distillery.training.mix import Mixing
@@ -53,9 +54,9 @@ def make_static(folder: Path, instances: Instances, dtype: str = "float32") -> T
     return load_file(job.out / "labels.safetensors")["logits"]
 
 
-def labeller(reference: dict, stored: Artefact | None = None):
+def labeller(reference: dict, stored: Artefact | None = None, own: Tensor | None = None):
     kind, recipe = components.build("label", reference)
-    return kind.labeller(recipe, stored=stored, teachers=TEACHERS, device=torch.device("cpu"))
+    return kind.labeller(recipe, stored=stored, teachers=TEACHERS, device=torch.device("cpu"), own=own)
 
 
 def stored_in(folder: Path, logits: Tensor) -> Artefact:
@@ -181,6 +182,7 @@ def test_room_writes_labels_and_says_how_many_agree(tmp_path):
         "kind": "static",
         "instances": 36,
         "bytes": {"labels": 36 * 4 * 2},
+        "numbers": {"labels": 36 * 4},
         "class_order": TRAIN.class_order,
         "teachers": [{"name": "convnet", "accuracy": 90.0}] * 2,
         "agreement": pytest.approx(100 * agreeing / 36),
@@ -193,3 +195,41 @@ def test_room_refuses_what_it_cannot_label(tmp_path):
         room.make(job_in(tmp_path, recipe=STATIC, inputs=inputs))
     with pytest.raises(PlanError, match="'hard' stores nothing"):
         room.make(job_in(tmp_path, recipe={"name": "hard"}, inputs=inputs))
+
+
+# --- labels that the set holds ----------------------------------------------------------------------------------------------
+
+
+def own_labels() -> Tensor:
+    """Probabilities (6, 4) with zeros, the last row with a sum of 1.5."""
+    found = torch.tensor([[1.0, 0, 0, 0], [0, 0.5, 0.5, 0], [0.1, 0.2, 0.3, 0.4], [0, 0, 0, 1], [0.25] * 4, [0.75, 0.75, 0, 0]])
+    return (found + 1e-8).log()
+
+
+def test_learned_labels_are_the_set_s_own_and_cross_entropy_is_against_its_probabilities():
+    order, logits = torch.tensor([5, 1, 2]), torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+    found = labeller({"name": "learned"}, own=own_labels())(batch(order, torch.zeros(3, 1, 8, 8)))
+    torch.testing.assert_close(found, own_labels()[order])
+    loss, recipe = components.build("loss", {"name": "soft-ce"})
+    p = torch.tensor([[0.5, 0.5, 0, 0], [0, 0.5, 0.5, 0], [0.1, 0.2, 0.3, 0.4]])  # the drifted sum is brought back to 1
+    by_hand = -(p * logits.log_softmax(1)).sum(1).mean()
+    target = Target(torch.zeros(3, dtype=torch.int64), p, found)
+    torch.testing.assert_close(loss.loss(logits, target, recipe), by_hand)
+
+
+def test_learned_labels_mix_as_probabilities():
+    mixing = Mixing(0.3, torch.tensor([1, 0]))
+    found = labeller({"name": "learned"}, own=own_labels())(batch(torch.tensor([0, 3]), torch.zeros(2, 1, 8, 8), mixing))
+    torch.testing.assert_close(found.exp(), torch.tensor([[0.3, 0, 0, 0.7], [0.7, 0, 0, 0.3]]), atol=1e-6, rtol=0)
+
+
+def test_centred_learned_labels_have_no_mean_and_the_same_softmax():
+    whole = batch(torch.arange(6), torch.zeros(6, 1, 8, 8))
+    plain, centred = (labeller({"name": "learned", **space}, own=own_labels())(whole) for space in ({}, {"space": "centred"}))
+    assert centred.mean(1).abs().max() < 1e-5
+    torch.testing.assert_close(centred.softmax(1), plain.softmax(1))
+
+
+def test_a_set_without_soft_labels_of_its_own_is_named():
+    with pytest.raises(PlanError, match="labels 'learned' are those that a set holds, this one has none"):
+        labeller({"name": "learned"})

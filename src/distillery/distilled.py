@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -27,12 +27,15 @@ PARTS, SIDECAR = "distilled.safetensors", "distilled.json"
 class Instances:
     """What a student trains on, built when asked for: ImageNet's instances would fill 100 GB, what they are made of a tenth.
 
-    labels: (N,) int64, hard. take: indices (B,) int64 -> images (B, C, H, W) float32 in [0, 1]; everything on one device.
-    The order of the instances is a function of the distilled set alone; soft labels are stored in the same order.
+    labels: (N,) int64, hard. take: indices (B,) int64 -> images (B, C, H, W) float32 in [0, 1], or whitened ones; everything on
+    one device. soft: what the set itself says of each instance, (N, classes) float32 logits: of probabilities p it is
+    log(p + 1e-8). None where it stores hard labels. The order of the instances is a function of the distilled set alone; soft
+    labels are stored in the same order.
     """
 
     labels: Tensor
     take: Callable[[Tensor], Tensor]
+    soft: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,6 +55,7 @@ class DistilledSet:
     parts: name -> tensor, exactly what is stored.
     ipc: budget, images per class. classes: names in label order. mean, std: per channel, of pixels in [0, 1]; the normalisation
         of the teachers that made the set and of every student.
+    whitening: the digest of the `whitening.Whitening` of a set whose instances are whitened; mean and std are then 0 and 1.
     """
 
     method: str
@@ -61,6 +65,7 @@ class DistilledSet:
     std: tuple[float, ...]
     parts: dict[str, Tensor] = field(repr=False)
     value_range: tuple[float, float] = (0.0, 1.0)
+    whitening: str | None = None
 
     @property
     def class_order(self) -> str:
@@ -73,8 +78,13 @@ class DistilledSet:
         JPEG files from the marks in them."""
         return {name: t.numel() * t.element_size() for name, t in self.parts.items() if name not in ("labels", "jpeg_ends")}
 
+    @property
+    def numbers(self) -> dict[str, int]:
+        """Numbers of each stored part, of the parts that `bytes` counts; a file's bytes are numbers."""
+        return {name: self.parts[name].numel() for name in self.bytes}
+
     def expand(self, device: torch.device | str = "cpu") -> Instances:
-        """The instances on `device`, in their stored order, clamped to the value range."""
+        """The instances on `device`, in their stored order, clamped to the value range unless they are whitened."""
         build = getattr(load("method", self.method), "expand", stored_images)
         return build({name: part.to(device) for name, part in self.parts.items()})
 
@@ -89,7 +99,8 @@ class DistilledSet:
     def save(self, folder: Path) -> None:
         """Write the parts and the sidecar into `folder`."""
         save_file({k: v.detach().cpu().contiguous() for k, v in self.parts.items()}, folder / PARTS)
-        sidecar = {k: v for k, v in asdict(self).items() if k != "parts"} | {"class_order": self.class_order}
+        stated = {key: value for key, value in asdict(replace(self, parts={})).items() if key != "parts" and value is not None}
+        sidecar = stated | {"class_order": self.class_order}
         (folder / SIDECAR).write_text(json.dumps(sidecar, indent=1, sort_keys=True) + "\n")
 
     @classmethod

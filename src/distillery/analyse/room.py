@@ -17,6 +17,7 @@ from distillery.distilled import DistilledSet
 from distillery.errors import ArtefactError, PlanError
 from distillery.network import load_network
 from distillery.teacher.load import load_teachers
+from distillery.whitening import fitting
 
 if TYPE_CHECKING:
     from distillery.job import Job
@@ -29,10 +30,11 @@ def make(job: Job) -> dict[str, Any]:
     """Write values.parquet (tidy rows) and, where the analysis has any, arrays.safetensors; return its value and facts.
 
     recipe: analysis (component reference), student (network reference or None), labels (component reference or None), repeat
-    (enters the seeds). inputs: data, and what the analysis NEEDS of distilled, label (stored labels), teachers (list) and
-    student (an evaluation that kept its weights). One that NEEDS a protocol trains students itself: recipe and inputs are then
-    also those of an evaluation, as `evaluate.room.protocol` reads them. Raises PlanError when a needed input is missing,
-    ClassOrderError, TeacherError and ArtefactError when the inputs do not fit each other.
+    (enters the seeds). inputs: data, and what the analysis NEEDS of distilled, label (stored labels), teachers (list),
+    embeddings and student (an evaluation that kept its weights); the set's whitening where it has one. One that NEEDS a
+    protocol trains students itself: recipe and inputs are then also those of an evaluation, as `evaluate.room.protocol` reads
+    them. Raises PlanError when a needed input is missing, ClassOrderError, TeacherError and ArtefactError when the inputs do
+    not fit each other.
     """
     reference = job.recipe["analysis"]
     analysis, recipe = components.build("analysis", reference)
@@ -68,7 +70,9 @@ def _subject(job: Job) -> Subject:
     )
     stored = _stored(job, distilled) if distilled and "label" in job.inputs else None
     student = _student(job, train.shape, len(train.classes)) if "student" in job.inputs else None
-    return Subject(train, test, distilled, stored, teachers, student, normal.mean, normal.std)
+    whitened = distilled.whitening if distilled else None
+    whitening = fitting(job.inputs.get("whitening"), whitened, f"the distilled set of data {data.id}", job.device)
+    return Subject(train, test, distilled, stored, teachers, student, normal.mean, normal.std, whitening)
 
 
 def _stored(job: Job, distilled: DistilledSet) -> Tensor:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from distillery.data.images import ImageSet
     from distillery.distilled import DistilledSet
     from distillery.teacher.load import Teacher
+    from distillery.whitening import Whitening
 
 BATCH = 256
 
@@ -28,7 +29,7 @@ class Subject:
 
     train, test: the data set, decoded at the first look. stored: (N, classes) logits in the order of distilled.expand().
     student: a trained network on the job's device, in eval mode, frozen. mean, std: per channel, of pixels in [0, 1]; the
-    normalisation of all networks here.
+    normalisation of all networks here. whitening: of all images here, when the distilled set is whitened.
     """
 
     train: ImageSet
@@ -39,6 +40,7 @@ class Subject:
     student: nn.Module | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    whitening: Whitening | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -47,7 +49,7 @@ class Subject:
 
     def test_samples(self, device: torch.device) -> Samples:
         """The test images as every network here sees them."""
-        return Samples.from_images(self.test, device, mean=self.mean, std=self.std)
+        return Samples.from_images(self.test, device, mean=self.mean, std=self.std, whitening=self.whitening)
 
     def instances(self, device: torch.device) -> Samples:
         """The instances of the distilled set, clean, in the order of expand()."""

@@ -60,7 +60,7 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     _check(subject, recipe, job)
     order = torch.randperm(len(subject.classes), generator=fixed_generator(f"continual/{job.recipe['repeat']}"))
     course = _Course(
-        protocol(subject.distilled, job),
+        protocol(subject.distilled, job, subject.distilled.expand(job.device).soft),
         subject.train.shape,
         subject.instances(job.device),
         subject.test_samples(job.device),

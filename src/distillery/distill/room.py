@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 def make(job: Job) -> dict[str, Any]:
     """Write the distilled set and return its facts.
 
-    Inputs: data; teachers where the method needs them. Recipe: method (name and fields), ipc. Raises ClassOrderError and
-    TeacherError when a teacher does not fit the data, BudgetError when the method cannot work with the budget.
+    Inputs: data; teachers, whitening and embeddings where the method needs them. Recipe: method (name and fields), ipc. Raises
+    ClassOrderError and TeacherError when a teacher does not fit the data, BudgetError when the method cannot work with the
+    budget.
     """
     method, recipe = components.build("method", job.recipe["method"])
     train = load_images(job.inputs["data"], "train")
@@ -42,6 +43,7 @@ def _facts(distilled: DistilledSet, train: ImageSet) -> dict[str, Any]:
         "instances": instances,
         "images_per_class": instances / len(distilled.classes),
         "bytes": distilled.bytes,
+        "numbers": distilled.numbers,
         "classes": list(distilled.classes),
         "class_order": distilled.class_order,
         "shape": list(train.shape),

@@ -17,8 +17,11 @@ from distillery.training.loop import Labeller, Loss, initialise, train
 from distillery.training.precision import lay_out
 from distillery.training.recipe import Training
 from distillery.training.samples import Samples
+from distillery.whitening import fitting
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from distillery.artefact import Artefact
     from distillery.job import Job
 
@@ -42,29 +45,33 @@ def make(job: Job) -> dict[str, Any]:
     """Train the student of `job.recipe`, measure it on the test split and write student.safetensors.
 
     recipe: student, labels, loss, refine where the labels are refined (component references), training (a Training), repeat
-    (enters the seeds). inputs: data, distilled, and label (stored labels) or teachers (dynamic labels). Returns accuracies in
-    percent: `last` epoch (the headline), `best` epoch on the test set (a diagnostic), the curve. Raises ClassOrderError when
-    set, data and teachers disagree, PlanError, naming the field, when the stored labels are for batches of another training.
+    (enters the seeds). inputs: data, distilled, and label (stored labels) or teachers (dynamic labels); whitening where the
+    instances are whitened, and the test images are too. Returns accuracies in percent: `last` epoch (the headline), `best`
+    epoch on the test set (a diagnostic), the curve. Raises ClassOrderError when set, data and teachers disagree, ArtefactError
+    when set and whitening do, PlanError, naming the field, when the stored labels are for batches of another training.
     """
     data, recipe = job.inputs["data"], job.recipe
     distilled = DistilledSet.load(job.inputs["distilled"].path)
     distilled.check_classes(data.facts["class_order"], f"data {data.id}")
-    constants = {"mean": distilled.mean, "std": distilled.std}
-    samples = Samples.from_instances(distilled.expand(job.device), device=job.device, **constants)
-    test = Samples.from_images(load_images(data, "test"), job.device, **constants)
+    owner = f"distilled set {job.inputs['distilled'].id}"
+    whitening = fitting(job.inputs.get("whitening"), distilled.whitening, owner, job.device)
+    constants, instances = {"mean": distilled.mean, "std": distilled.std}, distilled.expand(job.device)
+    samples = Samples.from_instances(instances, device=job.device, **constants)
+    test = Samples.from_images(load_images(data, "test"), job.device, **constants, whitening=whitening)
     shape, classes = data.facts["shape"], len(distilled.classes)
     student = initialise(lambda: build_network(recipe["student"], shape, classes), job.seed("init")).to(job.device)
-    how = protocol(distilled, job)
+    how = protocol(distilled, job, instances.soft)
     history = train(student, samples, how.training, how.loss, job, test=test, labeller=how.labeller, seeds=how.seeds)
     save_network(student, job.out / WEIGHTS)
     return {"student": recipe["student"], "repeat": recipe["repeat"], "instances": len(samples), **history.facts()}
 
 
-def protocol(distilled: DistilledSet, job: Job) -> Protocol:
+def protocol(distilled: DistilledSet, job: Job, own: Tensor | None) -> Protocol:
     """What `job.recipe` (labels, loss, refine, training) and `job.inputs` (distilled, and label or teachers) say about a
-    student of `distilled`. The labeller gives the logits of all classes. Raises as `make` does."""
+    student of `distilled`, whose instances have the soft labels `own`. The labeller gives the logits of all classes. Raises as
+    `make` does."""
     training = read(Training, job.recipe["training"])
-    return Protocol(training, _loss(job.recipe), **_labels(distilled, training, job))
+    return Protocol(training, _loss(job.recipe), **_labels(distilled, training, job, own))
 
 
 def _loss(recipe: Mapping[str, Any]) -> Loss:
@@ -76,7 +83,7 @@ def _loss(recipe: Mapping[str, Any]) -> Loss:
     return lambda logits, target: loss.loss(logits, kind.refine(target, how), options)
 
 
-def _labels(distilled: DistilledSet, training: Training, job: Job) -> dict[str, Any]:
+def _labels(distilled: DistilledSet, training: Training, job: Job, own: Tensor | None) -> dict[str, Any]:
     """`labeller`, and `seeds` where the labels were made for batches that the student must see again."""
     kind, recipe = components.build("label", job.recipe["labels"])
     stored, replays = job.inputs.get("label"), getattr(kind, "REPLAYS", ())
@@ -88,7 +95,7 @@ def _labels(distilled: DistilledSet, training: Training, job: Job) -> dict[str, 
     teachers = load_teachers(job.inputs.get("teachers", []), job.device, owner=owner, **constants)
     for teacher in teachers:
         lay_out(teacher.model, job.device, training.precision == "bf16")
-    labeller = kind.labeller(recipe, stored=stored, teachers=teachers, device=job.device)
+    labeller = kind.labeller(recipe, stored=stored, teachers=teachers, device=job.device, own=own)
     return {"labeller": labeller, "seeds": kind.seeds(stored) if replays else None}
 
 

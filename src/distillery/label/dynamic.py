@@ -31,7 +31,7 @@ class Recipe:
 
 
 def labeller(
-    recipe: Recipe, *, stored: Artefact | None, teachers: list[Teacher], device: torch.device
+    recipe: Recipe, *, stored: Artefact | None, teachers: list[Teacher], device: torch.device, own: Tensor | None = None
 ) -> Callable[[Batch], Tensor | None]:
     """The mean over all teachers of the logits of the augmented, mixed, normalised images: (B, classes) float32."""
     return lambda batch: mean_logits(teachers, batch.images, recipe.rescale is not None)

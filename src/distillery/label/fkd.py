@@ -92,7 +92,7 @@ def make(
 
 
 def labeller(
-    recipe: Recipe, *, stored: Artefact | None, teachers: list[Teacher], device: torch.device
+    recipe: Recipe, *, stored: Artefact | None, teachers: list[Teacher], device: torch.device, own: Tensor | None = None
 ) -> Callable[[Batch], Tensor | None]:
     """The stored labels of a batch, float32 logits (B, classes), read epoch by epoch; the images are mixed already.
 

@@ -25,7 +25,7 @@ class Recipe:
 
 
 def labeller(
-    recipe: Recipe, *, stored: Artefact | None, teachers: list[Teacher], device: torch.device
+    recipe: Recipe, *, stored: Artefact | None, teachers: list[Teacher], device: torch.device, own: Tensor | None = None
 ) -> Callable[[Batch], Tensor | None]:
     """A labeller that returns None: there are no logits."""
     return lambda batch: None

@@ -44,13 +44,16 @@ def make(job: Job) -> dict[str, Any]:
 
 
 def _stored(folder: Path, labels: Tensor) -> dict[str, Any]:
-    """bytes: of each part over all files, the logits as `labels`. agreement: percent of the soft labels that put their
-    instance's own class first."""
-    parts, agreeing, count = Counter(), 0, 0
+    """bytes, numbers: of each part over all files, the logits as `labels`. agreement: percent of the soft labels that put
+    their instance's own class first."""
+    parts, numbers, agreeing, count = Counter(), Counter(), 0, 0
     for file in folder.glob("*.safetensors"):
         tensors = load_file(file)
-        parts.update({"labels" if name == "logits" else name: tensor.nbytes for name, tensor in tensors.items()})
+        named = {"labels" if name == "logits" else name: tensor for name, tensor in tensors.items()}
+        parts.update({name: tensor.nbytes for name, tensor in named.items()})
+        numbers.update({name: tensor.numel() for name, tensor in named.items()})
         if "logits" in tensors:
             agreeing += int((tensors["logits"].argmax(1) == labels).sum())
             count += len(labels)
-    return {"bytes": dict(sorted(parts.items())), "agreement": 100 * agreeing / count}
+    sizes = {"bytes": dict(sorted(parts.items())), "numbers": dict(sorted(numbers.items()))}
+    return {**sizes, "agreement": 100 * agreeing / count}

@@ -51,7 +51,7 @@ def make(
 
 
 def labeller(
-    recipe: Recipe, *, stored: Artefact | None, teachers: list[Teacher], device: torch.device
+    recipe: Recipe, *, stored: Artefact | None, teachers: list[Teacher], device: torch.device, own: Tensor | None = None
 ) -> Callable[[Batch], Tensor | None]:
     """The stored labels of a batch, mixed as its images are: lambda z + (1 - lambda) z_pi, float32 logits (B, classes).
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from distillery.canonical import file_sha256
@@ -94,7 +95,7 @@ class Builder:
         node = Node(spec, dict(inputs), dataset)
         return self.nodes.setdefault(node.address, node)
 
-    def _remember(self, key: Any, make: Any) -> Node:
+    def _remember(self, key: Any, make: Any) -> Any:
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
@@ -187,17 +188,14 @@ class Builder:
         SHA-256 is."""
         settings, where = self.settings, f"{self.settings.scale_file}.embed.{name}"
         values = settings.recipe("embed", name, settings.dataset(cell.dataset), cell.row.override, cell)
-        source = component("embedding", {"name": name} | values, where)
-        recipe, local = {"source": source}, {}
-        if "path" in source:
-            place = settings.root / source["path"]
-            local = {"source": source | {"path": str(place)}}
-            known = {key: value for key, value in source.items() if key != "path"}
-            recipe = {"source": known, "digest": file_sha256(place) if place.is_file() else "absent"}
-        if "teachers" in (constant("embedding", source["name"], "NEEDS") or ()) and not source.get("teachers"):
+        recipe, local = component("embedding", {"name": name} | values, where), {}
+        if "teachers" in (constant("embedding", recipe["name"], "NEEDS") or ()) and not recipe.get("teachers"):
             raise PlanError(f"{where}.teachers: is empty, '{name}' needs at least one teacher")
-        inputs = {"data": self.data(cell.dataset), **self.teachers(source, cell.dataset)}
-        roots = [module_name("embedding", source["name"])]
+        inputs = {"data": self.data(cell.dataset), **self.teachers(recipe, cell.dataset)}
+        if "path" in recipe:
+            place = settings.root / recipe.pop("path")
+            recipe["digest"], local = self._remember(("file", place), lambda: _content(place)), {"path": str(place)}
+        roots = [module_name("embedding", recipe["name"])]
         return self._node("embed", f"{cell.dataset}-{name}", recipe, inputs, roots, cell.dataset, **local)
 
     def label_recipe(self, cell: Cell) -> dict[str, Any]:
@@ -346,3 +344,8 @@ class Builder:
             raise PlanError(f"{where}.teachers: is empty, {name} needs at least one teacher")
         check_augment(recipe, where)
         return recipe
+
+
+def _content(file: Path) -> str:
+    """SHA-256 of a file, hex; "absent" while it is not there, so that planning goes on without it."""
+    return file_sha256(file) if file.is_file() else "absent"

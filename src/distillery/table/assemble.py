@@ -28,11 +28,13 @@ COLUMNS = (
     *("paper", "table", "row", "method", "variant", "labels", "protocol", "scale", "dataset", "ipc", "student"),
     *("published", "published_std", "published_table", "published_dataset", "published_student", "published_ipc", "comparable"),
     *("measured", "std", "n", "ci95", "measured_best", "difference"),
-    *("cr_published", "cr_paper", "cr_stored", "bytes", "bytes_by_part"),
+    *("cr_published", "cr_paper", "cr_stored", "bytes", "bytes_by_part", "pixels", "label_floats"),
     *("ids", "distilled_id", "label_id", "data_id"),
 )
 
 
+SOFT = ("soft",)  # parts of a distilled set that are labels
+LAYOUT = ("order", "grid")  # and those that say how the others are read
 AXES = COLUMNS.index("student") + 1  # where a table's own axes stand
 
 
@@ -41,10 +43,10 @@ def assemble(plan: Mapping[str, Any], store: Path) -> pd.DataFrame:
     table's own axes behind "student"; those of `gains` where a row is compared with another; with scores, the accuracies that
     they compare, acc_... in percent, and the scores, fractions.
 
-    Accuracies and ratios are in percent, sizes in bytes. measured: the mean accuracy of the last epoch over n students, or the
-    mean value of an analysis; std (ddof 1) and ci95 are their spread; measured_best: the mean of each student's best epoch on
-    the test set, a diagnostic; difference: measured - published, only where the setting is the paper's own. Rows without
-    evaluations have published numbers only.
+    Accuracies and ratios are in percent, sizes in bytes; pixels and label_floats count the numbers stored for images and for
+    soft labels. measured: the mean accuracy of the last epoch over n students, or the mean value of an analysis; std (ddof 1)
+    and ci95 are their spread; measured_best: the mean of each student's best epoch on the test set, a diagnostic; difference:
+    measured - published, only where the setting is the paper's own. Rows without evaluations have published numbers only.
 
     Raises ArtefactError when an artefact is missing or lacks a fact, PlanError when the plan lacks a key.
     """
@@ -133,7 +135,19 @@ def _budget(position: Position, facts: Facts) -> dict[str, Any]:
         "cr_stored": cr_stored(stored, raw),
         "bytes": stored,
         "bytes_by_part": ";".join(f"{part}={size}" for part, size in sorted(parts.items())),
+        **_numbers(position, facts),
     }
+
+
+def _numbers(position: Position, facts: Facts) -> dict[str, int]:
+    """Numbers stored for images and for labels; nothing where an artefact was made before they were counted."""
+    made = [facts(address).get("numbers") for address in (position["distilled"], position["label"]) if address]
+    if None in made:
+        return {}
+    distilled, *labels = made
+    of_labels = sum(count for part, count in distilled.items() if part in SOFT)
+    pixels = sum(count for part, count in distilled.items() if part not in (*SOFT, *LAYOUT))
+    return {"pixels": pixels, "label_floats": of_labels + sum(found.get("labels", 0) for found in labels)}
 
 
 def _cr_paper(position: Position, facts: Facts, raw_bytes: int) -> float | None:

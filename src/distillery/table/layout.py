@@ -16,6 +16,7 @@ from .scores import SCORES, SHARE
 
 EMPTY = "–"
 LEVEL = 0.05
+COUNTED = {"pixels": "of images", "label_floats": "of labels"}  # column of the tidy table -> of this one
 SCORED = (
     "HLR: accuracy of the student's network on the real data minus that on this set with hard labels, low is good. IOR: "
     "accuracy on this set minus that on as many random real images, treated alike, high is good. LRS and ARS, in 0 to 1, weigh "
@@ -130,12 +131,18 @@ def _robustness(plan: Mapping[str, Any], cells: list[Cell]) -> Block | None:
 
 def _stored(records: list[Record]) -> Block | None:
     made = [r for r in records if r["bytes"] is not None]
+    counted = COUNTED if any(r["pixels"] is not None for r in made) else {}
     lines = _unique(
-        (r["row"], (f"{r['ipc']:g}", *map(_percent, (r["cr_paper"], r["cr_stored"])), str(r["bytes"]), r["bytes_by_part"]))
+        (r["row"], (f"{r['ipc']:g}", *map(_percent, (r["cr_paper"], r["cr_stored"])), *_sizes(r, counted), r["bytes_by_part"]))
         for r in made
     )
-    columns = [("", "ipc"), ("CR (%)", "paper"), ("CR (%)", "stored"), ("", "bytes"), ("", "by part")]
+    numbers = [("numbers", name) for name in counted.values()]
+    columns = [("", "ipc"), ("CR (%)", "paper"), ("CR (%)", "stored"), ("", "bytes"), *numbers, ("", "by part")]
     return Block("Stored", columns, [(row, list(texts)) for row, texts in lines]) if lines else None
+
+
+def _sizes(record: Record, counted: Mapping[str, str]) -> list[str]:
+    return [EMPTY if record[name] is None else str(record[name]) for name in ("bytes", *counted)]
 
 
 def notes(frame: pd.DataFrame, plan: Mapping[str, Any], csv_name: str) -> list[str]:

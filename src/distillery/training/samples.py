@@ -13,13 +13,16 @@ from torch import Tensor
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet
     from distillery.distilled import Instances
+    from distillery.whitening import Whitening
 
+PART = 4096  # images
 RESIDENT = 4 * 1024**3  # bytes; a set up to this size lives on the device as a whole
 
 
 @dataclass(frozen=True)
 class Samples:
-    """labels: (N,) int64 on the device. read: indices (B,) int64 on the device -> images there, uint8 or float in [0, 1].
+    """labels: (N,) int64 on the device. read: indices (B,) int64 on the device -> images there, uint8, or float in [0, 1] or
+    whitened.
     mean, std: (C, 1, 1) float32 on the device, per channel, of pixels in [0, 1].
     """
 
@@ -37,7 +40,7 @@ class Samples:
         return self.labels.device
 
     def take(self, indices: Tensor) -> Tensor:
-        """Images (B, C, H, W) float32 in [0, 1] on the device, for indices (B,) int64 on the device."""
+        """Images (B, C, H, W) float32 in [0, 1], or whitened, on the device, for indices (B,) int64 on the device."""
         images = self.read(indices)
         return images.float() if images.is_floating_point() else images.float().div_(255)
 
@@ -53,16 +56,20 @@ class Samples:
         *,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        whitening: Whitening | None = None,
         resident: int = RESIDENT,
     ) -> Samples:
-        """Real images, kept as uint8; a set of over `resident` bytes is read batch by batch. mean, std: None means its own."""
+        """Real images, kept as uint8; a set of over `resident` bytes is read batch by batch. mean, std: None means its own.
+        whitening: whitens them when they are read, to float32, which the constants leave alone: 0 and 1, whatever is given."""
         labels, device = torch.as_tensor(images.labels), torch.device(device)
 
         def fetch(indices: Tensor) -> Tensor:
-            return torch.as_tensor(images.pixels(indices.cpu())).to(device)
+            pixels = torch.as_tensor(images.pixels(indices.cpu())).to(device)
+            return torch.cat([whitening.apply(part.float() / 255) for part in pixels.split(PART)]) if whitening else pixels
 
-        fits = len(labels) * math.prod(images.shape) <= resident
-        constants = _constants(mean or images.mean, std or images.std, device)
+        fits = len(labels) * math.prod(images.shape) * (4 if whitening else 1) <= resident
+        plain = ([0.0] * images.shape[0], [1.0] * images.shape[0])
+        constants = _constants(*(plain if whitening else (mean or images.mean, std or images.std)), device)
         return cls(labels.to(device), _reader(fetch, len(labels), fits), *constants)
 
     @classmethod

@@ -14,6 +14,7 @@ from distillery import components
 from distillery.analyse.subject import Subject
 from distillery.data.images import load_images
 from distillery.distilled import DistilledSet
+from distillery.embed.found import read_distances
 from distillery.errors import ArtefactError, PlanError
 from distillery.network import load_network
 from distillery.teacher.load import load_teachers
@@ -70,9 +71,10 @@ def _subject(job: Job) -> Subject:
     )
     stored = _stored(job, distilled) if distilled and "label" in job.inputs else None
     student = _student(job, train.shape, len(train.classes)) if "student" in job.inputs else None
+    distances = read_distances(job.inputs["embeddings"], train.class_order) if "embeddings" in job.inputs else None
     whitened = distilled.whitening if distilled else None
     whitening = fitting(job.inputs.get("whitening"), whitened, f"the distilled set of data {data.id}", job.device)
-    return Subject(train, test, distilled, stored, teachers, student, normal.mean, normal.std, whitening)
+    return Subject(train, test, distilled, stored, teachers, student, normal.mean, normal.std, whitening, distances)
 
 
 def _stored(job: Job, distilled: DistilledSet) -> Tensor:

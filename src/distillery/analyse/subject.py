@@ -30,6 +30,7 @@ class Subject:
     train, test: the data set, decoded at the first look. stored: (N, classes) logits in the order of distilled.expand().
     student: a trained network on the job's device, in eval mode, frozen. mean, std: per channel, of pixels in [0, 1]; the
     normalisation of all networks here. whitening: of all images here, when the distilled set is whitened.
+    distances: (n, n) float32 between the classes, 1 - cosine, on the CPU.
     """
 
     train: ImageSet
@@ -41,6 +42,7 @@ class Subject:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     whitening: Whitening | None = None
+    distances: Tensor | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:

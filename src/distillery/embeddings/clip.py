@@ -1,0 +1,115 @@
+"""Class embeddings from the words: CLIP's text model reads the names of the classes (PoDD, section 4.2)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from distillery.embed.found import Found, cosine_distances
+from distillery.errors import DataError, PlanError, nearest
+
+if TYPE_CHECKING:
+    from distillery.data.images import ImageSet
+    from distillery.job import Job
+    from distillery.teacher.load import Teacher
+
+NAMES = ("clip",)
+NEEDS = ()
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """model: open_clip's name of the architecture; OpenAI's weights were trained with its quickgelu kind. weights: open_clip's
+    name of published weights, which are downloaded; unused with `path`. path: a checkpoint on disk, .safetensors or of torch.
+    tokens: pooled, the embedding of the text; all, the final hidden states of all positions side by side. prompt: {} is
+    the name, underscores written as spaces. names: class -> the words to use for it.
+    """
+
+    model: str = "ViT-B-32-quickgelu"
+    weights: str = "openai"
+    path: str | None = None
+    tokens: Literal["pooled", "all"] = "all"
+    prompt: str = "{}"
+    names: dict[str, str] = field(default_factory=dict)
+
+
+def embed(classes: Sequence[str], recipe: Recipe, *, train: ImageSet, teachers: list[Teacher], job: Job) -> Found:
+    """Text embeddings (n, d) float32, not normalised: d is that of the joint space (pooled) or positions x width (all).
+
+    Positions after the end of the text hold the end token again and are read like the others, as in the authors' code: in `all`
+    they dominate. The causal mask lets no pad change a pooled embedding.
+    Deviation: the paper says "the embedding of the class name"; the authors' code is `all`, the default here. Its names
+    differ from those of data sets ("boat" for ship of CIFAR-10): `names`.
+    Raises PlanError without open_clip, for an unknown model, for names of no class, a prompt without a place for them, and a
+    model without hidden states;
+    DataError when weights cannot be had or do not fit.
+    """
+    strangers = [name for name in recipe.names if name not in classes]
+    if strangers:
+        raise PlanError(f"embeddings 'clip': names has '{strangers[0]}', which is no class: {nearest(strangers[0], classes)}")
+    if "{}" not in recipe.prompt:
+        raise PlanError(f"embeddings 'clip': prompt '{recipe.prompt}' has no {{}} for the name")
+    prompts = [recipe.prompt.replace("{}", recipe.names.get(name, name).replace("_", " ")) for name in classes]
+    model, tokenizer = _loaded(recipe)
+    tokens = _padded(tokenizer(prompts), getattr(tokenizer, "eot_token_id", None))
+    read = {"pooled": _pooled, "all": _all}[recipe.tokens]
+    model = model.to(job.device)
+    vectors = torch.cat([read(model, part.to(job.device)).float().cpu() for part in tokens.split(BATCH)])
+    return Found(cosine_distances(vectors), [f"{recipe.model}, {recipe.tokens} tokens, prompt {p!r}" for p in prompts], vectors)
+
+
+def _loaded(recipe: Recipe) -> tuple[torch.nn.Module, Any]:
+    """Model, frozen, in eval mode, on the CPU, and its tokenizer.
+
+    open_clip reads .safetensors as such and other checkpoints by torch.load(weights_only=True), which unpickles nothing but
+    tensors and plain containers; TorchScript archives are refused there.
+    """
+    try:
+        import open_clip  # optional, and seconds to import
+    except ImportError:
+        raise PlanError("embeddings 'clip' need open_clip: pip install open_clip_torch, or use a file or features") from None
+    if recipe.model not in open_clip.list_models():
+        raise PlanError(f"open_clip has no model '{recipe.model}': {nearest(recipe.model, open_clip.list_models())}")
+    weights = recipe.weights if recipe.path is None else recipe.path
+    try:
+        with warnings.catch_warnings():
+            # open_clip only warns when weights were trained with another activation than the model's, and gives wrong numbers
+            warnings.filterwarnings("error", message="QuickGELU mismatch")
+            model = open_clip.create_model(recipe.model, pretrained=weights, weights_only=True)
+        return model.eval().requires_grad_(False), open_clip.get_tokenizer(recipe.model)
+    except (OSError, RuntimeError, ValueError, KeyError, UnpicklingError, SafetensorError, UserWarning) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"embeddings 'clip': weights '{weights}' for '{recipe.model}': {reason}") from None
+
+
+def _padded(tokens: Tensor, end: int | None) -> Tensor:
+    """Tokens (n, positions) with `end` wherever the text is over: open_clip pads with 0, the authors' tokenizer with `end`."""
+    if end is None:
+        return tokens
+    return tokens.masked_fill((tokens == end).cumsum(1) > 0, end)
+
+
+def _pooled(model: torch.nn.Module, tokens: Tensor) -> Tensor:
+    return model.encode_text(tokens)
+
+
+def _all(model: torch.nn.Module, tokens: Tensor) -> Tensor:
+    """Final hidden states, after the last norm and before the projection: (n, positions * width)."""
+    text = getattr(model, "text", model)
+    if not hasattr(text, "ln_final"):
+        raise PlanError(f"embeddings 'clip': {type(model).__name__} shows no hidden states; set tokens: pooled")
+    states: list[Tensor] = []
+    hook = text.ln_final.register_forward_hook(lambda module, inputs, output: states.append(output))
+    try:
+        model.encode_text(tokens)
+    finally:
+        hook.remove()
+    return states[0].flatten(1)

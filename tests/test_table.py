@@ -239,7 +239,7 @@ def test_dynamic_labels_are_charged_by_the_paper_and_not_stored(plan, store, tmp
 
 
 def test_numbers_stored_for_images_and_for_labels_stand_apart(plan, store, tmp_path):
-    distilled = {"poster": 3 * 320 * 320, "soft": 10000, "order": 100, "grid": 2}
+    distilled = {"poster": 3 * 320 * 320, "soft": 10000, "order": 100, "patches": 4}
     put(store, "distill/digits-infer-bbb", {"bytes": {"poster": 1}, "numbers": distilled})
     put(store, "distill/digits-random-ccc", {"bytes": {"images": 4480}, "numbers": {"images": 4480}})
     random, _, infer = made(plan, store, tmp_path / "table2")

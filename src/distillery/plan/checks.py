@@ -75,9 +75,10 @@ def check_budget(cell: Cell, method: Mapping[str, Any], facts: Facts | None) -> 
 
 
 def check_labels(labels: Mapping[str, Any], method: Mapping[str, Any], row: str) -> None:
-    """Raise PlanError when the labels are those that a set holds itself, and the method makes none (its recipe's `soft`)."""
-    kind = labels["name"]
-    if constant("label", kind, "OWN") and not getattr(recipe_object("method", method), "soft", False):
+    """Raise PlanError when the labels are those that a set holds itself, and the method makes none, as the literal SOFT of its
+    file or, where it depends on the recipe, the recipe's `soft` says."""
+    kind, soft = labels["name"], constant("method", method["name"], "SOFT")
+    if constant("label", kind, "OWN") and not getattr(recipe_object("method", method), "soft", soft):
         raise PlanError(
             f"row '{row}': labels '{kind}' are those that a set holds, method '{method['name']}' stores none with this recipe; "
             f"use hard, or labels of teachers"
@@ -87,4 +88,4 @@ def check_labels(labels: Mapping[str, Any], method: Mapping[str, Any], row: str)
 def check_pixels(recipe: Mapping[str, Any], inputs: Mapping[str, Any], what: str) -> None:
     """Raise PlanError, beginning with `what`, when teachers would see the images of a whitened set."""
     if recipe.get("teachers") and "whitening" in inputs:
-        raise PlanError(f"{what} teachers, which see normalised pixels; set distill.whitening to null for this row")
+        raise PlanError(f"{what} teachers, which see normalised pixels; set distill.whitening to none for this row")

@@ -21,6 +21,7 @@ from .settings import Settings, read_yaml
 from .types import recipe_object
 
 START_UP_S = 4.0  # importing torch
+UNROLLED = 512  # images whose activations a differentiated step, or a part of the real batch, holds at once
 BASE_MEMORY = 700 << 20  # a process with torch loaded
 
 
@@ -99,8 +100,29 @@ class Estimator:
     def _teachers(self, node: Node, facts: Facts) -> list[tuple[float, float, float]]:
         return [self._network(n.spec.recipe["network"], facts) for n in node.inputs.get("teachers", [])]
 
+    def _whiten(self, node: Node, facts: Facts) -> Cost:
+        size = self._pixels(facts)
+        work = 2 * (facts.train * size**2 + 10 * size**3)  # covariance and eigenvectors, in float64
+        return self._run(work, 0, 0, self._resident(facts) + 5 * 8 * size**2, 4 * size**2)
+
+    def _embed(self, node: Node, facts: Facts) -> Cost:
+        nets = self._teachers(node, facts)
+        work, activations = facts.train * sum(w for w, _, _ in nets), max((a for _, a, _ in nets), default=0)
+        return self._run(work, activations, 256, self._resident(facts), 4 * facts.classes**2)
+
+    def _unrolled(self, node: Node, facts: Facts) -> Cost:
+        """Of a method that trains its own network: its recipe's `forwards` says how many passes forward of one image."""
+        recipe, ipc = node.spec.recipe["method"], node.spec.recipe["ipc"]
+        method, (work, activations, parameters) = recipe_object("method", recipe), self._network(recipe["network"], facts)
+        whitened = 4 * self._pixels(facts) * facts.train + 8 * self._pixels(facts) ** 2
+        states = 12 * parameters * recipe.get("window", 0)
+        stored = 4 * facts.classes * (ipc * self._pixels(facts) + facts.classes)
+        return self._run(method.forwards(ipc, facts.classes) * work, activations, UNROLLED, whitened + states, stored)
+
     def _distill(self, node: Node, facts: Facts) -> Cost:
         recipe, ipc = node.spec.recipe["method"], node.spec.recipe["ipc"]
+        if hasattr(recipe_object("method", recipe), "forwards"):
+            return self._unrolled(node, facts)
         nets = self._teachers(node, facts) or [(0.0, 0.0, 0.0)]
         images = facts.classes * ipc
         method = recipe_object("method", recipe)

@@ -124,7 +124,8 @@ class AxisMeaning(Strict):
 class Row(Strict):
     """A row of a table: a method, the kind of labels, and what differs from the scale's recipes (`override`, by room).
 
-    label and protocol name blocks of the scale's `label` and `evaluate`; both default to the kind of labels. A row with
+    distill, label and protocol name blocks of the scale's `distill`, `label` and `evaluate`; the first defaults to the method,
+    the others to the kind of labels. A row with
     `measured: false` shows the published numbers only. published: the keys that find it in workflow/published when they differ.
     against: another row of the table, from which this one's gain is measured. only: the values of an axis at which the row
     stands (everywhere where it says nothing). comparable: whether a difference from the printed
@@ -134,6 +135,7 @@ class Row(Strict):
     row: str
     method: str
     labels: str
+    distill: str | None = None
     label: str | None = None
     protocol: str | None = None
     variant: str = ""

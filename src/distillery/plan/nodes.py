@@ -25,6 +25,8 @@ from .models import Dataset, Row
 from .settings import Settings
 from .types import component, constant, validated
 
+NOTHING = "none"  # of a whitening or an embedding: None would stand for the default
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -149,32 +151,33 @@ class Builder:
     def distill(self, cell: Cell) -> Node:
         """The distilled set of a cell."""
         override = [cell.row.override.get(room) for room in ("whiten", "embed", "distill")]
-        key = ("distill", cell.dataset, cell.ipc, cell.student, cell.row.method, repr(override))
+        key = ("distill", cell.dataset, cell.ipc, cell.student, cell.row.method, cell.row.distill, repr(override))
         return self._remember(key, lambda: self._distill(cell))
 
     def _distill(self, cell: Cell) -> Node:
         settings, method, dataset = self.settings, cell.row.method, self.settings.dataset(cell.dataset)
-        where = f"{settings.scale_file}.distill.{method}"
-        root = module_name("method", method)
-        values = settings.recipe("distill", method, dataset, cell.row.override, cell)
-        recipe = component("method", values | {"name": method}, where)
+        block = cell.row.distill or method
+        where, root = f"{settings.scale_file}.distill.{block}", module_name("method", method)
+        values = settings.recipe("distill", block, dataset, cell.row.override, cell)
+        if isinstance(values.get("network"), str):
+            values["network"] = settings.network(settings.alias(values["network"], cell), dataset)
+        recipe, roots = component("method", values | {"name": method}, where), [root]
+        if "network" in recipe:
+            recipe["network"] = component("network", recipe["network"], f"{where}.network")
+            roots.append(module_name("network", recipe["network"]["name"]))
         check_augment(recipe, where, normalised=("augment",))
         if "teachers" in (constant("method", method, "NEEDS") or ()) and not recipe.get("teachers"):
             raise PlanError(f"{where}.teachers: is empty, {method} needs at least one teacher")
-        roots = [root]
-        if "network" in recipe:
-            recipe["network"] = self._network(settings.alias(recipe["network"], cell), cell.dataset)
-            roots.append(module_name("network", recipe["network"]["name"]))
         check_budget(cell, recipe, dataset.facts)
         inputs = {"data": self.data(cell.dataset), **self.teachers(recipe, cell.dataset), **self._prepared(recipe, cell)}
         label = f"{cell.dataset}-{method}-ipc{cell.ipc:g}"
         return self._node("distill", label, {"method": recipe, "ipc": cell.ipc}, inputs, roots, cell.dataset)
 
     def _prepared(self, recipe: Mapping[str, Any], cell: Cell) -> dict[str, Node]:
-        """What a method's recipe asks for by the fields `whitening` and `embedding`, as input roles."""
-        whitening, embedding = recipe.get("whitening"), recipe.get("embedding")
-        found = {"whitening": self.whitening(whitening, cell)} if whitening else {}
-        return found | ({"embeddings": self.embeddings(embedding, cell)} if embedding else {})
+        """What a method's recipe asks for by its fields `whitening` and `embedding`, as input roles: "none" for nothing."""
+        whitening, embedding = recipe.get("whitening") or NOTHING, recipe.get("embedding") or NOTHING
+        found = {} if whitening == NOTHING else {"whitening": self.whitening(whitening, cell)}
+        return found | ({} if embedding == NOTHING else {"embeddings": self.embeddings(embedding, cell)})
 
     def whitening(self, name: str, cell: Cell) -> Node:
         """The whitening `name`, a block below `whiten`, of a cell's data set."""

@@ -34,7 +34,7 @@ COLUMNS = (
 
 
 SOFT = ("soft",)  # parts of a distilled set that are labels
-LAYOUT = ("order", "grid")  # and those that say how the others are read
+LAYOUT = ("order", "patches")  # and those that say how the others are read
 AXES = COLUMNS.index("student") + 1  # where a table's own axes stand
 
 

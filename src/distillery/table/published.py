@@ -24,6 +24,7 @@ _SAME = {  # names of the papers that say two things at once, or say one thing i
     # GIFT's small networks are torchvision's own, with the stem of large images: other networks than INFER's of that name.
     "eval_arch": {
         "convnet128": {"eval_arch": "convnet"},
+        "convnet-in": {"eval_arch": "convnet"},
         "shufflenet_v2": {"eval_arch": "shufflenet_v1"},
         "tv-efficientnet_b0": {"eval_arch": "efficientnet_b0"},
         "tv-mobilenet_v2": {"eval_arch": "mobilenet_v2"},

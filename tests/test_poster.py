@@ -145,14 +145,14 @@ def test_fixed_labels_count_pixels(ipc):
     for left, top in geometry.corners(width, height, 32, Grid(16, 6)).tolist():
         counts = owner[top : top + 32, left : left + 32].flatten().bincount(minlength=10)
         expected.append([float(count == counts.max()) / int((counts == counts.max()).sum()) for count in counts])
-    found = labels.fixed(labels.weights(width, height, 32, Grid(5, 2), Grid(16, 6)), placed)
+    found = labels.fixed(labels.weights(width, height, 32, Grid(5, 2), Grid(16, 6)), placed, 10)
     torch.testing.assert_close(found, torch.tensor(expected))
 
 
 def test_ties_share_a_label():
     placed = torch.tensor([[2, 0], [3, 1]])
     middle = labels.weights(16, 16, 8, Grid(2, 2), Grid(3, 3))
-    found = labels.fixed(middle, placed).view(3, 3, 4)
+    found = labels.fixed(middle, placed, 4).view(3, 3, 4)
     assert found[1, 1].tolist() == [0.25] * 4 and found[1, 0].tolist() == [0.5, 0, 0.5, 0]
     assert found[0, 1].tolist() == [0, 0, 0.5, 0.5] and found[2, 2].tolist() == [0, 1, 0, 0]
 

@@ -28,7 +28,6 @@ KINDS = {
     "embedding": "embeddings",
     "analysis": "analyses",
     "figure": "figures",
-    "embedding": "embeddings",
 }
 
 

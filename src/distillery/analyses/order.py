@@ -39,7 +39,7 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     """
     if "order" not in subject.distilled.parts:
         raise PlanError(f"analysis 'order': method '{subject.distilled.method}' has none; name a row of PoDD")
-    order, distances = subject.distilled.parts["order"].long().cpu(), subject.distances.double()
+    order, distances = subject.distilled.parts["order"][0].long().cpu(), subject.distances.double()
     if order.flatten().sort().values.tolist() != list(range(len(distances))):
         raise PlanError(f"analysis 'order': the order is none of the {len(distances)} classes; make the set again")
     right, down = neighbours(order, distances)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from distillery.recipe import Count, Fraction, NonNegative, Positive, Quality
 
@@ -29,3 +30,45 @@ class Recovery:
     micro_batch: Count | None = None
     together: Count = 1
     jpeg: Quality | None = None
+
+
+@dataclass(frozen=True)
+class Unrolled:
+    """Learning by differentiating through a student's training; the defaults are RaT-BPTT's for CIFAR-10.
+
+    network: the student of the inner loop, an entry of `networks`; a job finds the network itself. meta_steps: updates of the
+    set. batch: real images of an outer loss. window: inner steps that are differentiated. longest: inner steps at most, those
+    before the window included. offset: when the number of steps before the window is drawn: at each pass over the real images
+    ("epoch"), at each meta-step, or never ("fixed": always longest - window). lr, inner_lr: of the set and of the student.
+    clip: limit of the gradient's norm, in running means of decay clip_decay, or itself where there is no decay. augment: names
+    of training.augment, for the set and the real images, drawn apart. whitening: an entry of `whiten`; "none" normalises
+    per channel. snapshots: states of the set that are kept on the way, for a curve of accuracies.
+    """
+
+    network: str | dict[str, Any] = "convnet"
+    meta_steps: Count = 12000
+    batch: Count = 5000
+    window: Count = 60
+    longest: Count = 200
+    offset: Literal["epoch", "step", "fixed"] = "step"
+    lr: Positive = 1e-3
+    inner_lr: Positive = 1e-3
+    clip: Positive = 2.0
+    clip_decay: Fraction | None = 0.9
+    augment: tuple[str, ...] = ("dsa:flip-rotate",)
+    whitening: str = "zca"
+    snapshots: Count = 1
+
+    @property
+    def soft(self) -> bool:
+        """Whether the set holds soft labels of its own."""
+        return False
+
+    def forwards(self, ipc: float, classes: int) -> float:
+        """Forward passes of one image that all meta-steps cost: 3 to a plain step, some 12 more to a differentiated one."""
+        plain = (self.longest - self.window) * (1.0 if self.offset == "fixed" else 0.5)
+        return self.meta_steps * (self.seen(ipc, classes) * (3 * plain + 15 * self.window) + 3 * self.batch)
+
+    def seen(self, ipc: float, classes: int) -> float:
+        """Images of an inner step."""
+        return ipc * classes

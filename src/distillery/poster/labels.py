@@ -40,14 +40,14 @@ def _shares(starts: Tensor, side: int, length: int, cells: int) -> Tensor:
     return one_hot(cell[(starts[:, None] + torch.arange(side)) % length], cells).sum(1)
 
 
-def fixed(weights: Tensor, order: Tensor) -> Tensor:
-    """Labels (p, n) float32 that do not change: the class with most of the patch's area; exact ties share equally.
+def fixed(weights: Tensor, order: Tensor, classes: int) -> Tensor:
+    """Labels (p, classes) float32 that do not change: the class with most of the patch's area; exact ties share equally.
 
     weights: of cells that are not refined. order: (rows, columns), the class of each cell.
     Deviation: the paper's rule. The authors' code counts overlapping squares and takes a softmax of pixel counts, which is the
     same at ipc 1 and may differ in patches at the border below.
     """
-    area = weights @ one_hot(order.flatten().long()).to(weights)
+    area = weights @ one_hot(order.flatten().long(), classes).to(weights)
     most = area >= area.amax(1, keepdim=True) - 1e-6  # less than a pixel, more than rounding
     return most.to(weights) / most.sum(1, keepdim=True)
 

@@ -1,0 +1,65 @@
+"""Test accuracy against the meta-steps of a set that was learned step by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from distillery.analyse.subject import Result
+from distillery.errors import PlanError
+from distillery.evaluate.room import protocol
+from distillery.methods.meta import SNAPSHOTS, snapshots
+from distillery.methods.scratch import kept
+from distillery.network import build_network
+from distillery.training.loop import initialise, train
+from distillery.training.samples import Samples
+
+if TYPE_CHECKING:
+    from distillery.analyse.subject import Subject
+    from distillery.job import Job
+    from distillery.methods.meta import Values
+
+NAMES = ("convergence",)
+NEEDS = ("distilled", "protocol")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """No fields; how many states there are says `snapshots` of the method."""
+
+
+def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
+    """Test accuracy, in percent of the last epoch, of a fresh student of each kept state of the set; value: of the last state.
+
+    The students are trained by the protocol of the row. values: meta_step, accuracy. Each finished student is kept in the
+    job's scratch folder. Raises PlanError when the method kept no states.
+    """
+    folder = job.inputs["distilled"].path
+    if not (folder / SNAPSHOTS).is_file():
+        raise PlanError(f"convergence: distilled set {folder.name} has one state only; set distill.snapshots to 2 or more")
+    states = snapshots(folder)
+    found = [_accuracy(subject, states[step], step, job) for step in job.progress(list(states), "convergence")]
+    return Result(found[-1], {"meta_step": list(states), "accuracy": found})
+
+
+def _accuracy(subject: Subject, state: Values, step: int, job: Job) -> float:
+    part = replace(job, key=f"{job.key}/meta-step {step}", scratch=job.scratch / f"meta-step-{step}")
+    part.scratch.mkdir(exist_ok=True)
+
+    def learn() -> dict[str, Tensor]:
+        distilled = replace(subject.distilled, parts=subject.distilled.parts | state)
+        instances, test = distilled.expand(job.device), subject.test_samples(job.device)
+        how, samples = (
+            protocol(distilled, part, instances.soft),
+            Samples.from_instances(instances, subject.mean, subject.std, job.device),
+        )
+        build = partial(build_network, job.recipe["student"], subject.train.shape, len(subject.classes))
+        student = initialise(build, part.seed("init")).to(job.device)
+        history = train(student, samples, how.training, how.loss, part, test=test, labeller=how.labeller)
+        return {"accuracy": torch.tensor(history.last, dtype=torch.float64)}
+
+    return kept(part.scratch / "accuracy.safetensors", learn)["accuracy"].item()

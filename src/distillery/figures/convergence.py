@@ -1,0 +1,41 @@
+"""Accuracy against meta-steps: how fast a set is learned."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from distillery.figures.panel import facets, names
+from distillery.figures.style import MARKERS, blank, canvas, colour, look
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from distillery.figures.panel import Entry, Panel
+
+NAMES = ("convergence",)
+PER_LINE = 2
+
+
+@look
+def draw(panel: Panel) -> Figure:
+    """A line per row and ipc over the meta-steps, axes of their own for each data set and student; error bars are the standard
+    deviation (ddof 1) over the students. Uses the values, in percent."""
+    groups = facets(panel.having("values"))
+    lines, columns = math.ceil(len(groups) / PER_LINE), min(len(groups), PER_LINE)
+    figure, grid = canvas(panel.title, 0.6 + 2.6 * lines, lines, columns)
+    for axes, (title, members) in zip(grid.flat, groups.items(), strict=False):
+        for place, (entry, name) in enumerate(zip(members, names(members), strict=True)):
+            _line(axes, entry, name, place)
+        axes.set(title=title, xlabel="meta-steps", ylabel="test accuracy (%)")
+        axes.legend()
+        axes.grid()
+    blank(grid.flat[len(groups) :])
+    return figure
+
+
+def _line(axes: Axes, entry: Entry, name: str, place: int) -> None:
+    found = entry.values.groupby("meta_step")["accuracy"].agg(["mean", "std"])
+    style = {"color": colour(place), "marker": MARKERS[place % len(MARKERS)], "elinewidth": 0.8}
+    axes.errorbar(found.index, found["mean"], found["std"].fillna(0.0), label=name, **style)

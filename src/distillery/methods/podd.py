@@ -1,0 +1,214 @@
+"""PoDD (Shul, Horwitz and Hoshen, 2024): a whole data set in one poster, whose overlapping patches are the training images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from distillery.distilled import DistilledSet, Instances
+from distillery.errors import BudgetError, PlanError, nearest
+from distillery.methods.meta import Learned, Problem, Space, every, learn, offsets, passes, some
+from distillery.methods.recipe import Unrolled
+from distillery.poster import geometry, initial, order
+from distillery.poster import labels as poddl
+from distillery.recipe import Count, Positive
+from distillery.unroll.optimizers import Adam
+
+if TYPE_CHECKING:
+    from distillery.data.images import ImageSet
+    from distillery.job import Job
+    from distillery.methods.meta import Values
+    from distillery.teacher.load import Teacher
+
+NAMES = ("podd",)
+NEEDS = ()
+FRACTIONAL_IPC = True
+EPSILON = 1e-8
+
+
+@dataclass(frozen=True)
+class Recipe(Unrolled):
+    """Paper section 5.1; the defaults are CIFAR-10's.
+
+    posters: "one" for all classes, or one "per-class" (section 6, above one image per class). size: width and height of a
+    poster in pixels, None: the largest of the classes' grid within the budget. class_grid: columns and rows of classes on
+    the poster, None: nearest to a square. patch_grid: columns and rows of patches. patches: in an inner step (None: all).
+    order: "poco" by the similarity of the classes' `embedding` (an entry of `embed`), "given" as the labels, or
+    "random:<seed>". labels: "fixed" by the class that fills most of a patch, or "learned" at a rate label_lr (None: lr).
+    init: "tiles", a Gaussian tile of unit norm per class, blended, or "noise". init_std: of the noise, None:
+    1 / sqrt(C h h). cyclic: whether patches go on at the opposite border.
+    """
+
+    meta_steps: Count = 40000
+    offset: Literal["epoch", "step", "fixed"] = "epoch"
+    posters: Literal["one", "per-class"] = "one"
+    size: tuple[int, int] | None = None
+    class_grid: tuple[int, int] | None = None
+    patch_grid: tuple[int, int] = (16, 6)
+    patches: Count | None = None
+    order: str = "poco"
+    embedding: str | None = None
+    labels: Literal["fixed", "learned"] = "learned"
+    label_lr: Positive | None = None
+    init: Literal["tiles", "noise"] = "tiles"
+    init_std: Positive | None = None
+    cyclic: bool = False
+
+    @property
+    def soft(self) -> bool:
+        """Patches have labels of their own, fixed or learned."""
+        return True
+
+    def instances(self, ipc: float, classes: int) -> int:
+        """Patches of the set, whatever the budget."""
+        return self.patch_grid[0] * self.patch_grid[1] * (classes if self.posters == "per-class" else 1)
+
+    def seen(self, ipc: float, classes: int) -> int:
+        """Patches of an inner step."""
+        return self.patches or self.instances(ipc, classes)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What lies where: posters of width x height pixels, `cells` of class labels and `patches` of `side` pixels on each."""
+
+    width: int
+    height: int
+    side: int
+    cells: geometry.Grid
+    patches: geometry.Grid
+    cyclic: bool
+
+    @classmethod
+    def of(cls, recipe: Recipe, ipc: float, classes: int, side: int) -> Layout:
+        """The layout of a recipe for images of `side` pixels. Raises BudgetError where a poster holds no patch or exceeds the
+        budget, PlanError when the class grid does not hold each class once."""
+        alone = recipe.posters == "per-class"
+        cells = _class_grid(recipe, ipc, classes)
+        held = 1 if alone else classes
+        width, height = recipe.size or geometry.size(ipc, held, side, geometry.Grid(1, 1) if alone else cells)
+        if width * height > ipc * held * side**2 or min(width, height) < side:
+            raise BudgetError(
+                f"size = [{width}, {height}]: a poster at ipc {ipc:g} has {side} pixels a side or more and at most "
+                f"{int(ipc * held * side**2)} in all; leave size out to have it worked out"
+            )
+        return cls(width, height, side, cells, geometry.Grid(*recipe.patch_grid), recipe.cyclic)
+
+    @property
+    def index(self) -> Tensor:
+        """Where each patch's pixels are: (p, side * side) int64."""
+        return geometry.flat_index(self.width, self.height, self.side, self.patches, self.cyclic)
+
+    @property
+    def weights(self) -> Tensor:
+        """What share of each patch lies in each cell: (p, cells) float32."""
+        return poddl.weights(self.width, self.height, self.side, self.cells, self.patches, self.cyclic)
+
+
+def _class_grid(recipe: Recipe, ipc: float, classes: int) -> geometry.Grid:
+    if recipe.posters == "per-class":  # section 6: as many cells a side as the square root of the images
+        return geometry.Grid(*(max(1, round(ipc**0.5)),) * 2)
+    grid = geometry.Grid(*recipe.class_grid) if recipe.class_grid else geometry.class_grid(classes)
+    if grid.count != classes:
+        raise PlanError(f"class_grid = {list(recipe.class_grid)}: has {grid.count} cells for {classes} classes")
+    return grid
+
+
+def distill(train: ImageSet, recipe: Recipe, *, ipc: float, teachers: list[Teacher], job: Job) -> DistilledSet:
+    """One poster for all classes, or one for each; a student trains on its overlapping patches.
+
+    Parts, B posters: poster (B, C, H, W) float32, whitened or normalised as the recipe says; order (B, rows, columns) int16,
+    the class of each cell; patches (4,) int16, their columns, rows and side, and whether they are cyclic; where labels are
+    learned soft (B, rows, columns, classes) float32, at least 0. Raises BudgetError and PlanError as `Layout.of` and `arrange`
+    do, DistilleryError when a meta-step is not finite.
+    Deviation: the poster is that of the last meta-step; the authors' code keeps the one with the lowest training loss.
+    Labels are the paper's (`poster.labels`), not those of the authors' code.
+    """
+    space, classes, (channels, side, _) = Space.of(train, job), len(train.classes), train.shape
+    layout = Layout.of(recipe, ipc, classes, side)
+    placed = arrange(recipe, layout, classes, job)
+    poster = torch.stack([start(recipe, layout, channels, job.generator(f"poster/{b}")) for b in range(len(placed))])
+    learned = {"poster": Learned(poster.to(job.device), Adam(recipe.lr))}
+    if recipe.labels == "learned":
+        soft = torch.stack([poddl.initial(order, classes) for order in placed])
+        learned["soft"] = Learned(soft.to(job.device), Adam(recipe.label_lr or recipe.lr), clipped=False, least=0.0)
+    unfold = unfolding(layout, placed, classes, job.device)
+    count = len(placed) * layout.patches.count
+    problem = Problem(
+        learned,
+        unfold,
+        draw=some(count, recipe.patches) if recipe.patches else every(count),
+        real=passes(len(train), recipe.batch, job),
+        offset=offsets(recipe, len(train), job),
+        inner=Adam(recipe.inner_lr),
+    )
+    grid = [layout.patches.columns, layout.patches.rows, side, layout.cyclic]
+    fixed = {"order": placed.to(torch.int16), "patches": torch.tensor(grid, dtype=torch.int16)}
+    parts = learn(problem, space, classes, recipe, job) | fixed
+    return DistilledSet("podd", ipc, tuple(train.classes), space.mean, space.std, parts, whitening=space.whitening)
+
+
+def arrange(recipe: Recipe, layout: Layout, classes: int, job: Job) -> Tensor:
+    """The class of each cell of each poster, (B, rows, columns) int64. Raises PlanError for an order that does not exist."""
+    rows, columns = layout.cells.rows, layout.cells.columns
+    if recipe.posters == "per-class":
+        return torch.arange(classes)[:, None, None].expand(-1, rows, columns)
+    kind, _, seed = recipe.order.partition(":")
+    orders = {
+        "poco": lambda: order.place(_distances(job), rows, columns),
+        "given": lambda: torch.arange(classes).view(rows, columns),
+        "random": lambda: order.shuffled(classes, rows, columns, torch.Generator().manual_seed(int(seed or 0))),
+    }
+    if kind not in orders:
+        raise PlanError(f"order = '{recipe.order}': does not exist: {nearest(kind, orders)}")
+    return orders[kind]()[None]
+
+
+def _distances(job: Job) -> Tensor:
+    if "embeddings" not in job.inputs:
+        raise PlanError("order = 'poco': needs embedding, an entry of `embed`; or set order to given")
+    return load_file(job.inputs["embeddings"].file("embeddings.safetensors"))["distances"]
+
+
+def start(recipe: Recipe, layout: Layout, channels: int, stream: torch.Generator) -> Tensor:
+    """A poster (C, H, W) float32 before the first meta-step."""
+    if recipe.init == "tiles":
+        return initial.tiles(channels, layout.width, layout.height, layout.side, layout.cells, stream)
+    std = recipe.init_std or (channels * layout.side**2) ** -0.5
+    return initial.noise(channels, layout.width, layout.height, std, stream)
+
+
+def unfolding(
+    layout: Layout, placed: Tensor, classes: int, device: torch.device | str
+) -> Callable[[Values], tuple[Tensor, Tensor]]:
+    """A function of `poster` (B, C, H, W) and, where labels are learned, `soft` (B, rows, columns, n): the patches
+    (B p, C, side, side), and their label probabilities (B p, n); differentiable."""
+    index, weights = layout.index.to(device), layout.weights.to(device)
+    still = torch.cat([poddl.fixed(layout.weights, order, classes) for order in placed]).to(device)
+
+    def unfold(values: Values) -> tuple[Tensor, Tensor]:
+        patches = torch.cat([geometry.cut(poster, index) for poster in values["poster"]])
+        soft = torch.cat([poddl.learned(weights, cells) for cells in values["soft"]]) if "soft" in values else still
+        return patches, soft
+
+    return unfold
+
+
+def stored_layout(parts: Mapping[str, Tensor]) -> Layout:
+    """The layout of a stored set."""
+    columns, rows, side, cyclic = parts["patches"].tolist()
+    (height, width), cells = parts["poster"].shape[2:], parts["order"].shape[1:]
+    return Layout(width, height, side, geometry.Grid(cells[1], cells[0]), geometry.Grid(columns, rows), bool(cyclic))
+
+
+def expand(parts: dict[str, Tensor]) -> Instances:
+    """The patches in the poster's own space, with the logarithms of their labels; hard labels are the most probable classes."""
+    placed = parts["order"].long().cpu()
+    classes = parts["soft"].shape[3] if "soft" in parts else int(placed.max()) + 1
+    patches, soft = unfolding(stored_layout(parts), placed, classes, parts["poster"].device)(parts)
+    return Instances(soft.argmax(1), patches.__getitem__, (soft + EPSILON).log())

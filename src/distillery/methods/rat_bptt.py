@@ -1,0 +1,92 @@
+"""RaT-BPTT (Feng et al., ICLR 2024): images learned by differentiating through a random window of a student's training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from distillery.distilled import DistilledSet, Instances
+from distillery.methods.meta import Learned, Problem, Space, by_class, learn, offsets, passes
+from distillery.methods.recipe import Unrolled
+from distillery.recipe import Count, Positive
+from distillery.unroll.optimizers import Adam
+
+if TYPE_CHECKING:
+    from distillery.data.images import ImageSet
+    from distillery.job import Job
+    from distillery.methods.meta import Values
+    from distillery.teacher.load import Teacher
+
+NAMES = ("rat-bptt",)
+NEEDS = ()
+
+
+@dataclass(frozen=True)
+class Recipe(Unrolled):
+    """of_each, chosen: images of a class and classes in an inner step (None: all). labels: "fixed", one-hot, or "learned" with
+    learning rate label_lr (None: lr)."""
+
+    of_each: Count | None = None
+    chosen: Count | None = None
+    labels: Literal["fixed", "learned"] = "fixed"
+    label_lr: Positive | None = None
+
+    @property
+    def soft(self) -> bool:
+        """Whether the labels are learned."""
+        return self.labels == "learned"
+
+    def seen(self, ipc: float, classes: int) -> float:
+        """Images of an inner step."""
+        return (self.of_each or ipc) * (self.chosen or classes)
+
+
+def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job) -> DistilledSet:
+    """`ipc` images of each class, Gaussian noise of unit norm at the start, and where they are learned a label for each.
+
+    Parts: images (classes ipc, C, H, W) float32, class by class, whitened or normalised as the recipe says; labels int64; where
+    the labels are learned soft (N, classes) float32, at least 0. Learned labels enter the inner loss as they are, whatever
+    their sum. Raises DistilleryError when a meta-step is not finite.
+    Deviation: the set is that of the last meta-step; the authors' code keeps the one with the best accuracy on the test set.
+    """
+    space, classes = Space.of(train, job), len(train.classes)
+    labels = torch.arange(classes).repeat_interleave(ipc)
+    targets = one_hot(labels, classes).float().to(job.device)
+    learned = {"images": Learned(noise((len(labels), *train.shape), job).to(job.device), Adam(recipe.lr))}
+    if recipe.labels == "learned":
+        learned["soft"] = Learned(targets, Adam(recipe.label_lr or recipe.lr), clipped=False, least=0.0)
+    problem = Problem(
+        learned,
+        unfold=lambda values: (values["images"], values.get("soft", targets)),
+        draw=by_class(classes, ipc, recipe.of_each or ipc, recipe.chosen or classes),
+        real=passes(len(train), recipe.batch, job),
+        offset=offsets(recipe, len(train), job),
+        inner=Adam(recipe.inner_lr),
+    )
+    values = learn(problem, space, classes, recipe, job)
+    return learned_images("rat-bptt", values, labels, ipc, train, space)
+
+
+def noise(shape: tuple[int, ...], job: Job) -> Tensor:
+    """Gaussian noise (N, C, H, W) float32 on the CPU, each image of Euclidean norm 1."""
+    drawn = torch.randn(shape, generator=job.generator("noise"))
+    return drawn / drawn.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
+def learned_images(method: str, values: Values, labels: Tensor, ipc: float, train: ImageSet, space: Space) -> DistilledSet:
+    """The set that stores learned images as they are."""
+    parts = {**values, "labels": labels}
+    return DistilledSet(method, ipc, tuple(train.classes), space.mean, space.std, parts, whitening=space.whitening)
+
+
+def expand(parts: dict[str, Tensor]) -> Instances:
+    """The stored images, in their own space, and the logarithms of their learned labels.
+
+    Deviation: a student sees learned labels as probabilities (their sum is divided out); the inner loop saw their sum too.
+    """
+    soft = (parts["soft"] + 1e-8).log() if "soft" in parts else None
+    return Instances(parts["labels"], parts["images"].__getitem__, soft)

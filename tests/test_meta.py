@@ -1,0 +1,179 @@
+"""The outer loop, and the methods that use it: BPTT, RaT-BPTT, PoDD."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from test_methods import TinySet, job_in, tiny_set
+
+from distillery.distilled import DistilledSet
+from distillery.errors import BudgetError, DistilleryError, PlanError
+from distillery.methods import bptt, meta, podd, rat_bptt
+from distillery.methods.meta import Problem, Space
+from distillery.unroll.optimizers import Adam
+
+NETWORK = {"name": "convnet", "width": 6, "depth": 2, "norm": "instance"}
+SHORT = {"network": NETWORK, "meta_steps": 4, "batch": 20, "window": 3, "longest": 6, "whitening": "none"}
+METHODS = {
+    "bptt": (bptt, bptt.Recipe(**SHORT | {"longest": 3}), 1),
+    "rat-bptt": (rat_bptt, rat_bptt.Recipe(**SHORT, labels="learned", of_each=1, chosen=3), 2),
+    "podd": (podd, podd.Recipe(**SHORT, order="given", patch_grid=(4, 2), patches=5), 0.9),
+}
+
+
+def classes(count: int = 4, channels: int = 1) -> TinySet:
+    """Images that a network can tell apart: each class is bright in a place of its own."""
+    train = tiny_set(count, 12, channels)
+    images = train.images // 3
+    for label in range(count):
+        images[train.labels == label, :, label * 8 // count] += 150
+    return replace(train, images=images)
+
+
+def distilled(name: str, folder: Path, **changes: object) -> DistilledSet:
+    method, recipe, ipc = METHODS[name]
+    folder.mkdir(exist_ok=True)
+    train = classes()
+    return method.distill(train, replace(recipe, **changes), ipc=ipc, teachers=[], job=job_in(folder))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_killed_run_goes_on_to_the_same_bits(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = distilled(name, tmp_path / "whole", snapshots=2)
+    monkeypatch.setattr(meta, "CHECKPOINT_EVERY", 1)
+    step, calls = meta._Loop.step, []
+
+    def dying(self: meta._Loop, state: meta._State) -> None:
+        calls.append(state.done)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        step(self, state)
+
+    monkeypatch.setattr(meta._Loop, "step", dying)
+    with pytest.raises(KeyboardInterrupt):
+        distilled(name, tmp_path / "killed", snapshots=2)
+    again = distilled(name, tmp_path / "killed", snapshots=2)
+    assert calls == [0, 1, 2, 2, 3]
+    assert all(torch.equal(whole.parts[part], again.parts[part]) for part in whole.parts)
+    for file in (meta.HISTORY, meta.SNAPSHOTS):
+        one, other = (next((tmp_path / run).rglob(file)).read_bytes() for run in ("whole", "killed"))
+        assert one == other
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_set_is_saved_read_and_expanded(name: str, tmp_path: Path) -> None:
+    made = distilled(name, tmp_path)
+    made.save(tmp_path)
+    instances = DistilledSet.load(tmp_path).expand()
+    assert instances.images.shape == (len(instances), 1, 8, 8) and torch.isfinite(instances.images).all()
+    if instances.soft is not None:
+        assert torch.allclose(instances.soft.softmax(1).sum(1), torch.ones(len(instances)))
+        assert torch.equal(instances.soft.argmax(1), instances.labels)
+
+
+def test_snapshots_are_the_states_on_the_way(tmp_path: Path) -> None:
+    short = distilled("rat-bptt", tmp_path / "short", meta_steps=2)
+    long = distilled("rat-bptt", tmp_path / "long", snapshots=2)
+    states = meta.snapshots(next((tmp_path / "long").rglob(meta.SNAPSHOTS)).parent)
+    assert list(states) == [2, 4]
+    assert torch.equal(states[2]["images"], short.parts["images"]) and torch.equal(states[4]["soft"], long.parts["soft"])
+
+
+def test_the_limit_follows_the_running_mean_of_norms(tmp_path: Path) -> None:
+    """The sheet's sequence: norms 1, 1, 10 give means 1, 1, 1.9, and the last step is scaled to 3.8."""
+    loop = meta._Loop(None, None, None, rat_bptt.Recipe(), None)
+    state = meta._State({}, {})
+    assert [loop._limit(state, norm) for norm in (1.0, 1.0, 10.0)] == pytest.approx([2.0, 2.0, 3.8])
+    assert meta._Loop(None, None, None, bptt.Recipe(), None)._limit(state, 10.0) == 2.0
+
+
+def test_a_poster_without_overlap_has_the_gradient_of_independent_images(tmp_path: Path) -> None:
+    """K = 1 and as many patches as classes: each patch is a tile, hence PoDD is RaT-BPTT (paper, section 5.3)."""
+    train, job = classes(), job_in(tmp_path)
+    space = Space.of(train, job)
+    recipe = podd.Recipe(**SHORT, order="given", patch_grid=(2, 2), labels="fixed")
+    layout = podd.Layout.of(recipe, 1, 4, 8)
+    placed = podd.arrange(recipe, layout, 4, job)
+    poster = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(3))
+    unfold = podd.unfolding(layout, placed, 4, "cpu")
+    patches, targets = unfold({"poster": poster})
+    assert torch.equal(targets.argmax(1), torch.tensor([0, 2, 1, 3]))  # column by column
+    common = {"draw": meta.every(4), "real": meta.passes(48, 20, job), "offset": lambda step: 2, "inner": Adam(1e-3)}
+    network = meta.Network(meta.build_network(NETWORK, (1, 8, 8), 4))
+    loops = {
+        "poster": Problem({"poster": meta.Learned(poster, Adam(1e-3))}, unfold, **common),
+        "images": Problem({"images": meta.Learned(patches, Adam(1e-3))}, lambda v: (v["images"], targets), **common),
+    }
+    found = {
+        name: meta._Loop(problem, space, network, recipe, job)._slopes({name: problem.learned[name].start}, 0)
+        for name, problem in loops.items()
+    }
+    assert found["poster"][0] == found["images"][0]
+    pieces, _ = unfold({"poster": found["poster"][1]["poster"]})
+    assert torch.equal(pieces, found["images"][1]["images"]) and pieces.abs().sum() > 0
+
+
+def test_meta_steps_lower_the_outer_loss(tmp_path: Path) -> None:
+    distilled("podd", tmp_path, meta_steps=40, lr=0.01, batch=48, inner_lr=0.01, patches=None, order="given")
+    with next(tmp_path.rglob(meta.HISTORY)).open() as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    assert len(losses) == 40 and sum(losses[-10:]) < 0.95 * sum(losses[:10])
+
+
+def test_learned_labels_stay_at_zero_or_above(tmp_path: Path) -> None:
+    made = distilled("podd", tmp_path, label_lr=0.5)
+    assert made.parts["soft"].min() == 0 and made.parts["soft"].max() > 1
+    assert torch.isfinite(made.expand().soft).all()
+
+
+def test_offsets_are_drawn_once_per_pass_or_per_meta_step_or_never(tmp_path: Path) -> None:
+    job, recipe = job_in(tmp_path), rat_bptt.Recipe(batch=10, window=60, longest=200)
+    by_pass, by_step, fixed = (
+        [meta.offsets(replace(recipe, offset=kind), 100, job)(i) for i in range(400)] for kind in ("epoch", "step", "fixed")
+    )
+    assert all(len(set(by_pass[i : i + 10])) == 1 for i in range(0, 400, 10)) and len(set(by_pass)) > 20
+    assert len(set(by_step)) > 100 and set(fixed) == {140}
+    assert 0 <= min(by_step) < 10 and 130 < max(by_step) <= 140
+
+
+def test_real_batches_are_passes_or_balanced(tmp_path: Path) -> None:
+    job, train = job_in(tmp_path), classes()
+    first = [meta.passes(48, 20, job)(i) for i in range(3)]
+    assert [len(batch) for batch in first] == [20, 20, 8] and torch.cat(first).sort().values.tolist() == list(range(48))
+    drawn = meta.balanced(train.labels, 20, 4, job)(7)
+    assert torch.bincount(train.labels[drawn]).tolist() == [5, 5, 5, 5] and len(set(drawn.tolist())) == 20
+
+
+def test_an_inner_step_draws_images_by_class() -> None:
+    drawn = meta.by_class(4, 3, 2, 3)(torch.Generator().manual_seed(0))
+    of_class = torch.bincount(drawn // 3, minlength=4)
+    assert sorted(of_class.tolist()) == [0, 2, 2, 2] and len(set(drawn.tolist())) == 6
+
+
+def test_posters_per_class_hold_their_class(tmp_path: Path) -> None:
+    recipe = replace(METHODS["podd"][1], posters="per-class", patch_grid=(3, 3), patches=None, labels="fixed")
+    made = podd.distill(classes(), recipe, ipc=4, teachers=[], job=job_in(tmp_path))
+    assert made.parts["poster"].shape == (4, 1, 16, 16) and "soft" not in made.parts
+    assert made.expand().labels.tolist() == [c for c in range(4) for _ in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "ipc", "error", "words"),
+    [
+        ({"size": (60, 60)}, 1, BudgetError, "size = .60, 60."),
+        ({}, 0.1, BudgetError, "0.1"),
+        ({"class_grid": (3, 1)}, 1, PlanError, "class_grid"),
+        ({"order": "poco"}, 1, PlanError, "embedding"),
+        ({"order": "pocco"}, 1, PlanError, "poco"),
+        ({"lr": 1e30}, 1, DistilleryError, "meta-step"),
+    ],
+)
+def test_errors_name_the_field(changes: dict, ipc: float, error: type, words: str, tmp_path: Path) -> None:
+    recipe = replace(METHODS["podd"][1], **changes)
+    with pytest.raises(error, match=words) as caught:
+        podd.distill(classes(), recipe, ipc=ipc, teachers=[], job=job_in(tmp_path))
+    assert "\n" not in str(caught.value)

@@ -61,7 +61,7 @@ def test_import_inside_a_function_counts(package):
     assert "toy.c" in code.closure(["toy.a"])
 
 
-@pytest.mark.parametrize("room", ["data", "teacher", "distill", "label", "evaluate", "analyse", "table"])
+@pytest.mark.parametrize("room", ["data", "whiten", "embed", "teacher", "distill", "label", "evaluate", "analyse", "table"])
 def test_rooms_do_not_reach_the_planner_the_runner_or_components(room):
     reached = code.closure([f"distillery.{room}.room"])
     kinds = {module for kind in KINDS for module in index(kind).values()}

@@ -7,10 +7,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_methods import job_in, tiny_set
+from test_methods import data_artefact, job_in, tiny_set
 
+from distillery import distilled
 from distillery.artefact import Artefact
+from distillery.distilled import SIDECAR, DistilledSet, Instances
 from distillery.errors import ArtefactError, DataError
+from distillery.evaluate import room as evaluate
+from distillery.training.samples import Samples
 from distillery.whiten import room
 from distillery.whitening import FILE, Whitening, covariance, fitting, unit, zca
 
@@ -112,3 +116,86 @@ def test_a_torn_whitening_is_named(tmp_path):
     (tmp_path / FILE).write_bytes(b"no")
     with pytest.raises(ArtefactError, match="holds no whitening"):
         Whitening.load(torn)
+
+
+# --- whitened sets -----------------------------------------------------------------------------------------------------------
+
+TRAIN, TEST = tiny_set(), tiny_set(seed=1)
+STUDENT = {"name": "convnet", "width": 4, "depth": 2, "norm": "instance"}
+TRAINING = {"epochs": 3, "batch": 100, "optimizer": {"name": "adam", "lr": 1e-3}, "test_every": 3}
+
+
+@pytest.fixture
+def whitening() -> Whitening:
+    return Whitening.of(zca(covariance([TRAIN.images.double() / 255]), 0.1)[0].float())
+
+
+@pytest.fixture
+def whitened(whitening, monkeypatch) -> DistilledSet:
+    """A set of whitened images with soft labels of its own, of a method that is not there."""
+
+    def expand(parts):
+        return Instances(parts["labels"], parts["images"].__getitem__, (parts["soft"] + 1e-8).log())
+
+    monkeypatch.setattr(distilled, "load", lambda kind, name: SimpleNamespace(expand=expand))
+    soft = torch.rand(8, 4, generator=torch.Generator().manual_seed(2))
+    parts = {"images": whitening.apply(TRAIN.images[:8] / 255), "labels": soft.argmax(1), "soft": soft / soft.sum(1, True)}
+    return DistilledSet("learner", 2, TRAIN.classes, (0.0,), (1.0,), parts, whitening=whitening.digest)
+
+
+def test_real_images_are_whitened_when_they_are_read(whitening):
+    expected = whitening.apply(TEST.images / 255)
+    for resident in (1 << 30, 0):
+        samples = Samples.from_images(TEST, "cpu", mean=(0.5,), std=(0.25,), whitening=whitening, resident=resident)
+        seen = samples.normalise(samples.take(torch.tensor([5, 0])))
+        torch.testing.assert_close(seen, expected[[5, 0]])
+
+
+def test_a_whitened_set_names_its_whitening_and_others_say_nothing_of_it(whitened, tmp_path):
+    whitened.save(tmp_path)
+    assert DistilledSet.load(tmp_path).whitening == whitened.whitening
+    assert whitened.numbers == {"images": 8 * 64, "soft": 32} and whitened.bytes == {"images": 4 * 8 * 64, "soft": 4 * 32}
+    plain = DistilledSet("random", 2, TRAIN.classes, (0.5,), (0.25,), {"labels": torch.arange(4)})
+    plain.save(tmp_path)
+    assert "whitening" not in (tmp_path / SIDECAR).read_text()  # what is stored already has no such entry
+    assert DistilledSet.load(tmp_path).whitening is None
+
+
+def job_of(folder, whitened: DistilledSet, labels: str, loss: str, given: Whitening | None):
+    (folder / "set").mkdir(parents=True)
+    whitened.save(folder / "set")
+    inputs = {"distilled": Artefact(folder / "set", {"id": "set", "facts": {}, "files": {}})}
+    inputs |= {"data": data_artefact(folder / "data", TRAIN, test=TEST)}
+    inputs |= {"whitening": artefact(folder / "whitening", given)} if given else {}
+    recipe = {"student": STUDENT, "labels": {"name": labels}, "loss": {"name": loss}, "training": TRAINING, "repeat": 0}
+    return job_in(folder, recipe=recipe, inputs=inputs)
+
+
+def test_a_student_of_a_whitened_set_sees_whitened_images_and_the_sets_labels(whitened, whitening, tmp_path, monkeypatch):
+    seen = {}
+
+    def watch(student, samples, training, loss, job, *, test, labeller, seeds):
+        seen.update(train=samples, test=test, labeller=labeller)
+        return trained(student, samples, training, loss, job, test=test, labeller=labeller, seeds=seeds)
+
+    trained = evaluate.train
+    monkeypatch.setattr(evaluate, "train", watch)
+    facts = evaluate.make(job_of(tmp_path, whitened, "learned", "soft-ce", whitening))
+    every = torch.arange(len(TEST))
+    torch.testing.assert_close(seen["test"].normalise(seen["test"].take(every)), whitening.apply(TEST.images / 255))
+    first = seen["train"].normalise(seen["train"].take(torch.arange(8)))
+    torch.testing.assert_close(first, whitened.parts["images"])
+    batch = SimpleNamespace(indices=torch.arange(8), mixing=SimpleNamespace(labels=lambda y: y))
+    torch.testing.assert_close(seen["labeller"](batch).softmax(1), whitened.parts["soft"], atol=1e-6, rtol=1e-5)
+    assert facts["instances"] == 8 and len(facts["loss"]) == 3
+
+
+def test_hard_labels_of_a_whitened_set_are_its_classes(whitened, whitening, tmp_path):
+    assert len(evaluate.make(job_of(tmp_path, whitened, "hard", "ce", whitening))["loss"]) == 3
+
+
+def test_a_whitened_set_is_not_evaluated_with_other_images(whitened, tmp_path):
+    other = Whitening.of(zca(covariance([TRAIN.images.double() / 255]), 0.2)[0].float())
+    for place, given in (("none", None), ("other", other)):
+        with pytest.raises(ArtefactError, match="distilled set set was made with whitening"):
+            evaluate.make(job_of(tmp_path / place, whitened, "learned", "soft-ce", given))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .nodes import Cell
 
 RECIPES = tuple(room for room in ROOMS if room != "data")  # rooms whose recipes a scale holds, by name
+COMPONENTS = {"distill": "method", "embed": "embedding"}  # rooms whose blocks may have the names of components of this kind
 ENSEMBLE = "ensemble"
 
 
@@ -74,7 +75,7 @@ class Settings:
         for room in RECIPES:
             layers = [raw, *(raw.get("datasets") or {}).values()]
             known = {name for layer in layers for name in (layer.get(room) or {})} | set(raw.get("networks") or {})
-            known |= set(index("method")) if room == "distill" else set()
+            known |= set(index(COMPONENTS[room])) if room in COMPONENTS else set()
             for name in getattr(self.params, room):
                 if name not in known:
                     raise PlanError(f"params.yaml.{room}.{name}: no such block: {nearest(name, known)}")

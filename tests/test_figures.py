@@ -121,13 +121,50 @@ def continual() -> list[Entry]:
     return found
 
 
+def convergence() -> list[Entry]:
+    steps = {"meta_step": [100, 200, 100, 200], "accuracy": [20.0, 30.0, 22.0, 31.0]}
+    return [entry(row, value=30.5, n=2, values=pd.DataFrame(steps)) for row in ROWS[:2]]
+
+
 def sweep() -> list[Entry]:
     """Gamma from the right to the left; INFER lacks the first."""
     places = {"SRe2L": (1.0, 0.1, 0.0), "INFER": (1.0, 0.1)}
     return [entry(row, value=40 - 10 * gamma, extra={"gamma": gamma}) for row, values in places.items() for gamma in values]
 
 
-FIGURES = (accuracy, similarity, landscape, difficulty, divergence, boundary, compensators, continual, sweep)
+def poster(classes: int = 6) -> list[Entry]:
+    random = np.random.default_rng(2)
+    order = np.arange(classes)[::-1].reshape(2, -1)
+    owner = order.repeat(12, 0).repeat(12, 1)
+    arrays = {"poster": random.standard_normal((3, *owner.shape)), "map": owner, "order": order, "side": np.array([12])}
+    arrays["corners"] = np.stack(np.meshgrid([0, 6, 12, 24], [0, 6, 12], indexing="ij"), -1).reshape(-1, 2)
+    arrays["labels"] = random.dirichlet(np.ones(classes), 12).astype(np.float32)
+    values = pd.DataFrame({"class": [f"kind_{i}" for i in range(classes)], "pixels": 144})
+    return [entry("PoDD", value=owner.size, student=None, values=values, arrays=arrays)]
+
+
+def order() -> list[Entry]:
+    places = {"row": [0, 0, 0, 1, 1, 1], "column": [0, 1, 2, 0, 1, 2], "distance": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]}
+    values = pd.DataFrame({"class": CLASSES[:6], **places})
+    arrays = {"right": np.array([[0.0, 0.2], [0.4, 0.6]]), "down": np.array([[0.7, 0.8, 1.0]])}
+    arrays |= {"total": np.array([3.7]), "random": np.array([4.0, 5.0])}
+    return [entry("PoDD", student=None, value=1 / 3.7, values=values, arrays=arrays)]
+
+
+FIGURES = (
+    accuracy,
+    similarity,
+    landscape,
+    difficulty,
+    divergence,
+    boundary,
+    compensators,
+    continual,
+    convergence,
+    sweep,
+    poster,
+    order,
+)
 ENTRIES = {f.__name__: f for f in FIGURES}
 TEXTS = {
     "accuracy": {"test accuracy (%)", "images per class (ipc)", "cifar100, resnet18", "10", "50", "45.2", *ROWS},
@@ -147,7 +184,13 @@ TEXTS = {
         *("classes seen", "accuracy on the test images\nof the classes seen (%)", "cifar100, resnet18, ipc 10"),
         *("40", "200", *ROWS[:2]),
     },
+    "convergence": {"meta-steps", "test accuracy (%)", "cifar100, resnet18", *ROWS[:2]},
     "sweep": {"gamma", "test accuracy (%)", "cifar100, resnet18, ipc 10", *ROWS[:2]},
+    "poster": {"PoDD\n36 x 24, 12 patches of 12", "class of each pixel", "labels of the patches", "kind_5", "kind\n5"},
+    "order": {
+        *("distance of neighbours (1 - cosine)", *CLASSES[:6]),
+        "PoDD: sum 3.700, score 0.270; random orders: sum 4.500 ± 0.500",
+    },
     "compensators": {"natural", "$u_{1}$", "$u_{4}$", "$x + u_{4}$", "class 37"},
 }
 
@@ -263,6 +306,28 @@ def test_many_entries_wrap_onto_further_lines():
 
 def test_grey_images_and_several_sets_of_compensators():
     assert "INFER, ipc 50" in "".join(texts(draw("compensators", [compensators(1)[0], replace(compensators()[0], ipc=50)])))
+
+
+def test_posters_are_clipped_at_two_and_a_half_deviations_and_show_every_patch():
+    (made,) = poster()
+    shown, _, heat, _ = draw("poster").axes
+    z = (made.arrays["poster"] - made.arrays["poster"].mean()) / made.arrays["poster"].std()
+    np.testing.assert_allclose(shown.images[0].get_array(), (z.clip(-2.5, 2.5) / 5 + 0.5).transpose(1, 2, 0))
+    assert np.array_equal(np.stack(shown.lines[0].get_data(), 1), made.arrays["corners"] + 5.5)
+    assert np.array_equal(heat.images[0].get_array(), made.arrays["labels"].T)
+
+
+def test_names_of_many_classes_are_left_out_of_a_poster():
+    assert not {"kind_3", "kind\n3"} & texts(draw("poster", poster(60)))
+
+
+def test_bridges_of_an_order_have_the_colour_of_their_distance():
+    axes = draw("order").axes[0]
+    shade = axes.collections[0].to_rgba
+    found = {tuple(np.round(np.add(patch.get_xy(), 0.21), 6)): patch.get_facecolor() for patch in axes.patches[:7]}
+    expected = {(0.5, 0): 0.0, (1.5, 0): 0.2, (0.5, 1): 0.4, (1.5, 1): 0.6, (0, 0.5): 0.7, (1, 0.5): 0.8, (2, 0.5): 1.0}
+    assert found == {place: shade(distance) for place, distance in expected.items()}
+    assert axes.patches[7].get_facecolor() == shade(0.1), "a cell has the colour of its mean distance"
 
 
 def test_names_tell_entries_apart_and_say_no_more():

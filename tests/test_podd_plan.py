@@ -83,8 +83,8 @@ def test_a_file_of_embeddings_counts_by_its_content_not_by_its_place(tmp_path):
         plan = at("demo", embed={"file": {"path": str(tmp_path / name)}}, distill={"podd": {"embedding": "file"}})
         found.append(position(plan, "table1", "PoDD", ipc=1.0).distilled.inputs["embeddings"].spec)
     a, b, c = found
-    assert a.recipe["digest"] == file_sha256(tmp_path / "a") and "path" not in a.recipe
-    assert a.local == {"path": str(tmp_path / "a")} != b.local
+    assert a.recipe["digest"] == file_sha256(tmp_path / "a") and "path" not in a.recipe["source"]
+    assert a.local["source"]["path"] == str(tmp_path / "a") and a.local != b.local
     assert a.id == b.id != c.id
     absent = at("demo", embed={"file": {"path": "no/such"}}, distill={"podd": {"embedding": "file"}})
     assert position(absent, "table1", "PoDD", ipc=1.0).distilled.inputs["embeddings"].spec.recipe["digest"] == "absent"

@@ -49,8 +49,7 @@ def embed(classes: Sequence[str], recipe: Recipe, *, train: ImageSet, teachers: 
     Deviation: the paper says "the embedding of the class name"; the authors' code is `all`, the default here. Its names
     differ from those of data sets ("boat" for ship of CIFAR-10): `names`.
     Raises PlanError without open_clip, for an unknown model, for names of no class, a prompt without a place for them, and a
-    model without hidden states;
-    DataError when weights cannot be had or do not fit.
+    model without hidden states; DataError when weights cannot be had or do not fit.
     """
     strangers = [name for name in recipe.names if name not in classes]
     if strangers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.colors import PowerNorm
 from matplotlib.patches import Rectangle
 
 from distillery.figures.panel import names
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 NAMES = ("poster",)
 CLIP = 2.5  # standard deviations of whitened pixels between grey and black or white
-NAMED = 10  # classes side by side; with more, their names would be unreadable
+NAMED = 20  # classes; with more, their names do not fit beside the labels
+ROOM, READABLE = 225.0, 3.5  # font size that fits one letter across a map; the smallest that is worth printing
 
 
 @look
@@ -26,7 +28,7 @@ def draw(panel: Panel) -> Figure:
     """A line per entry: the poster with the centres of its patches and the first patch's outline, the class of each pixel, and
     the labels of the patches. Uses the arrays, and the class names among the values."""
     entries = panel.having("arrays")
-    heights = [max(0.5, np.divide(*entry.arrays["map"].shape)) * WIDTH / 3.4 + 0.5 for entry in entries]
+    heights = [max(0.45, np.divide(*entry.arrays["map"].shape)) * WIDTH / 3.4 + 0.5 for entry in entries]
     figure, grid = canvas(panel.title, 0.4 + sum(heights), len(entries), 3, height_ratios=heights)
     for line, entry, name in zip(grid, entries, names(entries), strict=True):
         _poster(line[0], entry, name)
@@ -40,7 +42,9 @@ def _poster(axes: Axes, entry: Entry, name: str) -> None:
     poster, corners, side = entry.arrays["poster"], entry.arrays["corners"], int(entry.arrays["side"].item())
     shown = (poster - poster.mean()) / (poster.std() or 1)
     _image(axes, shown.clip(-CLIP, CLIP) / (2 * CLIP) + 0.5)
-    axes.plot(*(corners + (side - 1) / 2).T, ".", color="white", markersize=2.5, markeredgecolor="black", markeredgewidth=0.3)
+    dot = 25 / len(corners) ** 0.5
+    centres = {"color": "white", "markersize": dot, "markeredgecolor": "black", "markeredgewidth": dot / 8}
+    axes.plot(*(corners + (side - 1) / 2).T, ".", **centres)
     axes.add_patch(Rectangle(corners[0] - 0.5, side, side, fill=False, edgecolor=colour(1), linewidth=1.2))
     axes.set_title(f"{name}\n{poster.shape[2]} x {poster.shape[1]}, {len(corners)} patches of {side}")
 
@@ -48,25 +52,27 @@ def _poster(axes: Axes, entry: Entry, name: str) -> None:
 def _image(axes: Axes, image: np.ndarray) -> None:
     """An image (C, H, W) in [0, 1], grey where it has one channel."""
     axes.imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
+    axes.set_axis_off()
 
 
 def _map(axes: Axes, entry: Entry) -> None:
     owner, order = entry.arrays["map"].astype(int), entry.arrays["order"].astype(int)
-    classes = unique(entry.values["class"])
-    _image(axes, np.array([pale(label) for label in range(len(classes))])[owner].transpose(2, 0, 1))
+    shades = np.empty((order.size, 3))
+    for (row, column), label in np.ndenumerate(order):
+        shades[label] = pale(2 * row + column)  # cells that touch have different colours
+    _image(axes, shades[owner].transpose(2, 0, 1))
     axes.set_title("class of each pixel")
-    if order.shape[1] <= NAMED:
-        size = min(7.0, 36 / order.shape[1])
-        for label in order.flat:
-            y, x = (places.mean() for places in np.nonzero(owner == label))
-            axes.text(x, y, classes[label].replace("_", "\n"), ha="center", va="center", fontsize=size)
+    classes = [name.replace("_", "\n") for name in unique(entry.values["class"])]
+    longest = max(len(line) for name in classes for line in name.split("\n"))
+    size = min(7.0, ROOM / order.shape[1] / longest)
+    for label in order.flat if size >= READABLE else ():
+        y, x = (places.mean() for places in np.nonzero(owner == label))
+        axes.text(x, y, classes[label], ha="center", va="center", fontsize=size)
 
 
 def _labels(axes: Axes, entry: Entry) -> object:
-    labels = entry.arrays["labels"].T
-    heat = axes.imshow(labels, cmap=HEAT, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-    classes = unique(entry.values["class"])
+    labels, classes = entry.arrays["labels"].T, unique(entry.values["class"])
+    heat = axes.imshow(labels, cmap=HEAT, norm=PowerNorm(0.5, 0, 1), aspect="auto", interpolation="nearest")
     if len(classes) <= NAMED:
         axes.set_yticks(range(len(classes)), classes, fontsize=6)
     else:

@@ -191,14 +191,16 @@ class Builder:
         SHA-256 is."""
         settings, where = self.settings, f"{self.settings.scale_file}.embed.{name}"
         values = settings.recipe("embed", name, settings.dataset(cell.dataset), cell.row.override, cell)
-        recipe, local = component("embedding", {"name": name} | values, where), {}
-        if "teachers" in (constant("embedding", recipe["name"], "NEEDS") or ()) and not recipe.get("teachers"):
+        source = component("embedding", {"name": name} | values, where)
+        if "teachers" in (constant("embedding", source["name"], "NEEDS") or ()) and not source.get("teachers"):
             raise PlanError(f"{where}.teachers: is empty, '{name}' needs at least one teacher")
-        inputs = {"data": self.data(cell.dataset), **self.teachers(recipe, cell.dataset)}
-        if "path" in recipe:
-            place = settings.root / recipe.pop("path")
-            recipe["digest"], local = self._remember(("file", place), lambda: _content(place)), {"path": str(place)}
-        roots = [module_name("embedding", recipe["name"])]
+        inputs = {"data": self.data(cell.dataset), **self.teachers(source, cell.dataset)}
+        recipe, local = {"source": {key: value for key, value in source.items() if key != "path"}}, {}
+        if source.get("path"):
+            place = settings.root / source["path"]
+            recipe["digest"] = self._remember(("file", place), lambda: _content(place))
+            local = {"source": source | {"path": str(place)}}
+        roots = [module_name("embedding", source["name"])]
         return self._node("embed", f"{cell.dataset}-{name}", recipe, inputs, roots, cell.dataset, **local)
 
     def label_recipe(self, cell: Cell) -> dict[str, Any]:

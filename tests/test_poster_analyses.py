@@ -1,0 +1,114 @@
+"""What the analyses say about a poster: pixel by pixel, neighbour by neighbour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_methods import data_artefact, job_in, tiny_set
+
+from distillery import components
+from distillery.analyse import room
+from distillery.analyse.subject import Result, Subject
+from distillery.artefact import Artefact
+from distillery.distilled import DistilledSet
+from distillery.errors import ClassOrderError, PlanError
+from distillery.poster import geometry, labels
+from distillery.poster.geometry import Grid
+
+TRAIN = tiny_set(classes=6)
+ORDER = torch.tensor([[4, 0, 2], [1, 5, 3]])
+DISTANCES = torch.rand(6, 6, generator=torch.Generator().manual_seed(0))
+DISTANCES = (DISTANCES + DISTANCES.T).fill_diagonal_(0)
+PARTS = {
+    "poster": torch.randn(1, 1, 13, 20, generator=torch.Generator().manual_seed(1)),
+    "order": ORDER.short()[None],
+    "patches": torch.tensor([4, 3, 8, 0], dtype=torch.int16),
+}
+
+
+def distilled(**changed: torch.Tensor) -> DistilledSet:
+    return DistilledSet("random", 0.7, TRAIN.classes, (0.5,), (0.25,), PARTS | changed)
+
+
+def analyse(folder: Path, name: str, **changed: torch.Tensor) -> Result:
+    analysis, recipe = components.build("analysis", {"name": name})
+    subject = Subject(TRAIN, TRAIN, distilled(**changed), None, [], None, (0.5,), (0.25,), distances=DISTANCES)
+    return analysis.analyse(subject, recipe, job_in(folder))
+
+
+def test_poster_counts_the_pixels_of_each_class(tmp_path):
+    result = analyse(tmp_path, "poster")
+    owner = torch.tensor([[ORDER[y * 2 // 13, x * 3 // 20] for x in range(20)] for y in range(13)])
+    assert result.value == 260 and torch.equal(result.arrays["map"], owner)
+    assert result.values["pixels"] == owner.flatten().bincount().tolist() and sum(result.values["patches"]) == 12
+    assert result.arrays["corners"].tolist() == [[x, y] for x in (0, 4, 8, 12) for y in (0, 2, 5)]
+    assert torch.equal(result.arrays["poster"], PARTS["poster"][0]) and result.arrays["side"].item() == 8
+    fixed = labels.fixed(labels.weights(20, 13, 8, Grid(3, 2), Grid(4, 3)), ORDER, 6)
+    assert torch.equal(result.arrays["labels"], fixed)
+    assert result.values["mass"] == pytest.approx(fixed.sum(0).tolist())
+
+
+@pytest.mark.parametrize("cyclic", [False, True])
+def test_poster_shows_learned_labels_where_the_set_holds_them(cyclic, tmp_path):
+    soft = torch.rand(2, 3, 6, generator=torch.Generator().manual_seed(2))
+    patches = torch.tensor([4, 3, 8, cyclic], dtype=torch.int16)
+    result = analyse(tmp_path, "poster", soft=soft[None], patches=patches)
+    weights = labels.weights(20, 13, 8, Grid(3, 2), Grid(4, 3), cyclic)
+    assert torch.equal(result.arrays["labels"], labels.learned(weights, soft))
+    assert torch.equal(result.arrays["corners"], geometry.corners(20, 13, 8, Grid(4, 3), cyclic))
+
+
+def test_order_sums_its_neighbours(tmp_path):
+    result = analyse(tmp_path, "order")
+    pairs = [(4, 0), (0, 2), (1, 5), (5, 3), (4, 1), (0, 5), (2, 3)]
+    distance = {pair: DISTANCES[pair].item() for pair in pairs} | {pair[::-1]: DISTANCES[pair].item() for pair in pairs}
+    assert result.value == pytest.approx(1 / sum(distance[pair] for pair in pairs))
+    for label, (row, column, mean) in enumerate(
+        zip(*(result.values[name] for name in ("row", "column", "distance")), strict=True)
+    ):
+        mine = [value for pair, value in distance.items() if pair[0] == label]
+        assert ORDER[row, column] == label and mean == pytest.approx(sum(mine) / len(mine))
+    assert result.arrays["right"].flatten().tolist() == pytest.approx([distance[pair] for pair in pairs[:4]])
+    assert result.arrays["down"].flatten().tolist() == pytest.approx([distance[pair] for pair in pairs[4:]])
+    mean = 7 * DISTANCES.sum().item() / 30  # of a random order: 7 pairs of 15
+    assert result.arrays["random"].mean().item() == pytest.approx(mean, rel=0.03) and len(result.arrays["random"]) == 1000
+
+
+def test_sets_without_a_poster_or_of_other_classes_are_named(tmp_path):
+    subject = SimpleNamespace(distilled=SimpleNamespace(parts={}, method="random"), distances=DISTANCES)
+    for name in ("poster", "order"):
+        analysis, recipe = components.build("analysis", {"name": name})
+        with pytest.raises(PlanError, match=f"analysis '{name}': method 'random' has none"):
+            analysis.analyse(subject, recipe, None)
+    with pytest.raises(PlanError, match="the order is none of the 6 classes"):
+        analyse(tmp_path, "order", order=ORDER.clamp_max(4)[None])
+    with pytest.raises(PlanError, match="one for each"):
+        analyse(tmp_path, "poster", poster=torch.zeros(2, 1, 13, 20))
+
+
+def embeddings(folder: Path, class_order: str) -> Artefact:
+    folder.mkdir()
+    save_file({"distances": DISTANCES}, folder / "embeddings.safetensors")
+    return Artefact(folder, {"id": "e", "facts": {"class_order": class_order}, "files": {"embeddings.safetensors": {}}})
+
+
+def test_room_hands_distances_on_and_refuses_those_of_other_classes(tmp_path):
+    made = tmp_path / "set"
+    made.mkdir()
+    distilled().save(made)
+    data = data_artefact(tmp_path / "data", TRAIN, test=TRAIN)
+    inputs = {"data": data, "distilled": Artefact(made, {"id": "set"})}
+    recipe = {"analysis": {"name": "order"}}
+    own = {"embeddings": embeddings(tmp_path / "own", TRAIN.class_order)}
+    job = job_in(tmp_path / "job", recipe=recipe, inputs=inputs | own)
+    assert room.make(job)["value"] == analyse(tmp_path / "direct", "order").value
+    assert load_file(job.out / "arrays.safetensors")["right"].shape == (2, 2)
+    other = {"embeddings": embeddings(tmp_path / "other", "0")}
+    with pytest.raises(ClassOrderError, match="embeddings e have class order 0"):
+        room.make(job_in(tmp_path / "other job", recipe=recipe, inputs=inputs | other))
+    with pytest.raises(PlanError, match="needs embeddings"):
+        room.make(job_in(tmp_path / "no job", recipe=recipe, inputs=inputs))

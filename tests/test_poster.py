@@ -276,6 +276,14 @@ def test_tiles_have_unit_length_where_nothing_overlaps():
     assert found.shape == (3, 64, 160)
 
 
+def test_tiles_scatter_by_a_quarter_of_the_smallest_distance_around_their_means():
+    found = initial.tiles(1, 8, 4, 4, Grid(2, 1), torch.Generator().manual_seed(0))
+    stream = torch.Generator().manual_seed(0)
+    (first, second), scatter = torch.randn(2, 16, generator=stream), torch.randn(2, 16, generator=stream)
+    tile = second + (first - second).norm() / 4 * scatter[1]
+    torch.testing.assert_close(found[0, :, 4:], (tile / tile.norm()).view(4, 4))
+
+
 @pytest.mark.parametrize(("grid", "ipc"), [(Grid(5, 2), 0.3), (Grid(2, 5), 0.6), (Grid(7, 1), 0.5), (Grid(5, 2), 3)])
 def test_tiles_fill_posters_of_any_size(grid, ipc):
     width, height = geometry.size(ipc, grid.count, 32, grid)

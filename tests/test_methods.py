@@ -308,6 +308,7 @@ def test_room_writes_the_set_and_says_what_it_holds(tmp_path):
         "instances": 8,
         "images_per_class": 2.0,
         "bytes": {"images": 8 * 64},
+        "numbers": {"images": 8 * 64},
         "classes": ["class 0", "class 1", "class 2", "class 3"],
         "class_order": train.class_order,
         "shape": [1, 8, 8],

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from test_methods import data_artefact, job_in, tiny_set
 
 from distillery import distilled
+from distillery.analyse.subject import Subject
 from distillery.artefact import Artefact
 from distillery.distilled import SIDECAR, DistilledSet, Instances
 from distillery.errors import ArtefactError, DataError
@@ -199,3 +200,9 @@ def test_a_whitened_set_is_not_evaluated_with_other_images(whitened, tmp_path):
     for place, given in (("none", None), ("other", other)):
         with pytest.raises(ArtefactError, match="distilled set set was made with whitening"):
             evaluate.make(job_of(tmp_path / place, whitened, "learned", "soft-ce", given))
+
+
+def test_analyses_see_whitened_test_images_of_a_whitened_set(whitened, whitening):
+    subject = Subject(TRAIN, TEST, whitened, None, [], None, whitened.mean, whitened.std, whitening)
+    samples = subject.test_samples("cpu")
+    torch.testing.assert_close(samples.normalise(samples.take(torch.arange(3))), whitening.apply(TEST.images[:3] / 255))

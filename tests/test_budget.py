@@ -5,6 +5,7 @@ import math
 
 import pytest
 from scipy import stats as scipy_stats
+from test_table import grid, made, plan, put, store  # noqa: F401
 
 from distillery.errors import BudgetError
 from distillery.table.budget import IMAGENET_BYTES, IMAGENET_IMAGES, cr_paper, cr_stored
@@ -101,3 +102,17 @@ def test_welch_refuses_what_has_no_spread():
         welch([1.0], [1.0, 2.0])
     with pytest.raises(ValueError, match="differ"):
         welch([1.0, 1.0], [2.0, 2.0])
+
+
+def test_numbers_stored_for_images_and_for_labels_stand_apart(plan, store, tmp_path):  # noqa: F811
+    distilled = {"poster": 3 * 320 * 320, "soft": 10000, "order": 100, "patches": 4}
+    put(store, "distill/digits-infer-bbb", {"bytes": {"poster": 1}, "numbers": distilled})
+    put(store, "distill/digits-random-ccc", {"bytes": {"images": 4480}, "numbers": {"images": 4480}})
+    random, _, infer = made(plan, store, tmp_path / "table2")
+    assert (random["pixels"], random["label_floats"]) == ("4480", "0")
+    assert (infer["pixels"], infer["label_floats"]) == ("", "")  # its stored labels were made before they were counted
+    put(store, "label/digits-infer-ddd", {"bytes": {"labels": 1400}, "numbers": {"labels": 700}})
+    *_, infer = made(plan, store, tmp_path / "table2")
+    assert (infer["pixels"], infer["label_floats"]) == ("307200", "10700")
+    stored = grid((tmp_path / "table2.md").read_text(), "Stored")
+    assert stored[-1][-3:-1] == ["307200", "10700"]

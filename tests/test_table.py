@@ -238,20 +238,6 @@ def test_dynamic_labels_are_charged_by_the_paper_and_not_stored(plan, store, tmp
     assert made(plan, store, tmp_path / "table2")[2]["cr_paper"] == ""
 
 
-def test_numbers_stored_for_images_and_for_labels_stand_apart(plan, store, tmp_path):
-    distilled = {"poster": 3 * 320 * 320, "soft": 10000, "order": 100, "patches": 4}
-    put(store, "distill/digits-infer-bbb", {"bytes": {"poster": 1}, "numbers": distilled})
-    put(store, "distill/digits-random-ccc", {"bytes": {"images": 4480}, "numbers": {"images": 4480}})
-    random, _, infer = made(plan, store, tmp_path / "table2")
-    assert (random["pixels"], random["label_floats"]) == ("4480", "0")
-    assert (infer["pixels"], infer["label_floats"]) == ("", "")  # its stored labels were made before they were counted
-    put(store, "label/digits-infer-ddd", {"bytes": {"labels": 1400}, "numbers": {"labels": 700}})
-    *_, infer = made(plan, store, tmp_path / "table2")
-    assert (infer["pixels"], infer["label_floats"]) == ("307200", "10700")
-    stored = grid((tmp_path / "table2.md").read_text(), "Stored")
-    assert stored[-1][-3:-1] == ["307200", "10700"]
-
-
 def test_the_papers_own_size_of_the_original_takes_precedence(plan, store, tmp_path):
     plan["positions"][2] |= {"original_bytes": 28_000}
     assert made(plan, store, tmp_path / "table2")[2]["cr_paper"] == "15.00"  # 5 % of the images + 2800 of 28000 bytes

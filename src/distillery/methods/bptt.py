@@ -39,7 +39,7 @@ class Recipe(Unrolled):
     momentum: Fraction = 0.5
     inner_lr: Positive = 0.01
     inner_momentum: Fraction = 0.9
-    clip_decay: Fraction | None = None
+    clip_in: Literal["running means", "units"] = "units"
 
 
 def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job) -> DistilledSet:

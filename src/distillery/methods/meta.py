@@ -128,8 +128,8 @@ def learn(problem: Problem, space: Space, classes: int, recipe: Unrolled, job: J
 
     A meta-step trains a fresh student for `offset` inner steps, differentiates through the next `window`, and takes one step of
     each tensor's optimiser on the student's mean cross-entropy on an augmented batch of real images, with hard labels. The norm
-    of the clipped gradients is limited to recipe.clip times its running mean (recipe.clip_decay, of unclipped norms, this
-    step's included), or to recipe.clip itself where there is no decay.
+    of the clipped gradients is limited to recipe.clip, or to recipe.clip times its running mean (recipe.clip_decay, of
+    unclipped norms, this step's included).
 
     Writes meta.csv (for each meta-step the outer loss before its update, the norm, the limit, the offset) and, for
     recipe.snapshots > 1, snapshots.safetensors: the tensors after each of so many equal parts of the meta-steps, named
@@ -217,7 +217,7 @@ class _Loop:
 
     def _limit(self, state: _State, norm: float) -> float:
         clip, decay = self.recipe.clip, self.recipe.clip_decay
-        if decay is None:
+        if self.recipe.clip_in == "units":
             return clip
         state.running = norm if state.running is None else decay * state.running + (1 - decay) * norm
         return clip * state.running

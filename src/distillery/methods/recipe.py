@@ -40,8 +40,8 @@ class Unrolled:
     set. batch: real images of an outer loss. window: inner steps that are differentiated. longest: inner steps at most, those
     before the window included. offset: when the number of steps before the window is drawn: at each pass over the real images
     ("epoch"), at each meta-step, or never ("fixed": always longest - window). lr, inner_lr: of the set and of the student.
-    clip: limit of the gradient's norm, in running means of decay clip_decay, or itself where there is no decay. augment: names
-    of training.augment, for the set and the real images, drawn apart. whitening: an entry of `whiten`; "none" normalises
+    clip, clip_in: limit of the gradient's norm, in running means of it (of decay clip_decay) or as it is. augment: names of
+    training.augment, for the set and the real images, drawn apart. whitening: an entry of `whiten`; "none" normalises
     per channel. snapshots: states of the set that are kept on the way, for a curve of accuracies.
     """
 
@@ -54,7 +54,8 @@ class Unrolled:
     lr: Positive = 1e-3
     inner_lr: Positive = 1e-3
     clip: Positive = 2.0
-    clip_decay: Fraction | None = 0.9
+    clip_in: Literal["running means", "units"] = "running means"
+    clip_decay: Fraction = 0.9
     augment: tuple[str, ...] = ("dsa:flip-rotate",)
     whitening: str = "zca"
     snapshots: Count = 1

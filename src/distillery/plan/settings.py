@@ -170,7 +170,7 @@ class Settings:
             raise PlanError(f"{self.scale_file}.{room}.{name}: no such block: {nearest(name, blocks[0])}")
         where = f"{self.scale_file}.{room}.{name}"
         layers = [*(block.get(name) for block in blocks[:3]), blocks[3]]
-        recipe = merge(*(self._at(layer, cell, where) for layer in layers))
+        recipe = merge(*({name: self._at(layer, cell, where)} for layer in layers))[name]
         if "teachers" in recipe:
             recipe["teachers"] = self._teachers(recipe["teachers"], dataset, cell, f"{where}.teachers")
         return recipe

@@ -144,13 +144,20 @@ class Estimator:
     def _analyse(self, node: Node, facts: Facts) -> Cost:
         # Passes of one network over the test images; a loss surface takes one for each of its points.
         recipe, student = node.spec.recipe["analysis"], node.spec.recipe.get("student")
-        if "training" in node.spec.recipe:  # continual: a student for each growing share of the set, tested on a growing share
+        if "training" in node.spec.recipe:  # one that trains students itself
             whole = self._evaluate(node, facts)
-            return replace(whole, seconds=whole.seconds * (recipe["steps"] + 1) / 2, bytes=1e6)
+            return replace(whole, seconds=whole.seconds * self._students(node), bytes=1e6)
         networks = self._teachers(node, facts) + ([self._network(student, facts)] if student else [])
         passes = recipe.get("points", 1) ** 2 * recipe.get("images", facts.test)
         total = passes * sum(work for work, _, _ in networks)
         return self._run(total, max((a for _, a, _ in networks), default=0), 256, self._resident(facts), 1e6)
+
+    def _students(self, node: Node) -> float:
+        """Trainings on the whole set that an analysis amounts to: one for each of the set's states that are kept on the way, or,
+        of continual learning, for each growing share of the set, tested on a growing share."""
+        if "steps" in node.spec.recipe["analysis"]:
+            return (node.spec.recipe["analysis"]["steps"] + 1) / 2
+        return node.inputs["distilled"].spec.recipe["method"].get("snapshots", 1)
 
     def _evaluate(self, node: Node, facts: Facts) -> Cost:
         recipe, instances = node.spec.recipe, self._instances(node, facts)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distillery.network import build_network
-from distillery.plan.nodes import instances
+from distillery.plan.checks import instances
 from distillery.plan.plan import Plan, Position
 from distillery.plan.settings import merge, read_yaml
 from distillery.recipe import read

@@ -9,11 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 from test_methods import TinySet, job_in, tiny_set
+from torch.nn import functional as F
 
 from distillery.distilled import DistilledSet
 from distillery.errors import BudgetError, DistilleryError, PlanError
 from distillery.methods import bptt, meta, podd, rat_bptt
 from distillery.methods.meta import Problem, Space
+from distillery.network import build_network
+from distillery.poster import labels as poddl
+from distillery.training.augment import pipeline
+from distillery.training.samples import Samples
 from distillery.unroll.optimizers import Adam
 
 NETWORK = {"name": "convnet", "width": 6, "depth": 2, "norm": "instance"}
@@ -73,6 +78,104 @@ def test_a_set_is_saved_read_and_expanded(name: str, tmp_path: Path) -> None:
     if instances.soft is not None:
         assert torch.allclose(instances.soft.softmax(1).sum(1), torch.ones(len(instances)))
         assert torch.equal(instances.soft.argmax(1), instances.labels)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_student_sees_what_was_learned(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set that is not whitened is learned in normalised pixels, and a student normalises what it is given."""
+    seen: dict = {}
+    step = meta._Loop.step
+
+    def watch(self: meta._Loop, state: meta._State) -> None:
+        step(self, state)
+        seen.update(images=self.problem.unfold(state.values)[0])
+
+    monkeypatch.setattr(meta._Loop, "step", watch)
+    method, recipe, ipc = METHODS[name]
+    train = replace(classes(channels=2), mean=(0.2, 0.6), std=(0.25, 0.5))
+    made = method.distill(train, recipe, ipc=ipc, teachers=[], job=job_in(tmp_path))
+    samples = Samples.from_instances(made.expand(), made.mean, made.std, "cpu")
+    found = samples.normalise(samples.take(torch.arange(len(samples))))
+    torch.testing.assert_close(found, seen["images"], atol=1e-6, rtol=0)
+    assert (made.mean, made.std) == (train.mean, train.std)
+
+
+def by_hand(train: TinySet, recipe: podd.Recipe, state: dict[str, torch.Tensor], number: int, job) -> tuple:
+    """A meta-step's gradients once more: slices, a list of parameters, the formulas of Adam, one graph."""
+    leaves = {name: value.clone().requires_grad_() for name, value in state.items()}
+    poster, soft = leaves["poster"][0], leaves["soft"][0]
+    _, height, width = poster.shape
+    corners = [(round(x * (width - 8) / 3), round(y * (height - 8))) for x in range(4) for y in range(2)]
+    owner = soft[torch.arange(height)[:, None] * 2 // height, torch.arange(width) * 2 // width]  # (H, W, n)
+    patches = torch.stack([poster[:, y : y + 8, x : x + 8] for x, y in corners])
+    labels = torch.stack([owner[y : y + 8, x : x + 8].mean((0, 1)) for x, y in corners])
+    labels = labels / (labels.sum(1, keepdim=True) + 1e-8)
+    torch.manual_seed(job.seed(f"network/{number}"))
+    net = build_network(NETWORK, train.shape, 4)
+    theta = {name: p.detach().requires_grad_() for name, p in net.named_parameters()}
+    moments = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in theta.items()}
+    augment, first = pipeline(recipe.augment), int(torch.randint(4, (), generator=job.generator(f"offset/{number // 3}")))
+    for t in range(first + 3):
+        if t == first:  # what came before is a constant
+            theta = {name: p.detach().requires_grad_() for name, p in theta.items()}
+            moments = {name: (m.detach(), v.detach()) for name, (m, v) in moments.items()}
+        chosen = torch.randperm(8, generator=job.generator(f"inner/{number}/{t}"))[:5].sort().values
+        images = augment(patches[chosen], job.generator(f"augment/{number}/{t}"))
+        logits = torch.func.functional_call(net, theta, (images,))
+        loss = -(labels[chosen] * logits.log_softmax(1)).sum(1).mean()
+        slopes = dict(zip(theta, torch.autograd.grad(loss, list(theta.values()), create_graph=True), strict=True))
+        for name, g in slopes.items():
+            if name in ("0.bias", "4.bias"):  # no effect, left out
+                continue
+            m, v = (b * old + (1 - b) * new for b, old, new in zip((0.9, 0.999), moments[name], (g, g * g), strict=True))
+            root = (v / (1 - 0.999 ** (t + 1))).clamp(min=1e-30).sqrt() + 1e-8
+            moments[name], theta[name] = (m, v), theta[name] - recipe.inner_lr * m / (1 - 0.9 ** (t + 1)) / root
+    batch = torch.randperm(48, generator=job.generator(f"real/{number // 3}"))[20 * (number % 3) :][:20]
+    real = augment((train.images[batch].float() / 255 - 0.5) / 0.25, job.generator(f"outer/{number}"))
+    outer = F.cross_entropy(torch.func.functional_call(net, theta, (real,)), train.labels[batch])
+    return outer.item(), dict(zip(leaves, torch.autograd.grad(outer, list(leaves.values())), strict=True)), first
+
+
+def test_meta_steps_are_those_by_hand(tmp_path: Path) -> None:
+    """Four meta-steps, two passes over the data, against torch's own Adam and a clip written out."""
+    train, job, (_, recipe, ipc) = classes(), job_in(tmp_path), METHODS["podd"]
+    recipe = replace(recipe, clip=0.5, label_lr=0.02)
+    made = podd.distill(train, recipe, ipc=ipc, teachers=[], job=job)
+    layout = podd.Layout.of(recipe, ipc, 4, 8)
+    state = {
+        "poster": podd.start(recipe, layout, 1, job.generator("poster/0"))[None],
+        "soft": poddl.initial(torch.arange(4).view(2, 2), 4)[None],
+    }
+    tensors = {name: value.clone().requires_grad_() for name, value in state.items()}
+    optimizer = torch.optim.Adam([{"params": [tensors["poster"]], "lr": recipe.lr}, {"params": [tensors["soft"]], "lr": 0.02}])
+    rows, mean = [], None
+    for number in range(4):
+        loss, slopes, first = by_hand(train, recipe, {n: t.detach() for n, t in tensors.items()}, number, job)
+        norm = slopes["poster"].norm().item()
+        mean = norm if mean is None else 0.9 * mean + 0.1 * norm
+        tensors["poster"].grad = slopes["poster"] * min(1.0, 0.5 * mean / norm)
+        tensors["soft"].grad = slopes["soft"]
+        optimizer.step()
+        with torch.no_grad():
+            tensors["soft"].clamp_(min=0)
+        rows.append([number + 1, loss, norm, 0.5 * mean, first])
+    with next(tmp_path.rglob(meta.HISTORY)).open() as file:
+        found = [[float(value) for value in row] for row in list(csv.reader(file))[1:]]
+    assert {row[4] for row in found} != {0.0}
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(rows), rtol=2e-3, atol=1e-5)
+    torch.testing.assert_close((made.parts["poster"] - 0.5) / 0.25, tensors["poster"].detach(), atol=2e-4, rtol=0)
+    torch.testing.assert_close(made.parts["soft"], tensors["soft"].detach(), atol=2e-3, rtol=0)
+
+
+def test_an_unreadable_checkpoint_counts_for_nothing(tmp_path: Path) -> None:
+    """A power cut can leave a file of rubbish."""
+    whole = distilled("bptt", tmp_path / "whole")
+    for place, rubbish in (("empty", b""), ("zeros", bytes(500)), ("text", b"not a checkpoint"), ("half", b"PK\x03\x04half")):
+        (tmp_path / place).mkdir()
+        job = job_in(tmp_path / place)
+        (job.scratch / meta.CHECKPOINT).write_bytes(rubbish)
+        again = bptt.distill(classes(), METHODS["bptt"][1], ipc=1, teachers=[], job=job)
+        assert torch.equal(again.parts["images"], whole.parts["images"])
 
 
 def test_snapshots_are_the_states_on_the_way(tmp_path: Path) -> None:
@@ -154,6 +257,34 @@ def test_an_inner_step_draws_images_by_class() -> None:
     assert sorted(of_class.tolist()) == [0, 2, 2, 2] and len(set(drawn.tolist())) == 6
 
 
+def test_labels_of_the_authors_shape_expand_as_they_were_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poster of ten classes whose array has other rows and columns than the classes."""
+    seen: dict = {}
+    step = meta._Loop.step
+
+    def watch(self: meta._Loop, state: meta._State) -> None:
+        if not state.done:
+            seen.update(start=self.problem.unfold(state.values)[1])
+        step(self, state)
+        seen.update(end=self.problem.unfold(state.values)[1])
+
+    monkeypatch.setattr(meta._Loop, "step", watch)
+    train = classes(10)
+    recipe = replace(METHODS["podd"][1], size=(30, 8), patches=None, label_lr=0.05, label_shape="reference")
+    podd.distill(train, recipe, ipc=0.4, teachers=[], job=job_in(tmp_path)).save(tmp_path)
+    made = DistilledSet.load(tmp_path)
+    shape = poddl.reference_shape(30, 8, 10)
+    assert made.parts["soft"].shape == (1, *shape, 10) and shape != (2, 5) and made.parts["order"].shape == (1, 2, 5)
+    cells = made.parts["soft"][0].flatten(0, 1)
+    copied = made.expand().soft.exp()
+    torch.testing.assert_close(copied, seen["end"], atol=1e-6, rtol=0)
+    for label in copied:  # each patch copies one cell
+        assert (label - cells / cells.sum(1, keepdim=True)).abs().amax(1).min() < 1e-5
+    assert (seen["start"].sum(0) == 0).any(), "classes without labels, as in the authors' code"
+    paper = podd.distill(train, replace(recipe, label_shape="paper"), ipc=0.4, teachers=[], job=job_in(tmp_path))
+    assert paper.parts["soft"].shape == (1, 2, 5, 10) and len(paper.parts["patches"]) == 4
+
+
 def test_posters_per_class_hold_their_class(tmp_path: Path) -> None:
     recipe = replace(METHODS["podd"][1], posters="per-class", patch_grid=(3, 3), patches=None, labels="fixed")
     made = podd.distill(classes(), recipe, ipc=4, teachers=[], job=job_in(tmp_path))
@@ -169,6 +300,10 @@ def test_posters_per_class_hold_their_class(tmp_path: Path) -> None:
         ({"class_grid": (3, 1)}, 1, PlanError, "class_grid"),
         ({"order": "poco"}, 1, PlanError, "embedding"),
         ({"order": "pocco"}, 1, PlanError, "poco"),
+        ({"order": "random:x"}, 1, PlanError, "random:0"),
+        ({"order": "given:3"}, 1, PlanError, "order = 'given:3'"),
+        ({"label_shape": "reference", "cyclic": True}, 1, PlanError, "label_shape"),
+        ({"window": 7}, 1, PlanError, "window = 7.*longest = 6"),
         ({"lr": 1e30}, 1, DistilleryError, "meta-step"),
     ],
 )

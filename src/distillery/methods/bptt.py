@@ -45,10 +45,11 @@ class Recipe(Unrolled):
 def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job) -> DistilledSet:
     """`ipc` images of each class, Xavier-uniform noise at the start; hard labels.
 
-    Parts: images (classes ipc, C, H, W) float32, class by class, whitened or normalised as the recipe says; labels int64.
+    Parts: images (classes ipc, C, H, W) float32, class by class, whitened, or pixels (`Space.stored`); labels int64.
     Raises DistilleryError when a meta-step is not finite.
-    Deviation: each image draws its own augmentation, where the authors' code shares one draw over a whole meta-step; 10,000
-    meta-steps for up to 500,000, without selection on the test set.
+    Deviation: each image draws its own augmentation, where the authors' code shares one draw over a whole meta-step; a real
+    batch has images of all classes, theirs 64 of each of ten; 10,000 meta-steps for up to 500,000, without selection on the
+    test set.
     """
     space, classes = Space.of(train, job), len(train.classes)
     labels = torch.arange(classes).repeat_interleave(ipc)

@@ -8,13 +8,14 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
 from torch import Generator, Tensor
 
-from distillery.errors import DistilleryError
+from distillery.errors import DistilleryError, PlanError
 from distillery.network import build_network
 from distillery.training.augment import pipeline
 from distillery.training.samples import Samples
@@ -41,12 +42,13 @@ Values = dict[str, Tensor]
 class Learned:
     """A tensor that is learned: its start, float32 on the job's device, and its optimiser.
 
-    clipped: whether its gradient is clipped, by the norm over all tensors that are. least: floor of its values after an update.
+    images: whether it holds images (..., C, H, W), whose gradient is clipped, by the norm over all tensors that do, and which
+    are stored as `Space.stored` says. least: floor of its values after an update.
     """
 
     start: Tensor
     optimizer: Optimizer
-    clipped: bool = True
+    images: bool = True
     least: float | None = None
 
 
@@ -86,6 +88,12 @@ class Space:
         real = Samples.from_images(train, job.device, whitening=whitening)
         return cls(real, (0.0,) * channels, (1.0,) * channels, whitening.digest)
 
+    def stored(self, images: Tensor) -> Tensor:
+        """Learned images (..., C, H, W) as a set stores them: pixels, that a student normalises again to what was learned. They
+        may lie outside [0, 1]. Whitened ones stay as they are."""
+        mean, std = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (self.mean, self.std))
+        return images * std + mean
+
 
 def passes(count: int, batch: int, job: Job) -> Callable[[int], Tensor]:
     """Real batches of a shuffled pass over `count` images, pass after pass, the last, smaller batch of each kept."""
@@ -111,7 +119,10 @@ def balanced(labels: Tensor, batch: int, classes: int, job: Job) -> Callable[[in
 
 def offsets(recipe: Unrolled, count: int, job: Job) -> Callable[[int], int]:
     """Inner steps before the window: uniform in 0..longest - window, drawn once per pass over the `count` real images
-    ("epoch") or per meta-step ("step"), or always longest - window ("fixed")."""
+    ("epoch") or per meta-step ("step"), or always longest - window ("fixed"). Raises PlanError where the window is longer than
+    the training."""
+    if recipe.window > recipe.longest:
+        raise PlanError(f"window = {recipe.window}: is longer than longest = {recipe.longest}, all inner steps; raise longest")
     most, each = recipe.longest - recipe.window, math.ceil(count / recipe.batch)
     if recipe.offset == "fixed":
         return lambda meta_step: most
@@ -124,7 +135,7 @@ def offsets(recipe: Unrolled, count: int, job: Job) -> Callable[[int], int]:
 
 
 def learn(problem: Problem, space: Space, classes: int, recipe: Unrolled, job: Job) -> Values:
-    """The tensors of `problem` after recipe.meta_steps meta-steps, detached, on the CPU.
+    """The tensors of `problem` after recipe.meta_steps meta-steps, detached, on the CPU, images as `Space.stored` gives them.
 
     A meta-step trains a fresh student for `offset` inner steps, differentiates through the next `window`, and takes one step of
     each tensor's optimiser on the student's mean cross-entropy on an augmented batch of real images, with hard labels. The norm
@@ -132,7 +143,7 @@ def learn(problem: Problem, space: Space, classes: int, recipe: Unrolled, job: J
     unclipped norms, this step's included).
 
     Writes meta.csv (for each meta-step the outer loss before its update, the norm, the limit, the offset) and, for
-    recipe.snapshots > 1, snapshots.safetensors: the tensors after each of so many equal parts of the meta-steps, named
+    recipe.snapshots > 1, snapshots.safetensors: the same tensors after each of so many equal parts of the meta-steps, named
     "<meta-step>/<name>". Everything random follows from the job and the number of the meta-step, so that a run that
     is killed goes on from its last checkpoint to the same bits. Raises DistilleryError when the loss is not finite.
     """
@@ -150,7 +161,7 @@ def learn(problem: Problem, space: Space, classes: int, recipe: Unrolled, job: J
         save_file({name: t.cpu() for name, t in state.snapshots.items()}, job.out / SNAPSHOTS)
     with (job.out / HISTORY).open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *state.history])
-    return {name: value.cpu() for name, value in state.values.items()}
+    return {name: value.cpu() for name, value in loop.stored(state).items()}
 
 
 def _shape(problem: Problem) -> tuple[int, int, int]:
@@ -191,7 +202,7 @@ class _Loop:
         try:
             kept = torch.load(self.job.scratch / CHECKPOINT, map_location=self.job.device, weights_only=True)
             return _State(**kept)
-        except (OSError, RuntimeError, EOFError, TypeError, ValueError):
+        except (OSError, RuntimeError, EOFError, TypeError, ValueError, UnpicklingError):
             values = {name: tensor.start.clone() for name, tensor in self.problem.learned.items()}
             moments = {name: self.problem.learned[name].optimizer.start(value) for name, value in values.items()}
             return _State(values, moments)
@@ -200,7 +211,7 @@ class _Loop:
         """One meta-step."""
         number = state.done
         loss, slopes = self._slopes(state.values, number)
-        clipped = [name for name, tensor in self.problem.learned.items() if tensor.clipped]
+        clipped = [name for name, tensor in self.problem.learned.items() if tensor.images]
         norm = math.sqrt(sum(float(slopes[name].square().sum()) for name in clipped))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise DistilleryError(
@@ -209,7 +220,7 @@ class _Loop:
             )
         limit = self._limit(state, norm)
         for name, tensor in self.problem.learned.items():
-            slope = slopes[name] * min(1.0, limit / max(norm, 1e-12)) if tensor.clipped else slopes[name]
+            slope = slopes[name] * min(1.0, limit / max(norm, 1e-12)) if tensor.images else slopes[name]
             value, state.moments[name] = tensor.optimizer.step(state.values[name], state.moments[name], slope, number)
             state.values[name] = value if tensor.least is None else value.clamp(min=tensor.least)
         state.history.append((number + 1, loss, norm, limit, self.problem.offset(number)))
@@ -225,7 +236,12 @@ class _Loop:
     def _keep(self, state: _State) -> None:
         parts, total = self.recipe.snapshots, self.recipe.meta_steps
         if parts > 1 and state.done in {total * (part + 1) // parts for part in range(parts)}:
-            state.snapshots |= {f"{state.done}/{name}": value.clone() for name, value in state.values.items()}
+            state.snapshots |= {f"{state.done}/{name}": value.clone() for name, value in self.stored(state).items()}
+
+    def stored(self, state: _State) -> Values:
+        """The tensors as they are written."""
+        learned = self.problem.learned
+        return {name: self.space.stored(value) if learned[name].images else value for name, value in state.values.items()}
 
     def _slopes(self, values: Values, number: int) -> tuple[float, Values]:
         """The outer loss of meta-step `number`, and its gradient for each tensor."""

@@ -40,21 +40,23 @@ class Recipe(Unrolled):
     the poster, None: nearest to a square. patch_grid: columns and rows of patches. patches: in an inner step (None: all).
     order: "poco" by the similarity of the classes' `embedding` (an entry of `embed`), "given" as the labels, or
     "random:<seed>". labels: "fixed" by the class that fills most of a patch, or "learned" at a rate label_lr (None: lr).
-    init: "tiles", a Gaussian tile of unit norm per class, blended, or "noise". init_std: of the noise, None:
-    1 / sqrt(C h h). cyclic: whether patches go on at the opposite border.
+    label_shape: of the learned ones, a cell per class ("paper"), or the array of the authors' code ("reference"), for an
+    ablation (`poster.labels.reference`). init: "tiles", a Gaussian tile of unit norm per class, blended, or "noise". init_std:
+    of the noise, None: 1 / sqrt(C h h). cyclic: whether patches go on at the opposite border.
     """
 
     meta_steps: Count = 40000
     offset: Literal["epoch", "step", "fixed"] = "epoch"
     posters: Literal["one", "per-class"] = "one"
-    size: tuple[int, int] | None = None
-    class_grid: tuple[int, int] | None = None
-    patch_grid: tuple[int, int] = (16, 6)
+    size: tuple[Count, Count] | None = None
+    class_grid: tuple[Count, Count] | None = None
+    patch_grid: tuple[Count, Count] = (16, 6)
     patches: Count | None = None
     order: str = "poco"
     embedding: str | None = None
     labels: Literal["fixed", "learned"] = "learned"
     label_lr: Positive | None = None
+    label_shape: Literal["paper", "reference"] = "paper"
     init: Literal["tiles", "noise"] = "tiles"
     init_std: Positive | None = None
     cyclic: bool = False
@@ -75,7 +77,8 @@ class Recipe(Unrolled):
 
 @dataclass(frozen=True)
 class Layout:
-    """What lies where: posters of width x height pixels, `cells` of class labels and `patches` of `side` pixels on each."""
+    """What lies where: posters of width x height pixels, `cells` of classes and `patches` of `side` pixels on each. reference:
+    whether learned labels have the shape of the authors' array instead of the cells'."""
 
     width: int
     height: int
@@ -83,12 +86,15 @@ class Layout:
     cells: geometry.Grid
     patches: geometry.Grid
     cyclic: bool
+    reference: bool = False
 
     @classmethod
     def of(cls, recipe: Recipe, ipc: float, classes: int, side: int) -> Layout:
         """The layout of a recipe for images of `side` pixels. Raises BudgetError where a poster holds no patch or exceeds the
-        budget, PlanError when the class grid does not hold each class once."""
-        alone = recipe.posters == "per-class"
+        budget, PlanError when the class grid does not hold each class once, or the authors' array has no meaning."""
+        alone, reference = recipe.posters == "per-class", recipe.labels == "learned" and recipe.label_shape == "reference"
+        if reference and (alone or recipe.cyclic):
+            raise PlanError("label_shape = 'reference': is for one poster that is not cyclic; set label_shape to paper")
         cells = _class_grid(recipe, ipc, classes)
         held = 1 if alone else classes
         width, height = recipe.size or geometry.size(ipc, held, side, geometry.Grid(1, 1) if alone else cells)
@@ -97,7 +103,7 @@ class Layout:
                 f"size = [{width}, {height}]: a poster at ipc {ipc:g} has {side} pixels a side or more and at most "
                 f"{int(ipc * held * side**2)} in all; leave size out to have it worked out"
             )
-        return cls(width, height, side, cells, geometry.Grid(*recipe.patch_grid), recipe.cyclic)
+        return cls(width, height, side, cells, geometry.Grid(*recipe.patch_grid), recipe.cyclic, reference)
 
     @property
     def index(self) -> Tensor:
@@ -109,25 +115,33 @@ class Layout:
         """What share of each patch lies in each cell: (p, cells) float32."""
         return poddl.weights(self.width, self.height, self.side, self.cells, self.patches, self.cyclic)
 
+    def learned(self, order: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+        """Of learned labels: what share each patch has of each (p, their number) float32, and the labels to start from
+        (rows, columns, classes) float32, for the class of each cell, `order` (rows, columns)."""
+        if self.reference:
+            return poddl.reference(self.width, self.height, self.side, order, self.patches)
+        return self.weights, poddl.initial(order, classes)
+
 
 def _class_grid(recipe: Recipe, ipc: float, classes: int) -> geometry.Grid:
     if recipe.posters == "per-class":  # section 6: as many cells a side as the square root of the images
         return geometry.Grid(*(max(1, round(ipc**0.5)),) * 2)
     grid = geometry.Grid(*recipe.class_grid) if recipe.class_grid else geometry.class_grid(classes)
     if grid.count != classes:
-        raise PlanError(f"class_grid = {list(recipe.class_grid)}: has {grid.count} cells for {classes} classes")
+        raise PlanError(f"class_grid = {list(recipe.class_grid)}: has {grid.count} cells for {classes} classes; give each one")
     return grid
 
 
 def distill(train: ImageSet, recipe: Recipe, *, ipc: float, teachers: list[Teacher], job: Job) -> DistilledSet:
     """One poster for all classes, or one for each; a student trains on its overlapping patches.
 
-    Parts, B posters: poster (B, C, H, W) float32, whitened or normalised as the recipe says; order (B, rows, columns) int16,
-    the class of each cell; patches (4,) int16, their columns, rows and side, and whether they are cyclic; where labels are
-    learned soft (B, rows, columns, classes) float32, at least 0. Raises BudgetError and PlanError as `Layout.of` and `arrange`
+    Parts, B posters: poster (B, C, H, W) float32, whitened, or pixels (`Space.stored`); order (B, rows, columns) int16, the
+    class of each cell; patches (4,) int16, their columns, rows and side, and whether they are cyclic, and a fifth number, 1,
+    where label_shape is "reference"; where labels are learned soft (B, rows, columns, classes) float32, at least 0, of the
+    rows and columns of the order or of the authors' array. Raises BudgetError and PlanError as `Layout.of` and `arrange`
     do, DistilleryError when a meta-step is not finite.
     Deviation: the poster is that of the last meta-step; the authors' code keeps the one with the lowest training loss.
-    Labels are the paper's (`poster.labels`), not those of the authors' code.
+    Labels are the paper's (`poster.labels`), those of the authors' code an option.
     """
     space, classes, (channels, side, _) = Space.of(train, job), len(train.classes), train.shape
     layout = Layout.of(recipe, ipc, classes, side)
@@ -135,8 +149,8 @@ def distill(train: ImageSet, recipe: Recipe, *, ipc: float, teachers: list[Teach
     poster = torch.stack([start(recipe, layout, channels, job.generator(f"poster/{b}")) for b in range(len(placed))])
     learned = {"poster": Learned(poster.to(job.device), Adam(recipe.lr))}
     if recipe.labels == "learned":
-        soft = torch.stack([poddl.initial(order, classes) for order in placed])
-        learned["soft"] = Learned(soft.to(job.device), Adam(recipe.label_lr or recipe.lr), clipped=False, least=0.0)
+        soft = torch.stack([layout.learned(order, classes)[1] for order in placed])
+        learned["soft"] = Learned(soft.to(job.device), Adam(recipe.label_lr or recipe.lr), images=False, least=0.0)
     unfold = unfolding(layout, placed, classes, job.device)
     count = len(placed) * layout.patches.count
     problem = Problem(
@@ -147,7 +161,7 @@ def distill(train: ImageSet, recipe: Recipe, *, ipc: float, teachers: list[Teach
         offset=offsets(recipe, len(train), job),
         inner=Adam(recipe.inner_lr),
     )
-    grid = [layout.patches.columns, layout.patches.rows, side, layout.cyclic]
+    grid = [layout.patches.columns, layout.patches.rows, side, layout.cyclic] + [True] * layout.reference
     fixed = {"order": placed.to(torch.int16), "patches": torch.tensor(grid, dtype=torch.int16)}
     parts = learn(problem, space, classes, recipe, job) | fixed
     return DistilledSet("podd", ipc, tuple(train.classes), space.mean, space.std, parts, whitening=space.whitening)
@@ -162,10 +176,12 @@ def arrange(recipe: Recipe, layout: Layout, classes: int, job: Job) -> Tensor:
     orders = {
         "poco": lambda: order.place(_distances(job), rows, columns),
         "given": lambda: torch.arange(classes).view(rows, columns),
-        "random": lambda: order.shuffled(classes, rows, columns, torch.Generator().manual_seed(int(seed or 0))),
+        "random": lambda: order.shuffled(classes, rows, columns, torch.Generator().manual_seed(int(seed))),
     }
     if kind not in orders:
         raise PlanError(f"order = '{recipe.order}': does not exist: {nearest(kind, orders)}")
+    if seed.isdecimal() != (kind == "random"):
+        raise PlanError(f"order = '{recipe.order}': cannot be read; write poco, given, or random:0, with any number as seed")
     return orders[kind]()[None]
 
 
@@ -188,7 +204,7 @@ def unfolding(
 ) -> Callable[[Values], tuple[Tensor, Tensor]]:
     """A function of `poster` (B, C, H, W) and, where labels are learned, `soft` (B, rows, columns, n): the patches
     (B p, C, side, side), and their label probabilities (B p, n); differentiable."""
-    index, weights = layout.index.to(device), layout.weights.to(device)
+    index, weights = layout.index.to(device), layout.learned(placed[0], classes)[0].to(device)
     still = torch.cat([poddl.fixed(layout.weights, order, classes) for order in placed]).to(device)
 
     def unfold(values: Values) -> tuple[Tensor, Tensor]:
@@ -201,13 +217,13 @@ def unfolding(
 
 def stored_layout(parts: Mapping[str, Tensor]) -> Layout:
     """The layout of a stored set."""
-    columns, rows, side, cyclic = parts["patches"].tolist()
+    columns, rows, side, *flags = parts["patches"].tolist()
     (height, width), cells = parts["poster"].shape[2:], parts["order"].shape[1:]
-    return Layout(width, height, side, geometry.Grid(cells[1], cells[0]), geometry.Grid(columns, rows), bool(cyclic))
+    return Layout(width, height, side, geometry.Grid(cells[1], cells[0]), geometry.Grid(columns, rows), *map(bool, flags))
 
 
 def expand(parts: dict[str, Tensor]) -> Instances:
-    """The patches in the poster's own space, with the logarithms of their labels; hard labels are the most probable classes."""
+    """The patches, whitened or pixels, and the logarithms of their labels; hard labels are the most probable classes."""
     placed = parts["order"].long().cpu()
     classes = parts["soft"].shape[3] if "soft" in parts else int(placed.max()) + 1
     patches, soft = unfolding(stored_layout(parts), placed, classes, parts["poster"].device)(parts)

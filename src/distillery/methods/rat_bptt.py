@@ -48,7 +48,7 @@ class Recipe(Unrolled):
 def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job) -> DistilledSet:
     """`ipc` images of each class, Gaussian noise of unit norm at the start, and where they are learned a label for each.
 
-    Parts: images (classes ipc, C, H, W) float32, class by class, whitened or normalised as the recipe says; labels int64; where
+    Parts: images (classes ipc, C, H, W) float32, class by class, whitened, or pixels (`Space.stored`); labels int64; where
     the labels are learned soft (N, classes) float32, at least 0. Learned labels enter the inner loss as they are, whatever
     their sum. Raises DistilleryError when a meta-step is not finite.
     Deviation: the set is that of the last meta-step; the authors' code keeps the one with the best accuracy on the test set.
@@ -58,7 +58,7 @@ def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher
     targets = one_hot(labels, classes).float().to(job.device)
     learned = {"images": Learned(noise((len(labels), *train.shape), job).to(job.device), Adam(recipe.lr))}
     if recipe.labels == "learned":
-        learned["soft"] = Learned(targets, Adam(recipe.label_lr or recipe.lr), clipped=False, least=0.0)
+        learned["soft"] = Learned(targets, Adam(recipe.label_lr or recipe.lr), images=False, least=0.0)
     problem = Problem(
         learned,
         unfold=lambda values: (values["images"], values.get("soft", targets)),
@@ -84,7 +84,7 @@ def learned_images(method: str, values: Values, labels: Tensor, ipc: float, trai
 
 
 def expand(parts: dict[str, Tensor]) -> Instances:
-    """The stored images, in their own space, and the logarithms of their learned labels.
+    """The stored images and the logarithms of their learned labels.
 
     Deviation: a student sees learned labels as probabilities (their sum is divided out); the inner loop saw their sum too.
     """

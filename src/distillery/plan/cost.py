@@ -153,8 +153,8 @@ class Estimator:
         return self._run(total, max((a for _, a, _ in networks), default=0), 256, self._resident(facts), 1e6)
 
     def _students(self, node: Node) -> float:
-        """Trainings on the whole set that an analysis amounts to: one for each of the set's states that are kept on the way, or,
-        of continual learning, for each growing share of the set, tested on a growing share."""
+        """Trainings on the whole set that an analysis amounts to: one for each of the set's states that are kept on the way,
+        or, of continual learning, for each growing share of the set, tested on a growing share."""
         if "steps" in node.spec.recipe["analysis"]:
             return (node.spec.recipe["analysis"]["steps"] + 1) / 2
         return node.inputs["distilled"].spec.recipe["method"].get("snapshots", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import pytest
 
 from distillery.canonical import file_sha256
 from distillery.errors import PlanError
+from distillery.methods import podd
 from distillery.plan.checks import check_pixels, instances
 from distillery.plan.cost import Estimator
 from distillery.plan.nodes import Cell
 from distillery.plan.plan import Plan, Position
 from distillery.plan.settings import merge, read_yaml
+from distillery.plan.types import recipe_object
+from distillery.recipe import read
 from distillery.training.recipe import batch_size
 
 ROOT = Path(__file__).parent.parent
@@ -149,15 +153,20 @@ def test_a_share_of_an_image_names_its_artefacts():
 
 @pytest.mark.parametrize("scale", ["demo", "mini", "paper"])
 def test_every_poster_holds_a_patch(scale):
-    # sheet 1.2: H = floor(rows h sqrt(K)), W = floor(K n h^2 / H), grids 5 x 2, 10 x 10, 20 x 10
+    # sheet 1.2: H = floor(rows h sqrt(K)), W = floor(K n h^2 / H), grids 5 x 2, 10 x 10, 20 x 10; at 0.9 the authors' own sizes
     rows = {10: 2, 100: 10, 200: 10}
+    authors = {"cifar10": (153, 60), "cifar100": (303, 303), "cub200": (610, 302), "tiny-imagenet": (1211, 608)}
     plan = at(scale)
     for p in (p for p in plan.positions("podd/table1") if p.row.row == "PoDD"):
         facts = plan.settings.dataset(p.dataset).facts
         side = facts.shape[1]
         height = math.floor(rows[facts.classes] * side * math.sqrt(p.ipc))
-        width = math.floor(p.ipc * facts.classes * side**2 / height)
-        assert min(height, width) >= side, (p.dataset, p.ipc)
+        width = height if facts.classes == 100 else math.floor(p.ipc * facts.classes * side**2 / height)
+        recipe = {key: value for key, value in p.distilled.spec.recipe["method"].items() if key != "name"}
+        layout = podd.Layout.of(read(podd.Recipe, recipe), p.ipc, facts.classes, side)
+        expected = authors[p.dataset] if (scale, p.ipc) == ("paper", 0.9) else (width, height)
+        assert (layout.width, layout.height) == expected and min(expected) >= side, (p.dataset, p.ipc)
+        assert not layout.reference and "label_shape" not in recipe
 
 
 def test_the_instances_of_a_poster_are_its_patches(paper):
@@ -184,6 +193,20 @@ def test_methods_have_the_papers_recipes(paper, row, dataset, expected):
     recipe = position(paper, "table1", row, dataset=dataset, ipc=1.0).distilled.spec.recipe["method"]
     assert {key: recipe[key] for key in expected} == expected
     assert recipe["network"]["width"] == 128 and recipe["network"]["norm"] == "instance"
+
+
+def test_rat_bptt_draws_as_its_budget_says(paper):
+    # sheet 2: at one image per class all of them in each inner step; above, what the readme has
+    row = position(paper, "table2", "RaT-BPTT").row
+    found = {}
+    for dataset, ipc in itertools.product(("cifar10", "cifar100", "tiny-imagenet"), (1, 10, 50)):
+        made = paper.builder.distill(Cell(dataset, ipc, "convnet-in", row)).spec.recipe["method"]
+        found[dataset, ipc] = recipe_object("method", made).seen(ipc, paper.settings.dataset(dataset).facts.classes)
+    few, hundred = {1: 200, 10: 50, 50: 50}, {1: 100, 10: 100, 50: 100}
+    expected = {"cifar10": {1: 10, 10: 100, 50: 100}, "cifar100": hundred, "tiny-imagenet": few}
+    assert found == {(dataset, ipc): count for dataset, counts in expected.items() for ipc, count in counts.items()}
+    ten = paper.builder.distill(Cell("cifar100", 10, "convnet-in", row)).spec.recipe["method"]
+    assert (ten["lr"], ten["window"], ten["longest"], ten["offset"]) == (1e-3, 100, 300, "step")
 
 
 def test_posters_of_cifar10_have_fixed_labels_from_seven_tenths_on(paper):

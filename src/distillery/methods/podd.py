@@ -40,7 +40,7 @@ class Recipe(Unrolled):
     the poster, None: nearest to a square. patch_grid: columns and rows of patches. patches: in an inner step (None: all).
     order: "poco" by the similarity of the classes' `embedding` (an entry of `embed`), "given" as the labels, or
     "random:<seed>". labels: "fixed" by the class that fills most of a patch, or "learned" at a rate label_lr (None: lr).
-    label_shape: of the learned ones, a cell per class ("paper"), or the array of the authors' code ("reference"), for an
+    label_shape: of the learned ones, a cell per class ("paper", None), or the array of the authors' code ("reference"), for an
     ablation (`poster.labels.reference`). init: "tiles", a Gaussian tile of unit norm per class, blended, or "noise". init_std:
     of the noise, None: 1 / sqrt(C h h). cyclic: whether patches go on at the opposite border.
     """
@@ -56,7 +56,7 @@ class Recipe(Unrolled):
     embedding: str | None = None
     labels: Literal["fixed", "learned"] = "learned"
     label_lr: Positive | None = None
-    label_shape: Literal["paper", "reference"] = "paper"
+    label_shape: Literal["paper", "reference"] | None = None
     init: Literal["tiles", "noise"] = "tiles"
     init_std: Positive | None = None
     cyclic: bool = False
@@ -94,7 +94,7 @@ class Layout:
         budget, PlanError when the class grid does not hold each class once, or the authors' array has no meaning."""
         alone, reference = recipe.posters == "per-class", recipe.labels == "learned" and recipe.label_shape == "reference"
         if reference and (alone or recipe.cyclic):
-            raise PlanError("label_shape = 'reference': is for one poster that is not cyclic; set label_shape to paper")
+            raise PlanError("label_shape = 'reference': is for one poster that is not cyclic; leave label_shape out")
         cells = _class_grid(recipe, ipc, classes)
         held = 1 if alone else classes
         width, height = recipe.size or geometry.size(ipc, held, side, geometry.Grid(1, 1) if alone else cells)

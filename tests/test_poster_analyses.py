@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from test_meta import METHODS, classes
 from test_methods import data_artefact, job_in, tiny_set
 
 from distillery import components
 from distillery.analyse import room
 from distillery.analyse.subject import Result, Subject
+from distillery.analyses import convergence
 from distillery.artefact import Artefact
 from distillery.distilled import DistilledSet
 from distillery.errors import ClassOrderError, PlanError
+from distillery.methods.meta import SNAPSHOTS
 from distillery.poster import geometry, labels
 from distillery.poster.geometry import Grid
 
@@ -112,3 +116,35 @@ def test_room_hands_distances_on_and_refuses_those_of_other_classes(tmp_path):
         room.make(job_in(tmp_path / "other job", recipe=recipe, inputs=inputs | other))
     with pytest.raises(PlanError, match="needs embeddings"):
         room.make(job_in(tmp_path / "no job", recipe=recipe, inputs=inputs))
+
+
+STUDENT = {"name": "convnet", "width": 4, "depth": 2, "norm": "instance"}
+TRAINING = {"epochs": 2, "batch": 100, "optimizer": {"name": "adam", "lr": 1e-3}, "test_every": 2}
+
+
+def test_convergence_trains_a_student_of_each_state_once(tmp_path, monkeypatch):
+    train, (method, recipe, ipc) = classes(), METHODS["rat-bptt"]
+    made, seen = job_in(tmp_path / "set"), []
+    whole = method.distill(train, replace(recipe, snapshots=2), ipc=ipc, teachers=[], job=made)
+    states, trained = load_file(made.out / SNAPSHOTS), convergence.train
+
+    def watch(student, samples, training, loss, job, *, test, labeller):
+        every = SimpleNamespace(indices=torch.arange(len(samples)), mixing=SimpleNamespace(labels=lambda y: y))
+        seen.append((samples.normalise(samples.take(every.indices)), labeller(every).softmax(1)))
+        return trained(student, samples, training, loss, job, test=test, labeller=labeller)
+
+    monkeypatch.setattr(convergence, "train", watch)
+    values = {"student": STUDENT, "labels": {"name": "learned"}, "loss": {"name": "soft-ce"}, "training": TRAINING, "repeat": 0}
+    job = job_in(tmp_path, recipe=values, inputs={"distilled": Artefact(made.out, {"id": "set", "files": {}})})
+    subject = Subject(train, train, whole, None, [], None, whole.mean, whole.std)
+    first, again = (convergence.analyse(subject, convergence.Recipe(), job) for _ in range(2))
+    assert first == again and first.values["meta_step"] == [2, 4] and len(seen) == 2
+    assert first.value == first.values["accuracy"][1] and all(0 <= value <= 100 for value in first.values["accuracy"])
+    for step, (images, labels_) in zip((2, 4), seen, strict=True):
+        torch.testing.assert_close(images, (states[f"{step}/images"] - 0.5) / 0.25)
+        soft = states[f"{step}/soft"]
+        torch.testing.assert_close(labels_, soft / soft.sum(1, keepdim=True), atol=1e-6, rtol=1e-5)
+    assert not torch.equal(seen[0][0], seen[1][0])
+    (made.out / SNAPSHOTS).unlink()
+    with pytest.raises(PlanError, match=r"one state only; set distill\.snapshots"):
+        convergence.analyse(subject, convergence.Recipe(), job)

@@ -285,6 +285,16 @@ def test_labels_of_the_authors_shape_expand_as_they_were_learned(tmp_path: Path,
     assert paper.parts["soft"].shape == (1, 2, 5, 10) and len(paper.parts["patches"]) == 4
 
 
+@pytest.mark.parametrize(("ipc", "classes", "side", "grid"), [(2.55, 200, 32, (20, 10)), (2.03, 100, 8, (20, 5))])
+def test_a_poster_may_fill_its_budget_to_the_pixel(ipc: float, classes: int, side: int, grid: tuple[int, int]) -> None:
+    """In floating point these products are a little less than the whole numbers that they are."""
+    recipe = podd.Recipe(class_grid=grid)
+    layout = podd.Layout.of(recipe, ipc, classes, side)
+    assert 100 * layout.width * layout.height == round(100 * ipc) * classes * side**2
+    with pytest.raises(BudgetError, match="size = "):
+        podd.Layout.of(replace(recipe, size=(layout.width + 1, layout.height)), ipc, classes, side)
+
+
 def test_posters_per_class_hold_their_class(tmp_path: Path) -> None:
     recipe = replace(METHODS["podd"][1], posters="per-class", patch_grid=(3, 3), patches=None, labels="fixed")
     made = podd.distill(classes(), recipe, ipc=4, teachers=[], job=job_in(tmp_path))

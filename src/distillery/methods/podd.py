@@ -98,10 +98,10 @@ class Layout:
         cells = _class_grid(recipe, ipc, classes)
         held = 1 if alone else classes
         width, height = recipe.size or geometry.size(ipc, held, side, geometry.Grid(1, 1) if alone else cells)
-        if width * height > ipc * held * side**2 or min(width, height) < side:
+        if width * height > geometry.most(ipc, held, side) or min(width, height) < side:
             raise BudgetError(
                 f"size = [{width}, {height}]: a poster at ipc {ipc:g} has {side} pixels a side or more and at most "
-                f"{int(ipc * held * side**2)} in all; leave size out to have it worked out"
+                f"{geometry.most(ipc, held, side)} in all; leave size out to have it worked out"
             )
         return cls(width, height, side, cells, geometry.Grid(*recipe.patch_grid), recipe.cyclic, reference)
 

@@ -35,19 +35,24 @@ def class_grid(classes: int) -> Grid:
     return Grid(classes // rows, rows)
 
 
+def most(ipc: float, classes: int, side: int) -> int:
+    """Pixels of a poster at most: those of `ipc` images (side x side) per class; `ipc` is the decimal number it prints as."""
+    return math.floor(Fraction(str(ipc)) * classes * side**2)
+
+
 def size(ipc: float, classes: int, side: int, grid: Grid) -> tuple[int, int]:
     """Width and height in pixels of a poster whose area is at most that of `ipc` images (side x side) per class.
 
     H = floor(rows side sqrt(ipc)), W = floor(ipc classes side^2 / H); where H would be less than a patch (few rows), H = side.
-    A square grid gives a square poster. The arithmetic is exact, `ipc` is taken as the decimal number it prints as.
+    A square grid gives a square poster. The arithmetic is exact.
     Deviation: the paper has no rule. This one gives its two stated sizes at 0.4 (CIFAR-100, 202 x 202) and 0.9 (CIFAR-10,
     153 x 60); the authors' other sizes at 0.9 are up to 1 pixel off it and are to be stated in the recipe.
     Raises BudgetError when not even one patch fits.
     """
-    budget = Fraction(str(ipc)) * side**2
-    height = max(side, math.isqrt(math.floor(grid.rows**2 * budget)))
-    width = height if grid.columns == grid.rows else math.floor(budget * classes / height)
-    if width < side or width * height > budget * classes:
+    area = most(ipc, classes, side)
+    height = max(side, math.isqrt(most(ipc, grid.rows**2, side)))
+    width = height if grid.columns == grid.rows else area // height
+    if width < side or width * height > area:
         raise BudgetError(f"ipc {ipc}: a poster of {classes} classes is smaller than one {side} x {side} patch; raise ipc")
     return width, height
 

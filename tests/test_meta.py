@@ -189,7 +189,7 @@ def test_snapshots_are_the_states_on_the_way(tmp_path: Path) -> None:
 def test_the_limit_follows_the_running_mean_of_norms(tmp_path: Path) -> None:
     """The sheet's sequence: norms 1, 1, 10 give means 1, 1, 1.9, and the last step is scaled to 3.8."""
     loop = meta._Loop(None, None, None, rat_bptt.Recipe(), None)
-    state = meta._State({}, {})
+    state = meta._State("cpu", {}, {})
     assert [loop._limit(state, norm) for norm in (1.0, 1.0, 10.0)] == pytest.approx([2.0, 2.0, 3.8])
     assert meta._Loop(None, None, None, bptt.Recipe(), None)._limit(state, 10.0) == 2.0
 
@@ -322,3 +322,10 @@ def test_errors_name_the_field(changes: dict, ipc: float, error: type, words: st
     with pytest.raises(error, match=words) as caught:
         podd.distill(classes(), recipe, ipc=ipc, teachers=[], job=job_in(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_another_kind_of_device_counts_as_none() -> None:
+    state = meta._State("cpu", {"images": torch.ones(2)}, {"images": (torch.zeros(2),)})
+    assert state.on(torch.device("cpu")) is state
+    with pytest.raises(ValueError, match="cpu"):
+        state.on(torch.device("cuda"))

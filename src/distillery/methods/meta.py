@@ -171,8 +171,10 @@ def _shape(problem: Problem) -> tuple[int, int, int]:
 
 @dataclass
 class _State:
-    """The loop between two meta-steps. moments: of each tensor's optimiser. running: mean of the norms, None at the start."""
+    """The loop between two meta-steps. device: its type. moments: of each tensor's optimiser. running: mean of the norms, None
+    at the start."""
 
+    device: str
     values: Values
     moments: dict[str, tuple[Tensor, ...]]
     running: float | None = None
@@ -182,6 +184,14 @@ class _State:
     @property
     def done(self) -> int:
         return len(self.history)
+
+    def on(self, device: torch.device) -> _State:
+        """Itself on `device`. Raises ValueError when it was made on another kind."""
+        if self.device != device.type:
+            raise ValueError(self.device)
+        self.values = {name: value.to(device) for name, value in self.values.items()}
+        self.moments = {name: tuple(m.to(device) for m in moments) for name, moments in self.moments.items()}
+        return self
 
     def save(self, file: Path) -> None:
         aside = file.with_suffix(".part")
@@ -198,14 +208,16 @@ class _Loop:
     job: Job
 
     def resume(self) -> _State:
-        """The state of the last checkpoint, or the start where there is no readable one."""
+        """The state of the last checkpoint, or the start where there is no readable one, or one of another kind of device: half
+        of a set from each could be made again on neither."""
+        device = self.job.device
         try:
-            kept = torch.load(self.job.scratch / CHECKPOINT, map_location=self.job.device, weights_only=True)
-            return _State(**kept)
+            kept = torch.load(self.job.scratch / CHECKPOINT, map_location="cpu", weights_only=True)
+            return _State(**kept).on(device)
         except (OSError, RuntimeError, EOFError, TypeError, ValueError, UnpicklingError):
             values = {name: tensor.start.clone() for name, tensor in self.problem.learned.items()}
             moments = {name: self.problem.learned[name].optimizer.start(value) for name, value in values.items()}
-            return _State(values, moments)
+            return _State(device.type, values, moments)
 
     def step(self, state: _State) -> None:
         """One meta-step."""

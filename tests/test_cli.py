@@ -1,7 +1,11 @@
 """The command line: one line and exit code 1 for what a user can get wrong, and nothing left in the store."""
 
 import json
+import os
 import shlex
+import shutil
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -39,6 +43,18 @@ def leftovers(root) -> list:
 def test_a_table_that_does_not_exist(project, capsys):
     message = fails(capsys, "plan", "tabel2", "--root", str(project))
     assert "table 'infer/tabel2' does not exist: did you mean 'infer/table2'?" in message
+
+
+def test_make_gives_the_bytes_of_jobs_of_their_own(project, capsys):
+    assert main(["make", "table2", "--root", str(project)]) == 0
+    assert "10 of 10: evaluate/" in capsys.readouterr().err and (project / "results/table2.csv").is_file()
+    last = max((project / "results/store/evaluate").iterdir())
+    before = (last / "student.safetensors").read_bytes()
+    shutil.rmtree(last)
+    alone = [sys.executable, "-m", "distillery", "evaluate", last.name, "--root", str(project)]
+    subprocess.run(alone, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": str(project / "src")})
+    assert (last / "student.safetensors").read_bytes() == before
+    assert main(["make", "table2", "--root", str(project)]) == 0 and "evaluate/" not in capsys.readouterr().err
 
 
 def test_an_artefact_that_is_not_planned(project, capsys):

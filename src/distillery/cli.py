@@ -50,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("tables", nargs="*", help="results/table2.csv, table2 or infer/table2 (default: those of params.yaml)")
     plan.add_argument("--commands", action="store_true", help="print the shell commands that make it, in order")
     plan.add_argument("--write", action="store_true", help="write results/plan/<table>.json")
+    make = _command(commands, "make", _make, "make tables in this one process: fastest where jobs are small")
+    make.add_argument("tables", nargs="*", help="as for plan")
+    _compute_options(make)
     adopt = _command(commands, "adopt", _adopt, "keep artefacts whose code changed without changing behaviour")
     adopt.add_argument("tables", nargs="*")
     prune = _command(commands, "prune", _prune, "remove artefacts that no plan reaches")
@@ -71,9 +74,13 @@ def _room_parser(commands, room: str) -> None:
     parser.add_argument("--spec", help="the job as JSON, in place of an id (what Snakemake passes)")
     parser.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
     parser.add_argument("--scale", help="in place of the scale in params.yaml")
+    _compute_options(parser)
+    parser.set_defaults(run=lambda arguments: _room(room, arguments))
+
+
+def _compute_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--threads", type=int, default=1, help="threads on the CPU (default 1: results do not depend on cores)")
-    parser.set_defaults(run=lambda arguments: _room(room, arguments))
 
 
 def _room(room: str, arguments: argparse.Namespace) -> None:
@@ -146,6 +153,33 @@ def _commands(arguments: argparse.Namespace, plan: Plan, tables: list[str]) -> I
         yield f"{run} table {document}"
         if plan.settings.table(plan.settings.full_name(table)).figure:
             yield f"{run} picture {document}"
+
+
+def _make(arguments: argparse.Namespace) -> None:
+    """What a run of the printed commands would do, without a start of Python and torch for every job."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(arguments.threads))
+    from .job import run
+
+    plan = load_plan(arguments)
+    tables = _tables(plan, arguments.tables)
+    missing = plan.missing(tables)
+    for number, node in enumerate(missing, 1):
+        print(f"{number} of {len(missing)}: {node.address}", file=sys.stderr)
+        run(node.spec, arguments.root / "results/store", arguments.device, arguments.threads)
+    for table in tables:
+        _finish(plan, table, arguments.root)
+
+
+def _finish(plan: Plan, table: str, root: Path) -> None:
+    """Assemble a table whose artefacts are there, and draw its figure if it has one."""
+    from .table.room import make_table
+
+    paths = plan.mark(table), root / "results/store", root / "results" / table
+    make_table(*paths)
+    if plan.settings.table(plan.settings.full_name(table)).figure:
+        from .table.picture import make_picture
+
+        make_picture(*paths)
 
 
 def _table(arguments: argparse.Namespace) -> None:

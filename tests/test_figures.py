@@ -333,5 +333,10 @@ def test_bridges_of_an_order_have_the_colour_of_their_distance():
 def test_names_tell_entries_apart_and_say_no_more():
     entries = [entry("a"), entry("b"), entry("a", ipc=50)]
     assert names(entries) == ["a, ipc 10", "b, ipc 10", "a, ipc 50"] and names(entries[:2]) == ["a", "b"]
+    own = [
+        replace(one, row="a", ipc=10, extra={"order": order, "steps": 5})
+        for one, order in zip(entries[:2], ("poco", "random:0"), strict=True)
+    ]
+    assert names(own) == ["a, order poco", "a, order random:0"]
     assert list(facets(entries)) == ["cifar100, resnet18"]
     assert list(facets([entry("a", student=None)], ("dataset", "student", "ipc"))) == ["cifar100, ipc 10"]

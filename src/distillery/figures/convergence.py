@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from distillery.figures.panel import facets, names
-from distillery.figures.style import MARKERS, blank, canvas, colour, look
+from distillery.figures.style import MARKERS, canvas, colour, look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from distillery.figures.panel import Entry, Panel
 
 NAMES = ("convergence",)
-PER_LINE = 2
 
 
 @look
@@ -23,15 +21,13 @@ def draw(panel: Panel) -> Figure:
     """A line per row and ipc over the meta-steps, axes of their own for each data set and student; error bars are the standard
     deviation (ddof 1) over the students. Uses the values, in percent."""
     groups = facets(panel.having("values"))
-    lines, columns = math.ceil(len(groups) / PER_LINE), min(len(groups), PER_LINE)
-    figure, grid = canvas(panel.title, 0.6 + 2.6 * lines, lines, columns)
-    for axes, (title, members) in zip(grid.flat, groups.items(), strict=False):
+    figure, grid = canvas(panel.title, 0.6 + 2.6 * len(groups), len(groups))
+    for axes, (title, members) in zip(grid.flat, groups.items(), strict=True):
         for place, (entry, name) in enumerate(zip(members, names(members), strict=True)):
             _line(axes, entry, name, place)
         axes.set(title=title, xlabel="meta-steps", ylabel="test accuracy (%)")
-        axes.legend()
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
         axes.grid()
-    blank(grid.flat[len(groups) :])
     return figure
 
 

@@ -66,6 +66,7 @@ def facets(entries: Sequence[Entry], axes: Sequence[str] = ("dataset", "student"
 
 
 def names(entries: Sequence[Entry]) -> list[str]:
-    """A name for each entry: its row, and of its setting only what differs between the entries."""
-    differing = [axis for axis in ("dataset", "student", "ipc") if len({getattr(entry, axis) for entry in entries}) > 1]
+    """A name for each entry: its row, and of its setting, the table's own axes included, only what differs between entries."""
+    axes = dict.fromkeys(["dataset", "student", "ipc", *(axis for entry in entries for axis in entry.extra)])
+    differing = [axis for axis in axes if len({setting(entry, [axis]) for entry in entries}) > 1]
     return [", ".join(filter(None, (entry.row, setting(entry, differing)))) for entry in entries]

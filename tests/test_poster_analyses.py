@@ -82,6 +82,18 @@ def test_order_sums_its_neighbours(tmp_path):
     assert result.arrays["random"].mean().item() == pytest.approx(mean, rel=0.03) and len(result.arrays["random"]) == 1000
 
 
+def test_accuracy_stands_beside_the_score_of_the_order(tmp_path):
+    analysis, recipe = components.build("analysis", {"name": "order-accuracy"})
+    subject = Subject(TRAIN, TRAIN, distilled(), None, [], None, (0.5,), (0.25,), distances=DISTANCES)
+    student = Artefact(tmp_path, {"id": "s", "facts": {"accuracy": {"last": 41.5, "best": 50.0}}, "files": {}})
+    result = analysis.analyse(subject, recipe, job_in(tmp_path, inputs={"student": student}))
+    assert result.value == 41.5 and result.values["accuracy"] == [41.5]
+    assert result.values["score"] == [analyse(tmp_path, "order").value]
+    several = replace(subject, distilled=distilled(order=ORDER.short().repeat(2, 1, 1)))
+    with pytest.raises(PlanError, match="no one order"):
+        analysis.analyse(several, recipe, job_in(tmp_path, inputs={"student": student}))
+
+
 def test_sets_without_a_poster_or_of_other_classes_are_named(tmp_path):
     subject = SimpleNamespace(distilled=SimpleNamespace(parts={}, method="random"), distances=DISTANCES)
     for name in ("poster", "order"):

@@ -1,0 +1,32 @@
+"""Does the order of the classes on a poster matter: accuracy beside the order's score (PoDD, section 5.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from distillery.analyse.subject import Result
+from distillery.errors import PlanError
+from distillery.poster.order import score
+
+if TYPE_CHECKING:
+    from distillery.analyse.subject import Subject
+    from distillery.job import Job
+
+NAMES = ("order-accuracy",)
+NEEDS = ("distilled", "embeddings", "student")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """No fields."""
+
+
+def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
+    """value: the student's test accuracy, percent, last epoch. values, one row: score (`poster.order.score`), accuracy. Raises
+    PlanError for a set without one order of all classes."""
+    orders = subject.distilled.parts.get("order")
+    if orders is None or len(orders) > 1:
+        raise PlanError(f"analysis 'order-accuracy': method '{subject.distilled.method}' has no one order; name a row of PoDD")
+    accuracy = job.inputs["student"].facts["accuracy"]["last"]
+    return Result(accuracy, {"score": [score(orders[0].long().cpu(), subject.distances.double())], "accuracy": [accuracy]})

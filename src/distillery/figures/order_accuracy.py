@@ -1,0 +1,47 @@
+"""Accuracy against the score of the class order: PoDD, section 5.3."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from distillery.figures.panel import facets, names
+from distillery.figures.style import MARKERS, canvas, colour, look
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from distillery.figures.panel import Panel
+
+NAMES = ("order-accuracy",)
+
+
+@look
+def draw(panel: Panel) -> Figure:
+    """A point per class order at its score and mean accuracy, in percent; error bars are the standard deviation (ddof 1) over
+    the students. The title has the correlation over the orders, and its 95 % interval. Uses the values."""
+    groups = facets(panel.having("values"), ("dataset", "student", "ipc"))
+    figure, grid = canvas(panel.title, 0.6 + 2.6 * len(groups), len(groups))
+    for axes, (title, members) in zip(grid.flat, groups.items(), strict=True):
+        scores, accuracies = ([entry.values[part].mean() for entry in members] for part in ("score", "accuracy"))
+        for place, (x, y, entry, name) in enumerate(zip(scores, accuracies, members, names(members), strict=True)):
+            style = {"color": colour(0 if place else 1), "marker": MARKERS[0 if place else 1], "linestyle": ""}
+            axes.errorbar([x], [y], [np.nan_to_num(entry.values["accuracy"].std())], elinewidth=0.8, **style)
+            if not place:
+                axes.annotate(name, (x, y), xytext=(5, 5), textcoords="offset points")
+        axes.set(title=f"{title}: {correlation(scores, accuracies)}", ylabel="test accuracy (%)")
+        axes.set_xlabel("score of the order, 1 / sum of the distances of neighbours")
+        axes.grid()
+    return figure
+
+
+def correlation(scores: Sequence[float], accuracies: Sequence[float]) -> str:
+    """Pearson's r of two series in words, with Fisher's 95 % interval; fewer than four points have none."""
+    if len(scores) < 4 or min(np.std(scores), np.std(accuracies)) == 0:
+        return f"{len(scores)} orders"
+    r = float(np.corrcoef(scores, accuracies)[0, 1])
+    low, high = (math.tanh(math.atanh(r) + side * 1.96 / math.sqrt(len(scores) - 3)) for side in (-1, 1))
+    return f"r = {r:.2f} ({low:.2f} to {high:.2f}) over {len(scores)} orders; the paper's is 0.76 over 5"

@@ -31,7 +31,7 @@ def draw(panel: Panel) -> Figure:
             style = {"color": colour(0 if place else 1), "marker": MARKERS[0 if place else 1], "linestyle": ""}
             axes.errorbar([x], [y], [np.nan_to_num(entry.values["accuracy"].std())], elinewidth=0.8, **style)
             if not place:
-                axes.annotate(name, (x, y), xytext=(5, 5), textcoords="offset points")
+                axes.annotate(name, (x, y), xytext=(-6, 4), textcoords="offset points", ha="right")
         axes.set(title=f"{title}: {correlation(scores, accuracies)}", ylabel="test accuracy (%)")
         axes.set_xlabel("score of the order, 1 / sum of the distances of neighbours")
         axes.grid()

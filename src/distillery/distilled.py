@@ -84,7 +84,7 @@ class DistilledSet:
         return {name: self.parts[name].numel() for name in self.bytes}
 
     def expand(self, device: torch.device | str = "cpu") -> Instances:
-        """The instances on `device`, in their stored order, clamped to the value range unless they are whitened."""
+        """The instances on `device`, in their stored order, as the method's `expand` builds them."""
         build = getattr(load("method", self.method), "expand", stored_images)
         return build({name: part.to(device) for name, part in self.parts.items()})
 

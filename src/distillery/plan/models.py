@@ -31,7 +31,21 @@ class Facts(Strict):
     original_bytes: int | None = None
 
 
-class Dataset(Strict):
+class Recipes(Strict):
+    """What a scale, a data set and params.yaml may each say: networks, the ensemble, and recipes by room."""
+
+    networks: dict[str, Block] = {}
+    ensemble: list[str] = []
+    whiten: dict[str, Block] = {}
+    embed: dict[str, Block] = {}
+    teacher: Block = {}
+    distill: dict[str, Block] = {}
+    label: dict[str, Block] = {}
+    evaluate: dict[str, Block] = {}
+    analyse: dict[str, Block] = {}
+
+
+class Dataset(Recipes):
     """A data source and what differs for it: networks and recipes of any room below the same keys as in the scale."""
 
     source: str
@@ -42,18 +56,9 @@ class Dataset(Strict):
     mean: list[float] | None = None
     std: list[float] | None = None
     facts: Facts | None = None
-    networks: dict[str, Block] = {}
-    ensemble: list[str] = []
-    whiten: dict[str, Block] = {}
-    embed: dict[str, Block] = {}
-    teacher: Block = {}
-    distill: dict[str, Block] = {}
-    label: dict[str, Block] = {}
-    evaluate: dict[str, Block] = {}
-    analyse: dict[str, Block] = {}
 
 
-class Scale(Strict):
+class Scale(Recipes):
     """workflow/scales/<name>.yaml: every recipe, network and axis at that scale.
 
     ensemble: the papers' teachers in their order (INFER: R, M, E, S); a recipe's `teachers: ensemble` names all of them,
@@ -62,21 +67,12 @@ class Scale(Strict):
     """
 
     about: str
-    networks: dict[str, Block] = {}
-    ensemble: list[str] = []
     stand_ins: dict[str, str] = {}
     datasets: dict[str, Dataset]
-    whiten: dict[str, Block] = {}
-    embed: dict[str, Block] = {}
-    teacher: Block = {}
-    distill: dict[str, Block] = {}
-    label: dict[str, Block] = {}
-    evaluate: dict[str, Block] = {}
-    analyse: dict[str, Block] = {}
     tables: dict[str, dict[str, Axis]]
 
 
-class Params(Strict):
+class Params(Recipes):
     """params.yaml. Blocks named like rooms override the scale's recipes, key by key; `grid` replaces axes of its tables, and
     its `rows` names the rows to measure."""
 
@@ -87,15 +83,6 @@ class Params(Strict):
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     environment: int = Field(default=1, ge=1)
     datasets: dict[str, Block] = {}
-    networks: dict[str, Block] = {}
-    ensemble: list[str] = []
-    whiten: dict[str, Block] = {}
-    embed: dict[str, Block] = {}
-    teacher: Block = {}
-    distill: dict[str, Block] = {}
-    label: dict[str, Block] = {}
-    evaluate: dict[str, Block] = {}
-    analyse: dict[str, Block] = {}
     grid: dict[str, dict[str, Axis]] = {}
 
 

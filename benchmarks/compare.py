@@ -13,7 +13,9 @@ from statistics import median
 import torch
 
 
-def main(variants: Mapping[str, Callable[[argparse.Namespace], float]], unit: str, **sizes: int) -> None:
+def main(
+    variants: Mapping[str, Callable[[argparse.Namespace], float]], unit: str, **sizes: int
+) -> None:
     """Run each of `variants` (its function returns a number in `unit`) and print a table; ratios are to the first variant.
 
     sizes: names and defaults of the command line's options, handed to the functions. Other jobs may share the machine: turns
@@ -37,11 +39,23 @@ def _table(found: dict[str, list[list[float]]], options: argparse.Namespace, uni
     for _ in range(options.rounds):
         for name, runs in found.items():
             command = [sys.executable, *sys.argv, "--variant", name]
-            runs.append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
-    rows = {name: [median(column) for column in zip(*runs, strict=True)] for name, runs in found.items()}
+            runs.append(
+                json.loads(
+                    subprocess.run(command, capture_output=True, text=True, check=True).stdout
+                )
+            )
+    rows = {
+        name: [median(column) for column in zip(*runs, strict=True)] for name, runs in found.items()
+    }
     first = next(iter(rows.values()))
     print(f"| | {unit} | ratio | peak memory (MiB) | ratio |\n| --- | ---: | ---: | ---: | ---: |")
     for name, (number, memory) in rows.items():
-        print(f"| {name} | {number:.4g} | {number / first[0]:.2f} | {memory:.0f} | {memory / first[1]:.2f} |")
+        print(
+            f"| {name} | {number:.4g} | {number / first[0]:.2f} | {memory:.0f} | {memory / first[1]:.2f} |"
+        )
     settings = {name: value for name, value in vars(options).items() if name != "variant"}
-    print("\n" + ", ".join(f"{name} {value}" for name, value in settings.items()) + ", one thread; medians")
+    print(
+        "\n"
+        + ", ".join(f"{name} {value}" for name, value in settings.items())
+        + ", one thread; medians"
+    )

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.benchmark import Timer
 
-from distillery import components
+from distillery.components import registry
 from distillery.losses.target import Target
-from distillery.network import build_network
+from distillery.nets.network import build_network
 from distillery.training.optim import build_optimizer
 from distillery.training.recipe import Optimizer
 
@@ -42,13 +42,15 @@ def targets(options: argparse.Namespace) -> Target:
 
 def losses(target: Target) -> dict[tuple[str, bool], Loss]:
     """Every loss with plain and, where it reads soft labels, with refined ones, by name and whether they are refined."""
-    kind, how = components.build("refinement", {"name": "gift"})
+    kind, how = registry.build("refinement", {"name": "gift"})
     found: dict[tuple[str, bool], Loss] = {}
-    for name in sorted(components.index("loss"), key=lambda name: (name != FIRST, name)):
-        module, recipe = components.build("loss", {"name": name})
+    for name in sorted(registry.index("loss"), key=lambda name: (name != FIRST, name)):
+        module, recipe = registry.build("loss", {"name": name})
         found[name, False] = lambda logits, m=module, r=recipe: m.loss(logits, target, r)
         if getattr(module, "SOFT", False):
-            found[name, True] = lambda logits, m=module, r=recipe: m.loss(logits, kind.refine(target, how), r)
+            found[name, True] = lambda logits, m=module, r=recipe: m.loss(
+                logits, kind.refine(target, how), r
+            )
     return found
 
 
@@ -57,7 +59,9 @@ def alone(loss: Loss, options: argparse.Namespace) -> Callable[[], None]:
     return lambda: torch.autograd.grad(loss(logits), logits)
 
 
-def within(loss: Loss, net: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, clock: Clock) -> tuple[float, float]:
+def within(
+    loss: Loss, net: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, clock: Clock
+) -> tuple[float, float]:
     """Seconds of the loss and of all the rest in one training step."""
     start = clock()
     logits = net(images)
@@ -76,28 +80,45 @@ def finished() -> float:
     return time.perf_counter()
 
 
-def measured(options: argparse.Namespace) -> tuple[dict[tuple[str, bool], tuple[float, float]], float]:
+def measured(
+    options: argparse.Namespace,
+) -> tuple[dict[tuple[str, bool], tuple[float, float]], float]:
     """Seconds alone and within a training step, by loss, and those of the rest of a step."""
     shape, device = (3, options.size, options.size), options.device
     clock = time.process_time if device == "cpu" else finished
-    net = build_network({"name": "convnet", "width": options.width, "norm": "batch"}, shape, options.classes).to(device)
+    net = build_network(
+        {"name": "convnet", "width": options.width, "norm": "batch"}, shape, options.classes
+    ).to(device)
     images = torch.randn(options.batch, *shape, device=device).to(memory_format=torch.channels_last)
-    net, optimizer = net.train().to(memory_format=torch.channels_last), build_optimizer(net, Optimizer())
+    net, optimizer = (
+        net.train().to(memory_format=torch.channels_last),
+        build_optimizer(net, Optimizer()),
+    )
     found = losses(targets(options))
     runs, rests = {key: ([], []) for key in found}, []
     for _ in range(options.rounds):
         for key, loss in found.items():
-            timer = Timer("run()", globals={"run": alone(loss, options)}, timer=clock, num_threads=1)
+            timer = Timer(
+                "run()", globals={"run": alone(loss, options)}, timer=clock, num_threads=1
+            )
             runs[key][0].append(timer.blocked_autorange(min_run_time=ALONE_S).median)
             own, rest = within(loss, net, optimizer, images, clock)
             runs[key][1].append(own)
             rests.append(rest)
-    return {key: (median(single), median(inside)) for key, (single, inside) in runs.items()}, median(rests)
+    return {
+        key: (median(single), median(inside)) for key, (single, inside) in runs.items()
+    }, median(rests)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for name, default in {"width": 64, "size": 32, "batch": 100, "classes": 100, "rounds": 15}.items():
+    for name, default in {
+        "width": 64,
+        "size": 32,
+        "batch": 100,
+        "classes": 100,
+        "rounds": 15,
+    }.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
@@ -112,7 +133,9 @@ def main() -> None:
         numbers = f"{single * 1e6:.0f} | {ratios[0]:.2f} | {inside * 1e6:.0f} | {ratios[1]:.2f} | {ratios[2]:.4f}"
         print(f"| {name} | {'refined' if refined else 'plain'} | {numbers} |")
     settings = ", ".join(f"{name} {value}" for name, value in vars(options).items())
-    print(f"\nstep: the ratio of whole training steps, {1e3 * rest:.1f} ms without the loss; {settings}, one thread; medians")
+    print(
+        f"\nstep: the ratio of whole training steps, {1e3 * rest:.1f} ms without the loss; {settings}, one thread; medians"
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
-from distillery import components
+from distillery.components import registry
 
 NETWORKS = (
     "convnet",
@@ -29,7 +29,7 @@ RATES = {"demo": 2.5e10, "mini": 2.5e10, "paper": 5.0e12}
 
 
 def cost(name: str, size: int) -> dict[str, int]:
-    module, recipe = components.build("network", {"name": name})
+    module, recipe = registry.build("network", {"name": name})
     net = module.build(name, recipe, channels=3, size=size, classes=100).eval()
     activations = []
     for layer in net.modules():
@@ -38,16 +38,26 @@ def cost(name: str, size: int) -> dict[str, int]:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(torch.zeros(1, 3, size, size))
     parameters = sum(p.numel() for p in net.parameters())
-    return {"multiply_adds": counter.get_total_flops() // 2, "activations": sum(activations), "parameters": parameters}
+    return {
+        "multiply_adds": counter.get_total_flops() // 2,
+        "activations": sum(activations),
+        "parameters": parameters,
+    }
 
 
 def main() -> None:
     networks = {}
     for name in NETWORKS:
-        networks[name] = {size: cost(name, size) for size in SIZES if not (name.startswith("shufflenet_v1") and size > 64)}
+        networks[name] = {
+            size: cost(name, size)
+            for size in SIZES
+            if not (name.startswith("shufflenet_v1") and size > 64)
+        }
     networks["convnet"] = {size: {**row, "width": 128} for size, row in networks["convnet"].items()}
     text = "# Rough costs for `distillery plan`, one image forward; written by benchmarks/network_costs.py.\n"
-    text += yaml.safe_dump({"multiply_adds_per_second": RATES, "networks": networks}, sort_keys=False)
+    text += yaml.safe_dump(
+        {"multiply_adds_per_second": RATES, "networks": networks}, sort_keys=False
+    )
     Path("workflow/costs.yaml").write_text(text)
 
 

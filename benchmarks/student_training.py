@@ -18,8 +18,8 @@ from compare import main
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distillery.job import Job, keep_freed_memory
-from distillery.network import build_network
+from distillery.nets.network import build_network
+from distillery.store.job import Job, keep_freed_memory
 from distillery.training.loop import initialise, train
 from distillery.training.recipe import Mix, Training
 from distillery.training.samples import Samples
@@ -30,13 +30,20 @@ MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 
 def student(options: argparse.Namespace) -> nn.Module:
     shape = (3, options.size, options.size)
-    return initialise(lambda: build_network({"name": "convnet", "width": options.width, "norm": "batch"}, shape, CLASSES), 0)
+    return initialise(
+        lambda: build_network(
+            {"name": "convnet", "width": options.width, "norm": "batch"}, shape, CLASSES
+        ),
+        0,
+    )
 
 
 def data(options: argparse.Namespace) -> tuple[Tensor, Tensor]:
     """Images (N, 3, H, W) uint8 and their classes (N,)."""
     stream = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (options.images, 3, options.size, options.size), dtype=torch.uint8, generator=stream)
+    images = torch.randint(
+        0, 256, (options.images, 3, options.size, options.size), dtype=torch.uint8, generator=stream
+    )
     return images, torch.arange(options.images) % CLASSES
 
 
@@ -55,7 +62,11 @@ def plain(options: argparse.Namespace) -> float:
 
     pixels, labels = data(options)
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in pixels]
-    steps = [transforms.RandomCrop(options.size, 4), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
+    steps = [
+        transforms.RandomCrop(options.size, 4),
+        transforms.RandomHorizontalFlip(),
+        transforms.ToTensor(),
+    ]
     transform = transforms.Compose([*steps, transforms.Normalize(MEAN, STD)])
 
     class Pictures(torch.utils.data.Dataset):
@@ -73,7 +84,9 @@ def plain(options: argparse.Namespace) -> float:
             for images, classes in DataLoader(Pictures(), options.batch, shuffle=True):
                 lam, partner = np.random.beta(0.8, 0.8), torch.randperm(len(images))
                 logits = net(lam * images + (1 - lam) * images[partner])
-                loss = lam * F.cross_entropy(logits, classes) + (1 - lam) * F.cross_entropy(logits, classes[partner])
+                loss = lam * F.cross_entropy(logits, classes) + (1 - lam) * F.cross_entropy(
+                    logits, classes[partner]
+                )
                 adam.zero_grad()
                 loss.backward()
                 adam.step()
@@ -83,15 +96,32 @@ def plain(options: argparse.Namespace) -> float:
 
 def project(options: argparse.Namespace) -> float:
     pixels, labels = data(options)
-    known = {"shape": pixels.shape[1:], "mean": MEAN, "std": STD, "pixels": lambda indices: pixels[indices]}
-    samples, one = (Samples.from_images(SimpleNamespace(labels=part, **known), "cpu") for part in (labels, labels[:1]))
+    known = {
+        "shape": pixels.shape[1:],
+        "mean": MEAN,
+        "std": STD,
+        "pixels": lambda indices: pixels[indices],
+    }
+    samples, one = (
+        Samples.from_images(SimpleNamespace(labels=part, **known), "cpu")
+        for part in (labels, labels[:1])
+    )
     net = student(options)
 
     def run(epochs: int) -> None:
-        training = Training(epochs, options.batch, augment=("crop:4", "flip"), mix=Mix("mixup"), test_every=epochs)
+        training = Training(
+            epochs, options.batch, augment=("crop:4", "flip"), mix=Mix("mixup"), test_every=epochs
+        )
         with tempfile.TemporaryDirectory() as folder:
             job = Job({}, {}, Path(folder), Path(folder), "benchmark", torch.device("cpu"))
-            train(net, samples, training, lambda logits, target: F.cross_entropy(logits, target.mixed), job, test=one)
+            train(
+                net,
+                samples,
+                training,
+                lambda logits, target: F.cross_entropy(logits, target.mixed),
+                job,
+                test=one,
+            )
 
     return images_per_second(run, options)
 
@@ -102,5 +132,9 @@ def as_a_job(options: argparse.Namespace) -> float:
 
 
 if __name__ == "__main__":
-    variants = {"DataLoader, PIL": plain, "project": project, "project, freed memory kept": as_a_job}
+    variants = {
+        "DataLoader, PIL": plain,
+        "project": project,
+        "project, freed memory kept": as_a_job,
+    }
     main(variants, "images / s", width=64, size=32, images=100, batch=64, epochs=5)

@@ -1,6 +1,6 @@
 """Seconds per iteration of one compensator (INFER's UFC): one at a time in a plain loop, against the project's path.
 
-python benchmarks/ufc_iterations.py [--width 64 --size 32 --images 100 --together 10 --iterations 20 --rounds 5]
+python benchmarks/ufc_iterations.py [--width 64 --size 32 --images 100 --parallel-groups 10 --iterations 20 --rounds 5]
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from distillery.methods.infer import Recipe
-from distillery.methods.recovery import Objective, each_group, recover
-from distillery.network import build_network
+from distillery.methods.shared.recovery import Objective, each_group, recover
+from distillery.nets.network import build_network
 from distillery.teacher.load import Teacher
 
 
 def network(options: argparse.Namespace) -> nn.Module:
     torch.manual_seed(0)
     shape = (3, options.size, options.size)
-    net = build_network({"name": "convnet", "width": options.width, "norm": "batch"}, shape, options.images)
+    net = build_network(
+        {"name": "convnet", "width": options.width, "norm": "batch"}, shape, options.images
+    )
     net(torch.randn(64, *shape))
     return net.eval().requires_grad_(False)
 
@@ -46,7 +48,10 @@ def plain(options: argparse.Namespace) -> float:
     def gap(layer: nn.BatchNorm2d, inputs: tuple[Tensor, ...], _: Tensor) -> None:
         features = inputs[0]
         variance = features.var((0, 2, 3), correction=0)
-        gaps.append((features.mean((0, 2, 3)) - layer.running_mean).norm() + (variance - layer.running_var).norm())
+        gaps.append(
+            (features.mean((0, 2, 3)) - layer.running_mean).norm()
+            + (variance - layer.running_var).norm()
+        )
 
     for layer in norms:
         layer.register_forward_hook(gap)
@@ -59,7 +64,11 @@ def plain(options: argparse.Namespace) -> float:
             adam.param_groups[0]["lr"] = 0.125 * (1 + math.cos(math.pi * step / iterations))
             gaps.clear()
             shift = torch.randint(0, 5, (2,)).tolist()
-            loss = cross_entropy(net((images + u).roll(shift, (2, 3))), labels) + 9 * gaps[0] + sum(gaps)
+            loss = (
+                cross_entropy(net((images + u).roll(shift, (2, 3))), labels)
+                + 9 * gaps[0]
+                + sum(gaps)
+            )
             adam.zero_grad()
             loss.backward()
             adam.step()
@@ -69,23 +78,32 @@ def plain(options: argparse.Namespace) -> float:
 
 def project(options: argparse.Namespace) -> float:
     teacher = Teacher("net", network(options), (0.5,) * 3, (0.25,) * 3, (), "", 100.0)
-    together, labels, device = options.together, torch.arange(options.images), torch.device("cpu")
-    images = torch.randn(together, options.images, 3, options.size, options.size)
+    parallel_groups, labels, device = options.parallel_groups, torch.arange(options.images), torch.device("cpu")
+    images = torch.randn(parallel_groups, options.images, 3, options.size, options.size)
 
     def run(iterations: int) -> None:
-        recipe = Recipe(("net",), iterations=iterations, together=together)
+        recipe = Recipe(("net",), iterations=iterations, parallel_groups=parallel_groups)
         objective = Objective.of(teacher, recipe.alpha, recipe, images.shape[2:], device)
-        augment = each_group(lambda step: recipe.augment, [torch.Generator().manual_seed(i) for i in range(together)])
+        augment = each_group(
+            lambda step: recipe.augment, [torch.Generator().manual_seed(i) for i in range(parallel_groups)]
+        )
         zero = torch.zeros_like(images[:, :1])
-        recover(zero, lambda u, step: augment(images + u, step), labels, objective, recipe, tqdm(disable=True))
+        recover(
+            zero,
+            lambda u, step: augment(images + u, step),
+            labels,
+            objective,
+            recipe,
+            tqdm(disable=True),
+        )
 
-    return per_iteration(run, options) / together
+    return per_iteration(run, options) / parallel_groups
 
 
 def alone(options: argparse.Namespace) -> float:
-    return project(argparse.Namespace(**vars(options) | {"together": 1}))
+    return project(argparse.Namespace(**vars(options) | {"parallel_groups": 1}))
 
 
 if __name__ == "__main__":
-    variants = {"plain loop": plain, "project, one at a time": alone, "project, together": project}
-    main(variants, "s / iteration", width=64, size=32, images=100, together=10, iterations=20)
+    variants = {"plain loop": plain, "project, one at a time": alone, "project, parallel_groups": project}
+    main(variants, "s / iteration", width=64, size=32, images=100, parallel_groups=10, iterations=20)

@@ -17,7 +17,7 @@ from compare import main
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from distillery.network import build_network
+from distillery.nets.network import build_network
 from distillery.training.augment import pipeline
 from distillery.unroll.network import Network
 from distillery.unroll.optimizers import Adam
@@ -28,23 +28,45 @@ CLASSES, SHAPE = 10, (3, 32, 32)
 
 def meta_step(options: argparse.Namespace, replay: bool) -> float:
     """Its seconds."""
-    network, adam = Network(build_network({"name": "convnet", "width": options.width}, SHAPE, CLASSES)), Adam()
+    network, adam = (
+        Network(build_network({"name": "convnet", "width": options.width}, SHAPE, CLASSES)),
+        Adam(),
+    )
     stream, augment = torch.Generator().manual_seed(0), pipeline(["dsa:flip-rotate"])
-    images, real = (torch.randn(count, *SHAPE, generator=stream) for count in (options.patches, options.batch))
+    images, real = (
+        torch.randn(count, *SHAPE, generator=stream) for count in (options.patches, options.batch)
+    )
     labels, classes = (torch.arange(count) % CLASSES for count in (options.patches, options.batch))
 
     def batch(step: int) -> tuple[Tensor, Augment]:
-        return torch.arange(options.patches), lambda x: augment(x, torch.Generator().manual_seed(step))
+        return torch.arange(options.patches), lambda x: augment(
+            x, torch.Generator().manual_seed(step)
+        )
 
     start = time.perf_counter()
     theta = network.initial(0)
-    data, inner = (images, one_hot(labels, CLASSES).float()), Inner(network=network, optimizer=adam, batch=batch)
+    data, inner = (
+        (images, one_hot(labels, CLASSES).float()),
+        Inner(network=network, optimizer=adam, batch=batch),
+    )
     state = run(inner, theta, adam.start(theta), *data, range(options.steps))
     window = range(options.steps, options.steps + options.window)
-    gradients(inner, *state, *data, window, batched_loss(network, real, classes, options.chunk), replay=replay)
+    gradients(
+        inner,
+        *state,
+        *data,
+        window,
+        batched_loss(network, real, classes, options.chunk),
+        replay=replay,
+    )
     return time.perf_counter() - start
 
 
 if __name__ == "__main__":
-    variants = {"full graph": partial(meta_step, replay=False), "replay": partial(meta_step, replay=True)}
-    main(variants, "s / meta-step", width=128, window=60, patches=96, batch=5000, steps=70, chunk=500)
+    variants = {
+        "full graph": partial(meta_step, replay=False),
+        "replay": partial(meta_step, replay=True),
+    }
+    main(
+        variants, "s / meta-step", width=128, window=60, patches=96, batch=5000, steps=70, chunk=500
+    )

@@ -18,7 +18,7 @@ networks:
 datasets:
   digits:
     source: sklearn:digits
-    facts: {classes: 10, train: 1437, test: 360, shape: [1, 8, 8], original_bytes: 91968}
+    expected: {classes: 10, train: 1437, test: 360, shape: [1, 8, 8], original_bytes: 91968}
 teacher:
   net-a: &teacher {training: {epochs: 2, batch: 64, optimizer: {name: sgd, lr: 0.1}, augment: [], test_every: 2}}
   net-b: *teacher
@@ -61,7 +61,9 @@ def make_project(folder: Path) -> Path:
     """A copy of the project, in `folder`, with a scale and a table that run in seconds."""
     root = folder / "project"
     for name in ("src", "workflow", "profiles", ".dvc"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp"))
+        shutil.copytree(
+            ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp")
+        )
     for name in ("Snakefile", "dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, root / name)
     (root / "results/store").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Small data sources on disk, and the data room run on them, for the tests."""
+"""Small data sources on disk, and the data stage run on them, for the tests."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ import pyarrow.parquet as pq
 from PIL import Image
 from tqdm import tqdm
 
-from distillery.artefact import Artefact
 from distillery.data.digest import folder_digest
-from distillery.data.room import make
+from distillery.stages.data import make
+from distillery.store.artefact import Artefact
 
 CHANNELS = {"L": (), "RGB": (3,), "RGBA": (4,)}
 
 
 def picture(seed: int, width: int = 8, height: int = 8, mode: str = "RGB") -> Image.Image:
     """Noise: what no resizing, reordering or re-encoding leaves as it was."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, *CHANNELS[mode]), np.uint8)
+    pixels = np.random.default_rng(seed).integers(
+        0, 256, (height, width, *CHANNELS[mode]), np.uint8
+    )
     return Image.fromarray(pixels)
 
 
@@ -48,18 +50,25 @@ def folders(root: Path, classes: tuple[str, ...] = ("cat", "dog"), count: int = 
     return root
 
 
-def parquet(file: Path, images: list, labels: list, *, struct: bool = False, metadata: dict | None = None) -> Path:
+def parquet(
+    file: Path, images: list, labels: list, *, struct: bool = False, metadata: dict | None = None
+) -> Path:
     """A parquet file as people have it; `struct` is Hugging Face's way to hold an image."""
     file.parent.mkdir(parents=True, exist_ok=True)
     column = pa.array(
-        [{"bytes": image, "path": None} for image in images], pa.struct({"bytes": pa.binary(), "path": pa.string()})
+        [{"bytes": image, "path": None} for image in images],
+        pa.struct({"bytes": pa.binary(), "path": pa.string()}),
     )
-    table = pa.table({"image": column if struct else pa.array(images, pa.binary()), "label": pa.array(labels)})
+    table = pa.table(
+        {"image": column if struct else pa.array(images, pa.binary()), "label": pa.array(labels)}
+    )
     pq.write_table(table.replace_schema_metadata(metadata), file)
     return file
 
 
-def parquets(root: Path, train: tuple[int, ...] = (0, 0, 1, 1), test: tuple[int, ...] = (0, 1), **options) -> Path:
+def parquets(
+    root: Path, train: tuple[int, ...] = (0, 0, 1, 1), test: tuple[int, ...] = (0, 1), **options
+) -> Path:
     """`root` with train.parquet and test.parquet of 8x8 RGB noise with these labels."""
     for s, (split, labels) in enumerate((("train", train), ("test", test))):
         images = [encoded(picture(100 * s + i)) for i in range(len(labels))]
@@ -68,11 +77,15 @@ def parquets(root: Path, train: tuple[int, ...] = (0, 0, 1, 1), test: tuple[int,
 
 
 def run(source: str, digest: str | None = None, **recipe) -> Artefact:
-    """The artefact that the data room makes of a source, in a folder of its own."""
+    """The artefact that the data stage makes of a source, in a folder of its own."""
     out = Path(tempfile.mkdtemp(prefix="data-"))
     kind, _, place = source.partition(":")
     if digest is None:
-        digest = folder_digest(Path(place)) if place and kind in ("parquet", "folder") and Path(place).is_dir() else source
+        digest = (
+            folder_digest(Path(place))
+            if place and kind in ("parquet", "folder") and Path(place).is_dir()
+            else source
+        )
     job = SimpleNamespace(
         recipe={"source": source, "digest": digest, **recipe},
         out=out,
@@ -90,4 +103,6 @@ def rows(artefact: Artefact, split: str) -> tuple[list[bytes], list[int]]:
 
 def arrays(artefact: Artefact, split: str) -> np.ndarray:
     """Decoded pixels (N, H, W[, C]) of a split."""
-    return np.stack([np.asarray(Image.open(io.BytesIO(image))) for image in rows(artefact, split)[0]])
+    return np.stack(
+        [np.asarray(Image.open(io.BytesIO(image))) for image in rows(artefact, split)[0]]
+    )

@@ -1,4 +1,4 @@
-"""Analyses against double loops, formulas worked by hand and properties; the analyse room on artefacts of its inputs."""
+"""Analyses against double loops, formulas worked by hand and properties; the analyse stage on artefacts of its inputs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from test_methods import data_artefact, job_in, teacher_artefact, tiny_net, tiny
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
-from distillery import components
-from distillery.analyse import room
-from distillery.analyse.subject import Result, Subject, fixed_generator
 from distillery.analyses import difficulty, divergence, landscape
-from distillery.artefact import Artefact
-from distillery.distilled import DistilledSet
+from distillery.analyses.subject import Result, Subject, fixed_generator
+from distillery.components import registry
 from distillery.errors import ArtefactError, BudgetError, ClassOrderError, PlanError, TeacherError
-from distillery.job import Job
 from distillery.nets.features import penultimate
+from distillery.sets.distilled import DistilledSet
+from distillery.stages import analyse as stage
+from distillery.store.artefact import Artefact
+from distillery.store.job import Job
 from distillery.training.augment import around
 
 TRAIN, TEST = tiny_set(), tiny_set(seed=1)
@@ -33,11 +33,13 @@ STUDENT = tiny_net(TRAIN, 5, 2)
 
 
 def subject(**changed: object) -> Subject:
-    return replace(Subject(TRAIN, TEST, infer_set(), None, TEACHERS, STUDENT, (0.5,), (0.25,)), **changed)
+    return replace(
+        Subject(TRAIN, TEST, infer_set(), None, TEACHERS, STUDENT, (0.5,), (0.25,)), **changed
+    )
 
 
 def analyse(folder: Path, reference: dict, key: str = "key", **changed: object) -> Result:
-    analysis, recipe = components.build("analysis", reference)
+    analysis, recipe = registry.build("analysis", reference)
     return analysis.analyse(subject(**changed), recipe, job_in(folder, key))
 
 
@@ -58,26 +60,42 @@ SIMILARITY = {"name": "similarity", "teachers": ["a"]}
 def test_similarity_is_the_double_loop(space, instances, first, tmp_path):
     expanded = infer_set().expand()
     vectors = seen(expanded.images[first:])
-    vectors = (penultimate(TEACHERS[0].model, vectors) if space == "features" else vectors).flatten(1)
+    vectors = (penultimate(TEACHERS[0].model, vectors) if space == "features" else vectors).flatten(
+        1
+    )
     labels, per_class = expanded.labels[first:], []
     for c in range(4):
         members = vectors[labels == c]
         pairs = [(i, j) for i in range(len(members)) for j in range(i)]
-        per_class.append(sum(cosine_similarity(members[i], members[j], dim=0).item() for i, j in pairs) / len(pairs))
+        per_class.append(
+            sum(cosine_similarity(members[i], members[j], dim=0).item() for i, j in pairs)
+            / len(pairs)
+        )
     result = analyse(tmp_path, {**SIMILARITY, "space": space, "instances": instances})
     assert result.values["similarity"] == pytest.approx(per_class, abs=1e-6)
     assert result.value == pytest.approx(sum(per_class) / 4, abs=1e-6)
-    assert result.values["instances"] == [9 - first // 4] * 4 and result.values["class"] == list(TRAIN.classes)
+    assert result.values["instances"] == [9 - first // 4] * 4 and result.values["class"] == list(
+        TRAIN.classes
+    )
 
 
 def test_compensated_instances_of_a_set_without_natural_ones_are_all(tmp_path):
-    bare = replace(infer_set(), parts={**infer_set().parts, "natural_instances": torch.zeros((), dtype=torch.uint8)})
+    bare = replace(
+        infer_set(),
+        parts={**infer_set().parts, "natural_instances": torch.zeros((), dtype=torch.uint8)},
+    )
     full = analyse(tmp_path, {**SIMILARITY, "instances": "compensated"})
-    assert analyse(tmp_path, {**SIMILARITY, "instances": "compensated"}, distilled=bare).value == full.value
+    assert (
+        analyse(tmp_path, {**SIMILARITY, "instances": "compensated"}, distilled=bare).value
+        == full.value
+    )
 
 
 def plain_set(per_class: int) -> DistilledSet:
-    parts = {"images": TRAIN.pixels(torch.arange(4 * per_class)), "labels": torch.arange(4).repeat(per_class)}
+    parts = {
+        "images": TRAIN.pixels(torch.arange(4 * per_class)),
+        "labels": torch.arange(4).repeat(per_class),
+    }
     return DistilledSet("random", per_class, TRAIN.classes, (0.5,), (0.25,), parts)
 
 
@@ -101,39 +119,60 @@ class Linear(nn.Module):
 
 def test_landscape_of_a_linear_student_worked_by_hand(tmp_path):
     net = Linear()
-    result = analyse(tmp_path, {"name": "landscape", "points": 5, "radius": 2.0, "images": 1}, student=net)
+    result = analyse(
+        tmp_path, {"name": "landscape", "points": 5, "radius": 2.0, "images": 1}, student=net
+    )
     index = result.values["image"][0]
-    pixels, label = TEST.pixels(torch.tensor([index])).double().flatten() / 255, int(TEST.labels[index])
+    pixels, label = (
+        TEST.pixels(torch.tensor([index])).double().flatten() / 255,
+        int(TEST.labels[index]),
+    )
     weight = net.weight.double() / 0.25  # logits per pixel unit
 
     def loss(x: Tensor) -> Tensor:
         logits = weight @ (x - 0.5)
         return logits.logsumexp(0) - logits[label]
 
-    slope = weight.T @ ((weight @ (pixels - 0.5)).softmax(0) - torch.eye(4, dtype=torch.float64)[label])
+    slope = weight.T @ (
+        (weight @ (pixels - 0.5)).softmax(0) - torch.eye(4, dtype=torch.float64)[label]
+    )
     along = slope / slope.norm()
-    across = torch.randn(1, 8, 8, generator=fixed_generator(f"landscape/{index}")).double().flatten()
+    across = (
+        torch.randn(1, 8, 8, generator=fixed_generator(f"landscape/{index}")).double().flatten()
+    )
     across -= (across @ along) * along
     across /= across.norm()
     offsets = [-2.0, -1.0, 0.0, 1.0, 2.0]
-    expected = torch.stack([torch.stack([loss(pixels + a * along + b * across) for b in offsets]) for a in offsets])
+    expected = torch.stack(
+        [torch.stack([loss(pixels + a * along + b * across) for b in offsets]) for a in offsets]
+    )
     torch.testing.assert_close(result.arrays["first"], expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(result.arrays["surface"], result.arrays["first"])
     assert result.arrays["offsets"].tolist() == offsets
     assert result.values["gradient"][0] == pytest.approx(slope.norm().item(), rel=1e-4)
     assert result.value == pytest.approx((expected.mean() - expected[2, 2]).item(), rel=1e-4)
-    assert (expected.diff(n=2, dim=0) > 0).all() and (result.arrays["first"].diff(n=2, dim=0) > 0).all(), "convex"
+    assert (expected.diff(n=2, dim=0) > 0).all() and (
+        result.arrays["first"].diff(n=2, dim=0) > 0
+    ).all(), "convex"
 
 
 def test_landscape_rises_along_the_gradient_and_shares_images_and_directions(tmp_path):
     settings = {"name": "landscape", "points": 3, "radius": 0.01, "images": 6}
-    one, other = (analyse(tmp_path, settings, key, student=tiny_net(TRAIN, 5, s)) for key, s in (("a", 2), ("b", 3)))
-    assert one.values["image"] == other.values["image"] and one.values["centre"] != other.values["centre"]
+    one, other = (
+        analyse(tmp_path, settings, key, student=tiny_net(TRAIN, 5, s))
+        for key, s in (("a", 2), ("b", 3))
+    )
+    assert (
+        one.values["image"] == other.values["image"]
+        and one.values["centre"] != other.values["centre"]
+    )
     for result in (one, other):
         slopes = result.values["gradient"]
         rise = (result.arrays["surface"][2, 1] - result.arrays["surface"][0, 1]).item() / 0.02
         assert rise == pytest.approx(sum(slopes) / 6, rel=0.05)
-        assert result.arrays["surface"][1, 1].item() == pytest.approx(sum(result.values["centre"]) / 6, abs=1e-5)
+        assert result.arrays["surface"][1, 1].item() == pytest.approx(
+            sum(result.values["centre"]) / 6, abs=1e-5
+        )
     tiny = landscape.axes(torch.full((1, 2, 2), 1e-30), torch.Generator().manual_seed(0)).flatten(1)
     torch.testing.assert_close(tiny @ tiny.T, torch.eye(2))
 
@@ -141,14 +180,20 @@ def test_landscape_rises_along_the_gradient_and_shares_images_and_directions(tmp
 def test_difficulty_is_the_slow_loop(tmp_path):
     result = analyse(tmp_path, {"name": "difficulty", "teachers": ["a"], "bins": 5})
     logits, guesses = TEACHERS[0].model(seen(TEST.images)), STUDENT(seen(TEST.images)).argmax(1)
-    hardness = [cross_entropy(logits[i : i + 1].double(), TEST.labels[i : i + 1]).item() for i in range(48)]
+    hardness = [
+        cross_entropy(logits[i : i + 1].double(), TEST.labels[i : i + 1]).item() for i in range(48)
+    ]
     right = [bool(guesses[i] == TEST.labels[i]) for i in range(48)]
     assert result.value == pytest.approx(100 * sum(right) / 48)
     for row in rows(result):
         last = row["bin"] == 4
         inside = [row["low"] <= h < row["high"] or (last and h >= row["low"]) for h in hardness]
-        assert row["total"] == sum(inside) and row["correct"] == sum(a and b for a, b in zip(inside, right, strict=True))
-    width, quantile = ([r for r in rows(result) if r["bins"] == kind] for kind in ("width", "quantile"))
+        assert row["total"] == sum(inside) and row["correct"] == sum(
+            a and b for a, b in zip(inside, right, strict=True)
+        )
+    width, quantile = (
+        [r for r in rows(result) if r["bins"] == kind] for kind in ("width", "quantile")
+    )
     assert [r["total"] for r in quantile] == [10, 9, 10, 9, 10], "equal counts"
     assert [r["high"] - r["low"] for r in width] == pytest.approx([max(hardness) / 5] * 5, rel=1e-4)
     assert sum(r["correct"] for r in width) == sum(r["correct"] for r in quantile) == sum(right)
@@ -156,11 +201,18 @@ def test_difficulty_is_the_slow_loop(tmp_path):
 
 def test_bins_lose_no_image_where_values_coincide():
     hardness = np.array([0.0, 0.0, 0.0, 1.0, 2.0])
-    found = difficulty.histogram("quantile", np.quantile(hardness, [0, 0.25, 0.5, 0.75, 1]), hardness, hardness == 0)
+    found = difficulty.histogram(
+        "quantile", np.quantile(hardness, [0, 0.25, 0.5, 0.75, 1]), hardness, hardness == 0
+    )
     assert [row[4] for row in found] == [0, 0, 3, 2] and [row[5] for row in found] == [0, 0, 3, 0]
 
 
-DIVERGENCE = {"name": "divergence", "teachers": ["a", "b"], "mixes": 300, "augment": ["crop:1", "flip"]}
+DIVERGENCE = {
+    "name": "divergence",
+    "teachers": ["a", "b"],
+    "mixes": 300,
+    "augment": ["crop:1", "flip"],
+}
 
 
 def ensemble(pixels: Tensor) -> Tensor:
@@ -182,9 +234,19 @@ def test_divergence_is_the_slow_loop(tmp_path):
             found.append((p * (p.log() - q.log())).sum().item())
         assert (row["augmented"], row["temperature"], row["mixes"]) == (False, temperature, 300)
         assert row["kl"] == pytest.approx(np.mean(found), rel=1e-3)
-        assert row["standard_error"] == pytest.approx(np.std(found, ddof=1) / math.sqrt(300), rel=1e-3)
-    assert result.value == result.values["kl"][0] and result.facts["standard_error"] == result.values["standard_error"][0]
-    assert result.facts["static"] == "stored" and result.values["augmented"] == [False, False, True, True]
+        assert row["standard_error"] == pytest.approx(
+            np.std(found, ddof=1) / math.sqrt(300), rel=1e-3
+        )
+    assert (
+        result.value == result.values["kl"][0]
+        and result.facts["standard_error"] == result.values["standard_error"][0]
+    )
+    assert result.facts["static"] == "stored" and result.values["augmented"] == [
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_divergence_is_nothing_for_unmixed_images_and_something_for_moved_ones(tmp_path):
@@ -196,17 +258,26 @@ def test_divergence_is_nothing_for_unmixed_images_and_something_for_moved_ones(t
     def model(x: Tensor) -> Tensor:
         return ensemble(x * 0.25 + 0.5)
 
-    clean = divergence.divergences(instances, stored, unmixed, model, (30.0, 1.0), instances.normalise)
+    clean = divergence.divergences(
+        instances, stored, unmixed, model, (30.0, 1.0), instances.normalise
+    )
     flip, stream = around(instances.normalise, ("flip",)), torch.Generator().manual_seed(0)
-    moved = divergence.divergences(instances, stored, unmixed, model, (30.0, 1.0), lambda x: flip(x, stream))
+    moved = divergence.divergences(
+        instances, stored, unmixed, model, (30.0, 1.0), lambda x: flip(x, stream)
+    )
     assert clean.abs().max() < 1e-9 and moved.mean(1).min() > 1e-7 and moved.min() > -1e-9
 
 
 def test_mixes_are_of_different_instances_with_the_betas_moments():
-    mixes = divergence.draw(5, divergence.Recipe((), mixes=20_000), torch.Generator().manual_seed(1), torch.device("cpu"))
-    assert (mixes.first != mixes.second).all() and mixes.first.unique().tolist() == mixes.second.unique().tolist() == [
-        *range(5)
-    ]
+    mixes = divergence.draw(
+        5,
+        divergence.Recipe((), mixes=20_000),
+        torch.Generator().manual_seed(1),
+        torch.device("cpu"),
+    )
+    assert (
+        mixes.first != mixes.second
+    ).all() and mixes.first.unique().tolist() == mixes.second.unique().tolist() == [*range(5)]
     assert mixes.share.mean().item() == pytest.approx(0.5, abs=0.01)
     assert mixes.share.var().item() == pytest.approx(1 / (4 * (2 * 0.8 + 1)), abs=0.003)
 
@@ -214,7 +285,9 @@ def test_mixes_are_of_different_instances_with_the_betas_moments():
 def test_static_logits_of_the_teachers_where_none_are_stored(tmp_path):
     stored = ensemble(infer_set().expand().images)
     given, made = analyse(tmp_path, DIVERGENCE, stored=stored), analyse(tmp_path, DIVERGENCE)
-    assert made.facts["static"] == "teachers" and made.values["kl"] == pytest.approx(given.values["kl"], abs=1e-7)
+    assert made.facts["static"] == "teachers" and made.values["kl"] == pytest.approx(
+        given.values["kl"], abs=1e-7
+    )
     assert len(analyse(tmp_path, {**DIVERGENCE, "augment": []}).values["kl"]) == 2
 
 
@@ -228,11 +301,16 @@ def test_boundary_predictions_are_restricted_to_its_classes(tmp_path):
     logits = STUDENT(seen(TEST.images[indices]))
     expected = [max(range(3), key=lambda p: row[chosen[p]]) for row in logits.tolist()]
     truth = [chosen.index(label) for label in TEST.labels[indices].tolist()]
-    assert result.arrays["predictions"].tolist() == expected and result.arrays["labels"].tolist() == truth
+    assert (
+        result.arrays["predictions"].tolist() == expected
+        and result.arrays["labels"].tolist() == truth
+    )
     right = [a == b for a, b in zip(expected, truth, strict=True)]
     assert result.value == pytest.approx(100 * sum(right) / 30)
     assert result.values["correct"] == [sum(right[i : i + 10]) for i in (0, 10, 20)]
-    assert result.values["class"] == [TRAIN.classes[c] for c in chosen] and chosen == sorted(set(chosen))
+    assert result.values["class"] == [TRAIN.classes[c] for c in chosen] and chosen == sorted(
+        set(chosen)
+    )
 
 
 def test_boundary_regions_follow_the_nearest_point(tmp_path):
@@ -240,13 +318,17 @@ def test_boundary_regions_follow_the_nearest_point(tmp_path):
     grid, region = arrays["grid"], arrays["region"]
     for row, column in [(0, 0), (3, 17), (19, 5), (10, 10)]:
         place = torch.stack([grid[0, column], grid[1, row]])
-        assert region[row, column] == arrays["predictions"][(arrays["points"] - place).norm(dim=1).argmin()]
+        assert (
+            region[row, column]
+            == arrays["predictions"][(arrays["points"] - place).norm(dim=1).argmin()]
+        )
     assert (arrays["points"] > grid[:, 0]).all() and (arrays["points"] < grid[:, -1]).all()
 
 
 def test_boundary_is_the_same_again_and_shares_its_classes(tmp_path):
     one, again, other = (
-        analyse(tmp_path, BOUNDARY, k, student=tiny_net(TRAIN, 5, s)) for k, s in (("a", 2), ("b", 2), ("c", 3))
+        analyse(tmp_path, BOUNDARY, k, student=tiny_net(TRAIN, 5, s))
+        for k, s in (("a", 2), ("b", 2), ("c", 3))
     )
     assert all(torch.equal(array, again.arrays[name]) for name, array in one.arrays.items())
     assert torch.equal(one.arrays["classes"], other.arrays["classes"])
@@ -257,16 +339,29 @@ def test_compensators_numbers_by_hand(tmp_path):
     u = torch.zeros(2, 3, 1, 8, 8)
     u[0, 0], u[0, 1, 0, 0, 0], u[1, 2, 0, :4] = 0.25, -0.5, 1.0
     distilled = replace(infer_set(), parts={**infer_set().parts, "compensators": u.half()})
-    result = analyse(tmp_path, {"name": "compensators", "subsets": 2, "classes": 2}, distilled=distilled)
-    assert result.values["teacher"] == [0, 0, 0, 1, 1, 1] and result.values["subset"] == [0, 1, 2, 0, 1, 2]
+    result = analyse(
+        tmp_path, {"name": "compensators", "subsets": 2, "classes": 2}, distilled=distilled
+    )
+    assert result.values["teacher"] == [0, 0, 0, 1, 1, 1] and result.values["subset"] == [
+        0,
+        1,
+        2,
+        0,
+        1,
+        2,
+    ]
     assert result.values["max_abs"] == [0.25, 0.5, 0, 0, 0, 1.0]
     lone = math.sqrt(0.25 / 64 - (0.5 / 64) ** 2)  # one of 64 pixels is -0.5
     assert result.values["std"] == pytest.approx([0, lone, 0, 0, 0, 0.5])
     assert result.value == pytest.approx(1.75 / 6)
     chosen = result.arrays["classes"]
     natural = distilled.parts["natural"][0, chosen].float() / 255
-    assert result.arrays["u"].shape == (2, 2, 1, 8, 8) and torch.equal(result.arrays["natural"], natural)
-    assert torch.equal(result.arrays["compensated"], torch.stack([(natural + 0.25).clamp(0, 1), natural]))
+    assert result.arrays["u"].shape == (2, 2, 1, 8, 8) and torch.equal(
+        result.arrays["natural"], natural
+    )
+    assert torch.equal(
+        result.arrays["compensated"], torch.stack([(natural + 0.25).clamp(0, 1), natural])
+    )
     with pytest.raises(PlanError, match="method 'random' has none"):
         analyse(tmp_path, {"name": "compensators"}, distilled=plain_set(2))
 
@@ -282,12 +377,19 @@ def test_teachers_and_student_come_out_as_they_went_in(tmp_path):
         "order",
         "order-accuracy",
     }  # these read their teachers themselves, or have none
-    for name in components.index("analysis").keys() - apart:
-        teachers = {"teachers": ["a", "b"]} if "teachers" in components.load("analysis", name).NEEDS else {}
+    for name in registry.index("analysis").keys() - apart:
+        teachers = (
+            {"teachers": ["a", "b"]} if "teachers" in registry.load("analysis", name).NEEDS else {}
+        )
         result = analyse(tmp_path, {"name": name, **teachers, **short.get(name, {})})
-        assert math.isfinite(result.value) and len({len(column) for column in result.values.values()}) == 1
+        assert (
+            math.isfinite(result.value)
+            and len({len(column) for column in result.values.values()}) == 1
+        )
     for net, state in zip(nets, before, strict=True):
-        assert not net.training and not any(m._forward_pre_hooks or m._forward_hooks for m in net.modules())
+        assert not net.training and not any(
+            m._forward_pre_hooks or m._forward_hooks for m in net.modules()
+        )
         assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
         assert all(p.grad is None and not p.requires_grad for p in net.parameters())
 
@@ -296,16 +398,26 @@ def student_artefact(folder: Path, width: int = 5) -> Artefact:
     folder.mkdir()
     save_file(STUDENT.state_dict(), folder / "student.safetensors")
     network = {"name": "convnet", "width": width, "depth": 2, "norm": "batch"}
-    return Artefact(folder, {"id": "student", "facts": {"student": network}, "files": {"student.safetensors": {}}})
+    return Artefact(
+        folder,
+        {"id": "student", "facts": {"student": network}, "files": {"student.safetensors": {}}},
+    )
 
 
 def label_artefact(folder: Path, logits: Tensor, class_order: str = TRAIN.class_order) -> Artefact:
     folder.mkdir()
     save_file({"logits": logits}, folder / "labels.safetensors")
-    return Artefact(folder, {"id": "static", "facts": {"class_order": class_order}, "files": {"labels.safetensors": {}}})
+    return Artefact(
+        folder,
+        {
+            "id": "static",
+            "facts": {"class_order": class_order},
+            "files": {"labels.safetensors": {}},
+        },
+    )
 
 
-def room_job(folder: Path, reference: dict, **inputs: object) -> Job:
+def stage_job(folder: Path, reference: dict, **inputs: object) -> Job:
     (folder / "set").mkdir(parents=True)
     infer_set().save(folder / "set")
     distilled = Artefact(folder / "set", {"id": "set", "files": {}, "facts": {}})
@@ -313,37 +425,55 @@ def room_job(folder: Path, reference: dict, **inputs: object) -> Job:
     return job_in(
         folder,
         recipe=recipe,
-        inputs={"data": data_artefact(folder / "data", TRAIN, test=TEST), "distilled": distilled, **inputs},
+        inputs={
+            "data": data_artefact(folder / "data", TRAIN, test=TEST),
+            "distilled": distilled,
+            **inputs,
+        },
     )
 
 
-def test_room_writes_values_and_arrays(tmp_path):
-    job = room_job(tmp_path, BOUNDARY, student=student_artefact(tmp_path / "student"))
-    facts, expected = room.make(job), analyse(tmp_path / "direct", BOUNDARY)
+def test_stage_writes_values_and_arrays(tmp_path):
+    job = stage_job(tmp_path, BOUNDARY, student=student_artefact(tmp_path / "student"))
+    facts, expected = stage.make(job), analyse(tmp_path / "direct", BOUNDARY)
     assert facts == {"value": expected.value, "analysis": "boundary"}
     assert pq.read_table(job.out / "values.parquet").to_pydict() == expected.values
     arrays = load_file(job.out / "arrays.safetensors")
-    assert arrays.keys() == expected.arrays.keys() and all(torch.equal(expected.arrays[n], a) for n, a in arrays.items())
+    assert arrays.keys() == expected.arrays.keys() and all(
+        torch.equal(expected.arrays[n], a) for n, a in arrays.items()
+    )
 
 
-def test_room_hands_on_teachers_and_stored_labels(tmp_path):
+def test_stage_hands_on_teachers_and_stored_labels(tmp_path):
     stored = torch.randn(36, 4, generator=torch.Generator().manual_seed(8)).half()
-    teachers = [teacher_artefact(tmp_path / f"t{i}", TRAIN, width, i) for i, width in enumerate((8, 6))]
-    job = room_job(tmp_path / "job", DIVERGENCE, teachers=teachers, label=label_artefact(tmp_path / "label", stored))
-    facts = room.make(job)
+    teachers = [
+        teacher_artefact(tmp_path / f"t{i}", TRAIN, width, i) for i, width in enumerate((8, 6))
+    ]
+    job = stage_job(
+        tmp_path / "job",
+        DIVERGENCE,
+        teachers=teachers,
+        label=label_artefact(tmp_path / "label", stored),
+    )
+    facts = stage.make(job)
     expected = analyse(tmp_path, DIVERGENCE, stored=stored)
     assert facts == {"value": expected.value, "analysis": "divergence", **expected.facts}
     assert sorted(file.name for file in job.out.iterdir()) == ["values.parquet"]
 
 
-def test_room_refuses_inputs_that_do_not_fit(tmp_path):
+def test_stage_refuses_inputs_that_do_not_fit(tmp_path):
     def refuse(name: str, kind: type[Exception], message: str, **inputs: object) -> None:
         with pytest.raises(kind, match=message):
-            room.make(room_job(tmp_path / name, BOUNDARY, **inputs))
+            stage.make(stage_job(tmp_path / name, BOUNDARY, **inputs))
 
     good = student_artefact(tmp_path / "good")
     refuse("a", PlanError, "'boundary' needs student")
-    refuse("b", ArtefactError, "not the weights of 'convnet'", student=student_artefact(tmp_path / "wrong", width=4))
+    refuse(
+        "b",
+        ArtefactError,
+        "not the weights of 'convnet'",
+        student=student_artefact(tmp_path / "wrong", width=4),
+    )
     short = label_artefact(tmp_path / "short", torch.zeros(35, 4))
     refuse("c", ArtefactError, "35 for 36 instances", student=good, label=short)
     other = label_artefact(tmp_path / "other", torch.zeros(36, 4), "other")

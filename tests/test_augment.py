@@ -11,11 +11,11 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
 from distillery.errors import PlanError
-from distillery.resample import resize_boxes
 from distillery.training import augment
 from distillery.training.augment import pipeline
 from distillery.training.mix import _span, draw
 from distillery.training.recipe import AUGMENTATIONS, Mix
+from distillery.training.resample import resize_boxes
 
 ALL = (
     *("crop:2", "flip", "resized-crop", "roll:3", "centred-roll:3", "patch-shuffle:2"),
@@ -33,7 +33,10 @@ def images(batch=6, channels=3, height=8, width=8, dtype=torch.float32):
 
 def occurrences(outputs, candidates):
     """For each output the one candidate that it equals."""
-    return [next(k for k, candidate in candidates.items() if torch.equal(output, candidate)) for output in outputs]
+    return [
+        next(k for k, candidate in candidates.items() if torch.equal(output, candidate))
+        for output in outputs
+    ]
 
 
 def test_crop_is_a_window_of_the_zero_padded_image_each_place_alike():
@@ -60,7 +63,10 @@ def test_crop_without_padding_is_the_identity():
 
 def test_flip_mirrors_half_of_the_images():
     image = images(1)[0]
-    found = occurrences(pipeline(["flip"])(image.expand(1000, -1, -1, -1), generator()), {0: image, 1: image.flip(2)})
+    found = occurrences(
+        pipeline(["flip"])(image.expand(1000, -1, -1, -1), generator()),
+        {0: image, 1: image.flip(2)},
+    )
     assert 440 < sum(found) < 560
 
 
@@ -88,34 +94,50 @@ def test_patch_shuffle_permutes_columns_and_rows_of_each_image_alike():
     image = images(1)[0]
     halves = {"ab": (0, 4), "ba": (4, 0)}
     grids = {
-        (r, c): torch.cat([torch.cat([image[:, i : i + 4, j : j + 4] for j in halves[c]], 2) for i in halves[r]], 1)
+        (r, c): torch.cat(
+            [torch.cat([image[:, i : i + 4, j : j + 4] for j in halves[c]], 2) for i in halves[r]],
+            1,
+        )
         for r in halves
         for c in halves
     }
-    found = occurrences(pipeline(["patch-shuffle:2"])(image.expand(800, -1, -1, -1), generator()), grids)
+    found = occurrences(
+        pipeline(["patch-shuffle:2"])(image.expand(800, -1, -1, -1), generator()), grids
+    )
     assert scipy.stats.chisquare([found.count(grid) for grid in grids]).pvalue > 1e-3
 
 
-@pytest.mark.parametrize(("factor", "edges"), [(3, [0, 3, 6, 8]), (4, [0, 2, 4, 6, 8]), (1, [0, 8])])
+@pytest.mark.parametrize(
+    ("factor", "edges"), [(3, [0, 3, 6, 8]), (4, [0, 2, 4, 6, 8]), (1, [0, 8])]
+)
 def test_patch_shuffle_is_a_permutation_of_patches(factor, edges):
     # each pixel holds its own place, in one channel the row, in the other the column
-    place = torch.stack(torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")).expand(20, 2, 8, 8)
+    place = torch.stack(torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")).expand(
+        20, 2, 8, 8
+    )
     strips = {tuple(range(a, b)) for a, b in itertools.pairwise(edges)}
     shuffled = pipeline([f"patch-shuffle:{factor}"])(place, generator())
     for rows, columns in shuffled:
         assert (rows == rows[:, :1]).all() and (columns == columns[:1]).all()
         for line in (rows[:, 0].int().tolist(), columns[0].int().tolist()):
-            starts = [k for k in range(8) if k == 0 or line[k] != line[k - 1] + 1 or line[k] in edges]
-            assert {tuple(line[a:b]) for a, b in zip(starts, [*starts[1:], 8], strict=True)} == strips
+            starts = [
+                k for k in range(8) if k == 0 or line[k] != line[k - 1] + 1 or line[k] in edges
+            ]
+            assert {
+                tuple(line[a:b]) for a, b in zip(starts, [*starts[1:], 8], strict=True)
+            } == strips
     assert shuffled.equal(place) == (factor == 1)
 
 
 @pytest.mark.parametrize("antialias", [True, False])
 def test_box_is_resized_as_torchvision_does(antialias):
     x = images(4, 3, 12, 10)
-    boxes = torch.tensor([[0, 3, 5, 11], [0, 2, 1, 9], [12, 6, 5, 1], [10, 7, 9, 1]])  # top, left, height, width by image
+    boxes = torch.tensor(
+        [[0, 3, 5, 11], [0, 2, 1, 9], [12, 6, 5, 1], [10, 7, 9, 1]]
+    )  # top, left, height, width by image
     expected = [
-        tv.resized_crop(i, *box, size=[12, 10], antialias=antialias) for i, box in zip(x, boxes.T.tolist(), strict=True)
+        tv.resized_crop(i, *box, size=[12, 10], antialias=antialias)
+        for i, box in zip(x, boxes.T.tolist(), strict=True)
     ]
     found = resize_boxes(x, boxes[:2].float(), boxes[2:].float())
     torch.testing.assert_close(found, torch.stack(expected), atol=1e-6, rtol=0)
@@ -125,18 +147,26 @@ def test_box_is_resized_as_torchvision_does(antialias):
 def test_box_is_resized_to_another_shape_as_torchvision_does_with_antialiasing(shape):
     x = images(4, 3, 12, 10)
     boxes = torch.tensor([[0, 3, 5, 11], [0, 2, 1, 9], [12, 6, 5, 1], [10, 7, 9, 1]])
-    expected = [tv.resized_crop(i, *box, size=shape, antialias=True) for i, box in zip(x, boxes.T.tolist(), strict=True)]
+    expected = [
+        tv.resized_crop(i, *box, size=shape, antialias=True)
+        for i, box in zip(x, boxes.T.tolist(), strict=True)
+    ]
     found = resize_boxes(x, boxes[:2].float(), boxes[2:].float(), shape)
     torch.testing.assert_close(found, torch.stack(expected), atol=1e-6, rtol=0)
 
 
 def test_boxes_are_distributed_as_torchvision_draws_them(monkeypatch):
     boxes = []
-    monkeypatch.setattr(augment, "resize_boxes", lambda x, start, size: boxes.append(torch.cat([start, size])) or x)
+    monkeypatch.setattr(
+        augment, "resize_boxes", lambda x, start, size: boxes.append(torch.cat([start, size])) or x
+    )
     pipeline(["resized-crop"])(images(3000, 1, 32, 32), generator())
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        drawn = [RandomResizedCrop.get_params(torch.zeros(1, 32, 32), [0.08, 1], [3 / 4, 4 / 3]) for _ in range(3000)]
+        drawn = [
+            RandomResizedCrop.get_params(torch.zeros(1, 32, 32), [0.08, 1], [3 / 4, 4 / 3])
+            for _ in range(3000)
+        ]
     for own, other in zip(boxes[0], torch.tensor(drawn).T, strict=True):
         assert scipy.stats.ks_2samp(own, other).pvalue > 1e-3
     assert (boxes[0][:2] + boxes[0][2:]).max() <= 32
@@ -218,9 +248,13 @@ def test_mixup_is_the_convex_combination():
     x, mixing = images(), draw(Mix("mixup", 0.8), images(), generator(2))
     assert 0 < mixing.lam < 1
     assert sorted(mixing.permutation.tolist()) == list(range(6))
-    torch.testing.assert_close(mixing.images(x), mixing.lam * x + (1 - mixing.lam) * x[mixing.permutation])
+    torch.testing.assert_close(
+        mixing.images(x), mixing.lam * x + (1 - mixing.lam) * x[mixing.permutation]
+    )
     logits = torch.randn(6, 10, generator=generator())
-    torch.testing.assert_close(mixing.labels(logits), mixing.lam * logits + (1 - mixing.lam) * logits[mixing.permutation])
+    torch.testing.assert_close(
+        mixing.labels(logits), mixing.lam * logits + (1 - mixing.lam) * logits[mixing.permutation]
+    )
 
 
 def test_mixup_with_lambda_one_is_the_identity(monkeypatch):
@@ -242,7 +276,9 @@ def test_cutmix_label_weights_are_the_pixel_counts(seed):
     mixing = draw(Mix("cutmix", 1.0), x, generator(seed))
     mixed = mixing.images(x)
     assert torch.isin(mixed, torch.arange(6.0)).all()
-    torch.testing.assert_close(mixed.mean((1, 2, 3)), mixing.labels(torch.arange(6.0)[:, None])[:, 0])
+    torch.testing.assert_close(
+        mixed.mean((1, 2, 3)), mixing.labels(torch.arange(6.0)[:, None])[:, 0]
+    )
     changed = (mixed != x).sum((1, 2, 3))
     top, bottom, left, right = mixing.box
     moved = mixing.permutation != torch.arange(6)
@@ -252,7 +288,13 @@ def test_cutmix_label_weights_are_the_pixel_counts(seed):
 
 @pytest.mark.parametrize(
     ("lam", "place", "span"),
-    [(0.75, 0.7, (3, 7)), (0.75, 0.05, (0, 2)), (0.75, 0.99, (5, 8)), (1.0, 0.5, (4, 4)), (0.0, 0.5, (0, 8))],
+    [
+        (0.75, 0.7, (3, 7)),
+        (0.75, 0.05, (0, 2)),
+        (0.75, 0.99, (5, 8)),
+        (1.0, 0.5, (4, 4)),
+        (0.0, 0.5, (0, 8)),
+    ],
 )
 def test_cutmix_side_by_hand(lam, place, span):
     # Of 8 pixels: side 8 sqrt(1 - lam), that is 4, 4, 4, 0, 8, around pixel floor(8 place), clipped at the border.

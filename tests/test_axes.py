@@ -7,13 +7,13 @@ import pytest
 import yaml
 from test_grid import ROOT, at, settings_with
 
-from distillery.components import KINDS, index
+from distillery.components.fields import read
+from distillery.components.registry import KINDS, index
 from distillery.errors import PlanError
 from distillery.plan.cost import Estimator
 from distillery.plan.nodes import Cell
 from distillery.plan.plan import Plan
 from distillery.plan.types import torch_free_part, validated
-from distillery.recipe import read
 from distillery.training.recipe import Training
 
 # --- identities --------------------------------------------------------------------------------------------------------------
@@ -21,20 +21,33 @@ from distillery.training.recipe import Training
 
 def optional_fields(recipe: type) -> list[dataclasses.Field]:
     hints = typing.get_type_hints(recipe)
-    return [field for field in dataclasses.fields(recipe) if type(None) in typing.get_args(hints[field.name])]
+    return [
+        field
+        for field in dataclasses.fields(recipe)
+        if type(None) in typing.get_args(hints[field.name])
+    ]
 
 
 def test_none_is_the_default_wherever_it_is_allowed():
     # None is left out of identities, so it must mean the same as saying nothing.
-    recipes = [torch_free_part(module).Recipe for kind in KINDS if kind != "figure" for module in set(index(kind).values())]
-    found = [(recipe, field) for recipe in (*recipes, Training) for field in optional_fields(recipe)]
+    recipes = [
+        torch_free_part(module).Recipe
+        for kind in KINDS
+        if kind != "figure"
+        for module in set(index(kind).values())
+    ]
+    found = [
+        (recipe, field) for recipe in (*recipes, Training) for field in optional_fields(recipe)
+    ]
     assert len(found) > 5
     assert [(recipe, field.name) for recipe, field in found if field.default is not None] == []
 
 
 def test_an_optional_setting_that_is_none_changes_no_identity():
     training = {"epochs": 1, "batch": 8}
-    assert validated(Training, training, "here") == validated(Training, training | {"micro_batch": None}, "here")
+    assert validated(Training, training, "here") == validated(
+        Training, training | {"micro_batch": None}, "here"
+    )
     assert validated(Training, training | {"micro_batch": 4}, "here")["micro_batch"] == 4
     assert "batch_up_to" not in validated(Training, training | {"batch_up_to": None}, "here")
 
@@ -56,22 +69,49 @@ rows: [{row: Random, method: random, labels: hard}, {row: again, method: random,
 
 def test_a_tables_own_axes_change_recipes(project, edit):
     (project / "workflow/tables/infer/table9.yaml").write_text(OWN_AXES)
-    grid = "{dataset: [digits], student: [net-a], ipc: [5], optimizer: [plain, adam], lr: [0.1, 0.2]}"
+    grid = (
+        "{dataset: [digits], student: [net-a], ipc: [5], optimizer: [plain, adam], lr: [0.1, 0.2]}"
+    )
     edit(project / "workflow/scales/tiny.yaml", "tables:\n", f"tables:\n  infer/table9: {grid}\n")
     plan = Plan(project)
-    found = [p.evaluations[0].spec.recipe["training"]["optimizer"] for p in plan.positions("table9") if p.row.row == "Random"]
-    assert [(o["name"], o["lr"]) for o in found] == [("sgd", 0.1), ("sgd", 0.2), ("adam", 0.1), ("adam", 0.2)]
-    assert [(p["optimizer"], p["lr"]) for p in plan.document("table9")["positions"][:2]] == [("plain", 0.1), ("plain", 0.2)]
-    edit(project / "workflow/scales/tiny.yaml", "optimizer: [plain, adam]", "optimizer: [plain, adm]")
-    with pytest.raises(PlanError, match=r"table9.yaml.axes.optimizer = 'adm': means nothing here: did you mean 'adam'"):
+    found = [
+        p.evaluations[0].spec.recipe["training"]["optimizer"]
+        for p in plan.positions("table9")
+        if p.row.row == "Random"
+    ]
+    assert [(o["name"], o["lr"]) for o in found] == [
+        ("sgd", 0.1),
+        ("sgd", 0.2),
+        ("adam", 0.1),
+        ("adam", 0.2),
+    ]
+    assert [(p["optimizer"], p["lr"]) for p in plan.document("table9")["positions"][:2]] == [
+        ("plain", 0.1),
+        ("plain", 0.2),
+    ]
+    edit(
+        project / "workflow/scales/tiny.yaml", "optimizer: [plain, adam]", "optimizer: [plain, adm]"
+    )
+    with pytest.raises(
+        PlanError,
+        match=r"table9.yaml.axes.optimizer = 'adm': means nothing here: did you mean 'adam'",
+    ):
         Plan(project).positions("table9")
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("against: Random", "against: Randm", r"row 'again': against 'Randm': no such row: did you mean 'Random'"),
-        ("  lr: {sets: evaluate.training.optimizer.lr}\n", "", r"axes.lr: is required: say what its values change"),
+        (
+            "against: Random",
+            "against: Randm",
+            r"row 'again': against 'Randm': no such row: did you mean 'Random'",
+        ),
+        (
+            "  lr: {sets: evaluate.training.optimizer.lr}\n",
+            "",
+            r"axes.lr: is required: say what its values change",
+        ),
     ],
 )
 def test_a_wrong_axis_or_comparison_is_one_line(project, old, new, message):
@@ -98,7 +138,11 @@ def test_pairs_from_a_yaml_list_are_checked_and_become_tuples():
 
 @pytest.mark.parametrize(
     ("pairs", "message"),
-    [([[10]], r"here\.batch_up_to\.0"), ([[10, 0]], r"here\.batch_up_to\.0\.1 = 0"), ([10, 10], r"here\.batch_up_to\.0 = 10")],
+    [
+        ([[10]], r"here\.batch_up_to\.0"),
+        ([[10, 0]], r"here\.batch_up_to\.0\.1 = 0"),
+        ([10, 10], r"here\.batch_up_to\.0 = 10"),
+    ],
 )
 def test_pairs_that_are_none_are_a_plan_error(pairs, message):
     with pytest.raises(PlanError, match=message):
@@ -109,7 +153,9 @@ def test_memory_is_estimated_for_the_batch_that_the_set_gives():
     def peak(**training):
         plan = at("paper", evaluate={"dynamic": {"training": {"batch": 200} | training}})
         stored = next(p for p in plan.positions("table1") if p.row.labels == "fkd")
-        return stored.evaluations[0], Estimator(plan.settings, ROOT / "results/store").cost(stored.evaluations[0]).activations
+        return stored.evaluations[0], Estimator(plan.settings, ROOT / "results/store").cost(
+            stored.evaluations[0]
+        ).activations
 
     node, large = peak()
     _, small = peak(batch_up_to=[[10**6, 50]])

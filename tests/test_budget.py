@@ -28,7 +28,10 @@ def test_ratios_of_infer_table_2_to_the_last_digit(labels, ipc):
 
 
 def test_label_saving_of_the_abstract():
-    images, static, dynamic = (cr_paper(50, 1000, IMAGENET_IMAGES, IMAGENET_BYTES, k) for k in ("hard", "static", "dynamic"))
+    images, static, dynamic = (
+        cr_paper(50, 1000, IMAGENET_IMAGES, IMAGENET_BYTES, k)
+        for k in ("hard", "static", "dynamic")
+    )
     assert 100 * (1 - (static - images) / (dynamic - images)) == pytest.approx(99.3, abs=0.05)
 
 
@@ -86,14 +89,19 @@ def test_summary_ignores_order():
 
 def test_welch_by_hand_and_by_scipy():
     a, b = [60.2, 61.0, 60.6], [58.1, 60.3, 59.5, 57.7]
-    va, vb = 0.16 / 3, (0.8**2 + 1.4**2 + 0.6**2 + 1.2**2) / 3 / 4  # squared standard errors; means 60.6 and 58.9
+    va, vb = (
+        0.16 / 3,
+        (0.8**2 + 1.4**2 + 0.6**2 + 1.2**2) / 3 / 4,
+    )  # squared standard errors; means 60.6 and 58.9
     df = (va + vb) ** 2 / (va**2 / 2 + vb**2 / 3)
     found = welch(a, b)
     assert found.difference == pytest.approx(1.7)
     assert found.t == pytest.approx(1.7 / math.sqrt(va + vb))
     assert found.df == pytest.approx(df)
     assert found.p == pytest.approx(2 * scipy_stats.t.sf(found.t, df))
-    by_moments = scipy_stats.ttest_ind_from_stats(60.6, 0.4, 3, 58.9, math.sqrt(4 * vb), 4, equal_var=False)
+    by_moments = scipy_stats.ttest_ind_from_stats(
+        60.6, 0.4, 3, 58.9, math.sqrt(4 * vb), 4, equal_var=False
+    )
     assert (found.t, found.p) == pytest.approx(tuple(by_moments))
 
 
@@ -107,10 +115,15 @@ def test_welch_refuses_what_has_no_spread():
 def test_numbers_stored_for_images_and_for_labels_stand_apart(plan, store, tmp_path):  # noqa: F811
     distilled = {"poster": 3 * 320 * 320, "soft": 10000, "order": 100, "patches": 4}
     put(store, "distill/digits-infer-bbb", {"bytes": {"poster": 1}, "numbers": distilled})
-    put(store, "distill/digits-random-ccc", {"bytes": {"images": 4480}, "numbers": {"images": 4480}})
+    put(
+        store, "distill/digits-random-ccc", {"bytes": {"images": 4480}, "numbers": {"images": 4480}}
+    )
     random, _, infer = made(plan, store, tmp_path / "table2")
     assert (random["pixels"], random["label_floats"]) == ("4480", "0")
-    assert (infer["pixels"], infer["label_floats"]) == ("", "")  # its stored labels were made before they were counted
+    assert (infer["pixels"], infer["label_floats"]) == (
+        "",
+        "",
+    )  # its stored labels were made before they were counted
     put(store, "label/digits-infer-ddd", {"bytes": {"labels": 1400}, "numbers": {"labels": 700}})
     *_, infer = made(plan, store, tmp_path / "table2")
     assert (infer["pixels"], infer["label_floats"]) == ("307200", "10700")

@@ -32,14 +32,15 @@ def test_bound_falls_and_stays_a_share():
     assert bounds[0] == 1.0 and bounds[-1] == 0.08 and bounds == sorted(bounds, reverse=True)
 
 
-@pytest.mark.parametrize("together", [1, 2])
+@pytest.mark.parametrize("parallel_groups", [1, 2])
 def test_without_a_curriculum_it_is_sre2l_bit_for_bit(together, tmp_path):
     train = tiny_set()
     teachers = [tiny_teacher(train)]
-    plain = distil({**CROPS, "together": together}, train, 3, job_in(tmp_path / "a"), teachers)
-    fields = {**CROPS, "together": together, "name": "cda"}
+    plain = distil({**CROPS, "parallel_groups": together}, train, 3, job_in(tmp_path / "a"), teachers)
+    fields = {**CROPS, "parallel_groups": together, "name": "cda"}
     same, other = (
-        distil({**fields, "milestone": gamma}, train, 3, job_in(tmp_path / str(gamma)), teachers) for gamma in (0.0, 1.0)
+        distil({**fields, "milestone": gamma}, train, 3, job_in(tmp_path / str(gamma)), teachers)
+        for gamma in (0.0, 1.0)
     )
     assert torch.equal(plain.parts["images"], same.parts["images"])
     assert not torch.equal(plain.parts["images"], other.parts["images"])
@@ -54,14 +55,18 @@ def test_each_step_crops_the_whole_batch_once_within_its_bound(tmp_path, monkeyp
         return draw(count, shape, stream, smallest)
 
     monkeypatch.setattr(augment, "draw_boxes", record)
-    distil({**CROPS, "name": "cda", "iterations": 6}, train, 2, job_in(tmp_path), [tiny_teacher(train)])
+    distil(
+        {**CROPS, "name": "cda", "iterations": 6}, train, 2, job_in(tmp_path), [tiny_teacher(train)]
+    )
     assert drawn == [(1, cda.smallest(step, 6, 1.0)) for step in range(6)] * 2
 
 
 def test_same_bytes_again(tmp_path):
     train = tiny_set()
     one, again, other = (
-        distil({**CROPS, "name": "cda"}, train, 2, job_in(tmp_path / name, key), [tiny_teacher(train)]).parts["images"]
+        distil(
+            {**CROPS, "name": "cda"}, train, 2, job_in(tmp_path / name, key), [tiny_teacher(train)]
+        ).parts["images"]
         for name, key in (("a", "one"), ("b", "one"), ("c", "two"))
     )
     assert torch.equal(one, again) and not torch.equal(one, other)
@@ -71,4 +76,10 @@ def test_same_bytes_again(tmp_path):
 def test_a_recipe_without_the_crop_to_schedule_is_refused(names, tmp_path):
     train = tiny_set()
     with pytest.raises(PlanError, match="add 'batch-resized-crop', without a number"):
-        distil({**CROPS, "name": "cda", "augment": names}, train, 1, job_in(tmp_path), [tiny_teacher(train)])
+        distil(
+            {**CROPS, "name": "cda", "augment": names},
+            train,
+            1,
+            job_in(tmp_path),
+            [tiny_teacher(train)],
+        )

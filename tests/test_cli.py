@@ -31,13 +31,19 @@ def own_data(project, edit):
 def fails(capsys, *arguments: str) -> str:
     """Run a command that must fail; its only line on stderr that is no progress bar."""
     assert main(list(arguments)) == 1
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("distillery: ")]
+    lines = [
+        line for line in capsys.readouterr().err.splitlines() if line.startswith("distillery: ")
+    ]
     assert len(lines) == 1
     return lines[0]
 
 
 def leftovers(root) -> list:
-    return [path for path in (root / "results/store").rglob("*") if path.is_file() and path.name != ".gitignore"]
+    return [
+        path
+        for path in (root / "results/store").rglob("*")
+        if path.is_file() and path.name != ".gitignore"
+    ]
 
 
 def test_a_table_that_does_not_exist(project, capsys):
@@ -47,19 +53,33 @@ def test_a_table_that_does_not_exist(project, capsys):
 
 def test_make_gives_the_bytes_of_jobs_of_their_own(project, capsys):
     assert main(["make", "table2", "--root", str(project)]) == 0
-    assert "10 of 10: evaluate/" in capsys.readouterr().err and (project / "results/table2.csv").is_file()
+    assert (
+        "10 of 10: evaluate/" in capsys.readouterr().err
+        and (project / "results/table2.csv").is_file()
+    )
     last = max((project / "results/store/evaluate").iterdir())
     before = (last / "student.safetensors").read_bytes()
     shutil.rmtree(last)
     alone = [sys.executable, "-m", "distillery", "evaluate", last.name, "--root", str(project)]
-    subprocess.run(alone, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": str(project / "src")})
+    subprocess.run(
+        alone,
+        check=True,
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": str(project / "src")},
+    )
     assert (last / "student.safetensors").read_bytes() == before
-    assert main(["make", "table2", "--root", str(project)]) == 0 and "evaluate/" not in capsys.readouterr().err
+    assert (
+        main(["make", "table2", "--root", str(project)]) == 0
+        and "evaluate/" not in capsys.readouterr().err
+    )
 
 
 def test_an_artefact_that_is_not_planned(project, capsys):
     message = fails(capsys, "teacher", "digits-net-c", "--root", str(project))
-    assert "teacher 'digits-net-c': 0 planned artefacts of that name: did you mean 'digits-net-" in message
+    assert (
+        "teacher 'digits-net-c': 0 planned artefacts of that name: did you mean 'digits-net-"
+        in message
+    )
 
 
 def test_a_table_before_its_cells(project, capsys):
@@ -68,11 +88,15 @@ def test_a_table_before_its_cells(project, capsys):
 
 
 def test_a_spec_that_is_no_json(project, capsys):
-    assert "--spec: no job specification" in fails(capsys, "data", "--spec", "{", "--root", str(project))
+    assert "--spec: no job specification" in fails(
+        capsys, "data", "--spec", "{", "--root", str(project)
+    )
 
 
 def test_an_input_that_is_missing(project, capsys):
-    assert "results/store/data/digits-" in fails(capsys, "teacher", "digits-net-a", "--root", str(project))
+    assert "results/store/data/digits-" in fails(
+        capsys, "teacher", "digits-net-a", "--root", str(project)
+    )
     assert leftovers(project) == []
 
 
@@ -84,7 +108,11 @@ def test_own_folder_becomes_a_data_set(own_data, capsys):
     main(["plan", "table2", "--root", str(root)])
     assert "without an estimate" not in capsys.readouterr().out
     facts = json.loads(meta.read_text())["facts"]
-    assert (facts["classes"], facts["counts"], facts["shape"]) == (["iris", "rose"], {"train": 12, "test": 4}, [1, 8, 8])
+    assert (facts["classes"], facts["counts"], facts["shape"]) == (
+        ["iris", "rose"],
+        {"train": 12, "test": 4},
+        [1, 8, 8],
+    )
 
 
 def test_the_same_files_elsewhere_have_the_same_identity(own_data, edit, capsys):
@@ -102,8 +130,14 @@ def test_the_same_files_elsewhere_have_the_same_identity(own_data, edit, capsys)
     ("damage", "message"),
     [
         (lambda folder: folder.rename(folder.with_name("gone")), "no such folder"),
-        (lambda folder: (folder / "train/iris/0.png").write_bytes(b"\x89PNG broken"), "train/iris/0.png: not an image"),
-        (lambda folder: (folder / "train/rose").rename(folder / "rose"), "class 'rose' is not among those of train"),
+        (
+            lambda folder: (folder / "train/iris/0.png").write_bytes(b"\x89PNG broken"),
+            "train/iris/0.png: not an image",
+        ),
+        (
+            lambda folder: (folder / "train/rose").rename(folder / "rose"),
+            "class 'rose' is not among those of train",
+        ),
         (
             lambda folder: Image.new("L", (9, 9)).save(folder / "train/rose/1.png"),
             "is 9x9 pixels, the images before it are 8x8",
@@ -120,10 +154,14 @@ def test_bad_data_is_one_line_and_leaves_nothing(own_data, capsys, damage, messa
 def test_data_changed_between_plan_and_job(own_data, capsys):
     root, folder = own_data
     main(["plan", "table2", "--commands", "--root", str(root)])
-    command = next(line for line in capsys.readouterr().out.splitlines() if "distillery data" in line)
+    command = next(
+        line for line in capsys.readouterr().out.splitlines() if "distillery data" in line
+    )
     Image.new("L", (8, 8), 9).save(folder / "train/rose/0.png")
     spec = shlex.split(command)[-1]
-    assert "content changed since planning" in fails(capsys, "data", "--spec", spec, "--root", str(root))
+    assert "content changed since planning" in fails(
+        capsys, "data", "--spec", spec, "--root", str(root)
+    )
     assert leftovers(root) == []
 
 

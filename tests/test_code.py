@@ -2,9 +2,9 @@
 
 import pytest
 
-from distillery import code
-from distillery.components import KINDS, index, load
+from distillery.components.registry import KINDS, index, load
 from distillery.plan.types import torch_free_part
+from distillery.store import fingerprint as code
 
 
 @pytest.fixture
@@ -13,7 +13,9 @@ def package(tmp_path, monkeypatch):
     toy = tmp_path / "toy"
     toy.mkdir()
     (toy / "__init__.py").write_text("")
-    (toy / "a.py").write_text("from typing import TYPE_CHECKING\nfrom . import b\nif TYPE_CHECKING:\n    from . import c\n")
+    (toy / "a.py").write_text(
+        "from typing import TYPE_CHECKING\nfrom . import b\nif TYPE_CHECKING:\n    from . import c\n"
+    )
     (toy / "b.py").write_text('"""Doc."""\ndef f(x):\n    """Doc."""\n    return x + 1\n')
     (toy / "c.py").write_text("y = 2\n")
     monkeypatch.setattr(code, "ROOT", tmp_path)
@@ -31,12 +33,19 @@ def package(tmp_path, monkeypatch):
 def test_comment_docstring_and_layout_do_not_count(package):
     toy, digest = package
     before = digest()
-    (toy / "b.py").write_text('"""Other words."""\n\n# why\ndef f( x ):\n    # a comment\n    return (x\n            + 1)\n')
+    (toy / "b.py").write_text(
+        '"""Other words."""\n\n# why\ndef f( x ):\n    # a comment\n    return (x\n            + 1)\n'
+    )
     assert digest() == before
 
 
 @pytest.mark.parametrize(
-    "body", ["def f(x):\n    return x + 2\n", "def f(x):\n    return x - 1\n", "def f(y):\n    return y + 1\n"]
+    "body",
+    [
+        "def f(x):\n    return x + 2\n",
+        "def f(x):\n    return x - 1\n",
+        "def f(y):\n    return y + 1\n",
+    ],
 )
 def test_behaviour_counts_through_imports(package, body):
     toy, digest = package
@@ -61,19 +70,26 @@ def test_import_inside_a_function_counts(package):
     assert "toy.c" in code.closure(["toy.a"])
 
 
-@pytest.mark.parametrize("room", ["data", "whiten", "embed", "teacher", "distill", "label", "evaluate", "analyse", "table"])
-def test_rooms_do_not_reach_the_planner_the_runner_or_components(room):
-    reached = code.closure([f"distillery.{room}.room"])
+@pytest.mark.parametrize(
+    "stage",
+    ["data", "whiten", "embed", "teacher", "distill", "label", "evaluate", "analyse", "table"],
+)
+def test_stages_do_not_reach_the_planner_the_runner_or_components(stage):
+    reached = code.closure([f"distillery.stages.{stage}"])
     kinds = {module for kind in KINDS for module in index(kind).values()}
     assert not [
-        m for m in reached if m.startswith("distillery.plan") or m in ("distillery.job", "distillery.cli", "distillery.code")
+        m
+        for m in reached
+        if m.startswith("distillery.plan")
+        or m in ("distillery.store.job", "distillery.cli", "distillery.store.fingerprint")
     ]
-    # Components come into a closure by the recipe that names them, never by the room.
+    # Components come into a closure by the recipe that names them, never by the stage.
     assert not (kinds & set(reached))
 
 
 @pytest.mark.parametrize(
-    ("kind", "module"), [(kind, m) for kind in KINDS if kind != "figure" for m in sorted(set(index(kind).values()))]
+    ("kind", "module"),
+    [(kind, m) for kind in KINDS if kind != "figure" for m in sorted(set(index(kind).values()))],
 )
 def test_recipe_read_without_torch_is_the_imported_one(kind, module):
     name = next(n for n, m in index(kind).items() if m == module)

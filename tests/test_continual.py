@@ -13,23 +13,29 @@ from test_analyses import label_artefact
 from test_labels import batch, infer_set
 from test_methods import data_artefact, job_in, teacher_artefact, tiny_set
 
-from distillery.analyse import room
-from distillery.analyse.subject import fixed_generator
 from distillery.analyses import continual
-from distillery.artefact import Artefact
-from distillery.components import module_name
-from distillery.distilled import DistilledSet
+from distillery.analyses.subject import fixed_generator
+from distillery.components.registry import module_name
 from distillery.errors import DistilleryError, PlanError
-from distillery.evaluate import room as evaluate
-from distillery.job import Job
 from distillery.plan.cost import Estimator
 from distillery.plan.plan import Plan
+from distillery.sets.distilled import DistilledSet
+from distillery.stages import analyse as stage
+from distillery.stages import evaluate
+from distillery.store.artefact import Artefact
+from distillery.store.job import Job
 from distillery.training.loop import History, train
 from distillery.training.mix import Mixing
 from distillery.training.samples import Samples
 
 TRAIN, TEST = tiny_set(), tiny_set(seed=1)
-TRAINING = {"epochs": 3, "batch": 8, "augment": ["crop:1", "flip"], "mix": {"name": "mixup", "alpha": 0.8}, "test_every": 3}
+TRAINING = {
+    "epochs": 3,
+    "batch": 8,
+    "augment": ["crop:1", "flip"],
+    "mix": {"name": "mixup", "alpha": 0.8},
+    "test_every": 3,
+}
 KL, CE = {"name": "kl", "temperature": 4.0}, {"name": "ce"}
 KINDS = {
     "hard": ({"name": "hard"}, CE),
@@ -44,7 +50,13 @@ def random_set() -> DistilledSet:
     return DistilledSet("random", 5, TRAIN.classes, (0.5,), (0.25,), parts)
 
 
-def course(folder: Path, kind: str = "dynamic", key: str = "key", distilled: DistilledSet | None = None, **analysis) -> Job:
+def course(
+    folder: Path,
+    kind: str = "dynamic",
+    key: str = "key",
+    distilled: DistilledSet | None = None,
+    **analysis,
+) -> Job:
     """A job of the analysis; as a job of an evaluation it trains a student of the whole set."""
     (folder / "set").mkdir(parents=True)
     (distilled or infer_set()).save(folder / "set")
@@ -52,11 +64,19 @@ def course(folder: Path, kind: str = "dynamic", key: str = "key", distilled: Dis
     logits = torch.randn(36, 4, generator=torch.Generator().manual_seed(8)).half()
     inputs = {"data": data_artefact(folder / "data", TRAIN, test=TEST)}
     inputs["distilled"] = Artefact(folder / "set", {"id": "set", "files": {}, "facts": {}})
-    inputs |= {"teachers": [teacher_artefact(folder / "teacher", TRAIN)]} if kind == "dynamic" else {}
-    inputs |= {"label": _static(label_artefact(folder / "label", logits), labels)} if kind == "static" else {}
+    inputs |= (
+        {"teachers": [teacher_artefact(folder / "teacher", TRAIN)]} if kind == "dynamic" else {}
+    )
+    inputs |= (
+        {"label": _static(label_artefact(folder / "label", logits), labels)}
+        if kind == "static"
+        else {}
+    )
     student = {"name": "convnet", "width": 5, "depth": 2, "norm": "batch"}
     recipe = {"student": student, "labels": labels, "loss": loss, "training": TRAINING, "repeat": 0}
-    return job_in(folder, key, recipe=recipe | {"analysis": {"name": "continual", **analysis}}, inputs=inputs)
+    return job_in(
+        folder, key, recipe=recipe | {"analysis": {"name": "continual", **analysis}}, inputs=inputs
+    )
 
 
 def _static(artefact: Artefact, recipe: dict) -> Artefact:
@@ -74,7 +94,9 @@ def trained(monkeypatch) -> list[dict]:
 
     def record(model, samples, recipe, loss, job, **more) -> History:
         history = train(model, samples, recipe, loss, job, **more)
-        seen.append({"model": model, "samples": samples, "key": job.key, "history": history, **more})
+        seen.append(
+            {"model": model, "samples": samples, "key": job.key, "history": history, **more}
+        )
         return history
 
     monkeypatch.setattr(continual, "train", record)
@@ -87,7 +109,12 @@ def trained(monkeypatch) -> list[dict]:
 def test_classes_arrive_in_the_order_drawn():
     order = torch.tensor([3, 0, 4, 1, 2])
     assert [seen.tolist() for seen in continual.arrivals(order, 2)] == [[0, 3, 4], [0, 1, 2, 3, 4]]
-    assert [seen.tolist() for seen in continual.arrivals(order, 4)] == [[0, 3], [0, 3, 4], [0, 1, 3, 4], [0, 1, 2, 3, 4]]
+    assert [seen.tolist() for seen in continual.arrivals(order, 4)] == [
+        [0, 3],
+        [0, 3, 4],
+        [0, 1, 3, 4],
+        [0, 1, 2, 3, 4],
+    ]
 
 
 def test_memory_is_the_images_of_the_classes_seen_renumbered():
@@ -104,9 +131,17 @@ def test_logits_lose_the_columns_of_classes_not_seen():
     members, seen = torch.tensor([0, 2]), torch.tensor([0, 2])
     label = continual.relabelled(lambda b: b.mixing.labels(logits[b.indices]), members, seen)
     # samples 1, 0 of the memory are 2, 0 of the set; half of each: (7, 9) / 2 + (1, 3) / 2
-    assert label(batch(torch.tensor([1, 0]), torch.zeros(2), mixing)).tolist() == [[4.0, 6.0], [4.0, 6.0]]
+    assert label(batch(torch.tensor([1, 0]), torch.zeros(2), mixing)).tolist() == [
+        [4.0, 6.0],
+        [4.0, 6.0],
+    ]
     assert label(batch(torch.tensor([1]), torch.zeros(1))).tolist() == [[7.0, 9.0]]
-    assert continual.relabelled(lambda b: None, members, seen)(batch(torch.tensor([1]), torch.zeros(1))) is None
+    assert (
+        continual.relabelled(lambda b: None, members, seen)(
+            batch(torch.tensor([1]), torch.zeros(1))
+        )
+        is None
+    )
 
 
 # --- the analysis ------------------------------------------------------------------------------------------------------------
@@ -115,29 +150,45 @@ def test_logits_lose_the_columns_of_classes_not_seen():
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_single_step_is_an_evaluation(kind, tmp_path, trained):
     job = course(tmp_path / "a", kind, steps=1)
-    facts = room.make(job)
+    facts = stage.make(job)
     expected = evaluate.make(course(tmp_path / "b", kind, key="key/step 1"))
     assert trained[0]["history"].facts() == {key: expected[key] for key in ("accuracy", "loss")}
-    assert facts == {"value": expected["accuracy"]["last"], "analysis": "continual", "teacher_scope": "all"}
+    assert facts == {
+        "value": expected["accuracy"]["last"],
+        "analysis": "continual",
+        "teacher_scope": "all",
+    }
     last = expected["accuracy"]["last"]
     assert values(job) == {"step": [1], "classes_seen": [4], "memory": [36], "accuracy": [last]}
 
 
-def test_every_step_trains_a_fresh_student_on_its_classes_and_asks_about_them_alone(tmp_path, trained):
+def test_every_step_trains_a_fresh_student_on_its_classes_and_asks_about_them_alone(
+    tmp_path, trained
+):
     job = course(tmp_path, steps=3)
-    facts, distilled = room.make(job), infer_set().expand()
+    facts, distilled = stage.make(job), infer_set().expand()
     order = load_file(job.out / "arrays.safetensors")["order"]
-    assert order.tolist() == torch.randperm(4, generator=fixed_generator(f"continual/{job.recipe['repeat']}")).tolist()
+    assert (
+        order.tolist()
+        == torch.randperm(
+            4, generator=fixed_generator(f"continual/{job.recipe['repeat']}")
+        ).tolist()
+    )
     found = []
     for step, (classes, run) in enumerate(zip((2, 3, 4), trained, strict=True), 1):
         seen = sorted(order[:classes].tolist())
         members = [i for i, label in enumerate(distilled.labels.tolist()) if label in seen]
         assert run["samples"].labels.tolist() == [seen.index(distilled.labels[i]) for i in members]
-        assert torch.equal(run["samples"].take(torch.arange(len(members))), distilled.images[members])
+        assert torch.equal(
+            run["samples"].take(torch.arange(len(members))), distilled.images[members]
+        )
         asked = [i for i, label in enumerate(TEST.labels.tolist()) if label in seen]
         logits = run["model"].eval()((TEST.images[asked].float() / 255 - 0.5) / 0.25)
         assert logits.shape == (12 * classes, classes)
-        right = sum(seen[guess] == TEST.labels[i] for guess, i in zip(logits.argmax(1).tolist(), asked, strict=True))
+        right = sum(
+            seen[guess] == TEST.labels[i]
+            for guess, i in zip(logits.argmax(1).tolist(), asked, strict=True)
+        )
         found.append((step, classes, 9 * classes, pytest.approx(100 * right.item() / len(asked))))
     assert [tuple(row) for row in zip(*values(job).values(), strict=True)] == found
     assert facts["value"] == pytest.approx(sum(values(job)["accuracy"]) / 3)
@@ -150,7 +201,7 @@ def test_repeats_have_orders_of_their_own_which_all_rows_share(tmp_path):
         for repeat in range(5):
             job = course(tmp_path / f"{key}{repeat}", "hard", key=key, steps=1)
             job.recipe["repeat"] = repeat
-            room.make(job)
+            stage.make(job)
             orders[key, repeat] = tuple(load_file(job.out / "arrays.safetensors")["order"].tolist())
     assert len({orders["a", repeat] for repeat in range(5)}) > 1
     assert all(orders["a", repeat] == orders["b", repeat] for repeat in range(5))
@@ -158,7 +209,7 @@ def test_repeats_have_orders_of_their_own_which_all_rows_share(tmp_path):
 
 def test_a_killed_course_goes_on_after_its_last_step(tmp_path, trained, monkeypatch):
     whole = course(tmp_path / "whole", steps=3)
-    room.make(whole)
+    stage.make(whole)
     recorder, killed = continual.train, course(tmp_path / "killed", steps=3)
 
     def die(*arguments, **more):
@@ -168,25 +219,31 @@ def test_a_killed_course_goes_on_after_its_last_step(tmp_path, trained, monkeypa
 
     monkeypatch.setattr(continual, "train", die)
     with pytest.raises(DistilleryError, match="killed"):
-        room.make(killed)
+        stage.make(killed)
     monkeypatch.setattr(continual, "train", recorder)
-    room.make(killed)
-    assert [run["key"][-1] for run in trained] == ["1", "2", "3", "1", "2", "3"], "steps 1 and 2 are not trained again"
+    stage.make(killed)
+    assert [run["key"][-1] for run in trained] == ["1", "2", "3", "1", "2", "3"], (
+        "steps 1 and 2 are not trained again"
+    )
     assert values(killed) == values(whole)
 
 
 def test_what_the_analysis_refuses(tmp_path):
     with pytest.raises(PlanError, match=r"continual.steps = 4: .* there are 4; ask for less"):
-        room.make(course(tmp_path / "a", "hard", steps=4))
+        stage.make(course(tmp_path / "a", "hard", steps=4))
     for place, kind, distilled in (("b", "dynamic", random_set()), ("c", "hard", infer_set())):
         with pytest.raises(PlanError, match=r"continual.teacher_scope = 'seen'"):
-            room.make(course(tmp_path / place, kind, distilled=distilled, steps=2, teacher_scope="seen"))
-    facts = room.make(course(tmp_path / "d", "hard", distilled=random_set(), steps=2, teacher_scope="seen"))
+            stage.make(
+                course(tmp_path / place, kind, distilled=distilled, steps=2, teacher_scope="seen")
+            )
+    facts = stage.make(
+        course(tmp_path / "d", "hard", distilled=random_set(), steps=2, teacher_scope="seen")
+    )
     assert facts["teacher_scope"] == "seen"
     job = course(tmp_path / "e", steps=2)
     del job.recipe["training"]
     with pytest.raises(PlanError, match="analysis 'continual' needs protocol"):
-        room.make(job)
+        stage.make(job)
 
 
 # --- the plan ----------------------------------------------------------------------------------------------------------------
@@ -208,8 +265,8 @@ def course_plan(project: Path, figure: str = FIGURE, **blocks: dict) -> Plan:
     settings = yaml.safe_load(scale.read_text())
     settings["analyse"] = {"continual": {"steps": 3}}
     settings["tables"]["infer/figure2"] = {"dataset": ["digits"], "student": ["net-a"], "ipc": [5]}
-    for room_name, block in blocks.items():
-        settings[room_name] |= block
+    for stage_name, block in blocks.items():
+        settings[stage_name] |= block
     scale.write_text(yaml.safe_dump(settings))
     return Plan(project)
 
@@ -224,16 +281,20 @@ def test_a_continual_cell_carries_the_protocol_of_its_row(project):
             assert course.inputs == student.inputs
             assert {*student.spec.roots, module_name("analysis", "continual")} <= {
                 *course.spec.roots,
-                "distillery.evaluate.room",
+                "distillery.stages.evaluate",
             }
-    assert not any(node.spec.room == "evaluate" for node in plan.missing(["figure2"]))
+    assert not any(node.spec.stage == "evaluate" for node in plan.missing(["figure2"]))
     node, student = plan.positions("figure2")[0].evaluations[0], students["Random"][0]
     estimator = Estimator(plan.settings, plan.store)
-    assert estimator.cost(node).seconds == pytest.approx(2 * estimator.cost(student).seconds)  # thirds 1 + 2 + 3 of it
+    assert estimator.cost(node).seconds == pytest.approx(
+        2 * estimator.cost(student).seconds
+    )  # thirds 1 + 2 + 3 of it
 
 
 def test_labels_for_the_batches_of_one_training_do_not_fit(project):
     figure = FIGURE.replace("labels: static", "labels: fkd, protocol: static")
     plan = course_plan(project, figure, label={"fkd": {"teachers": ["net-a"]}})
-    with pytest.raises(PlanError, match="row 'INFER': labels 'fkd' fit the batches of one training"):
+    with pytest.raises(
+        PlanError, match="row 'INFER': labels 'fkd' fit the batches of one training"
+    ):
         plan.positions("figure2")

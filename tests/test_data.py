@@ -1,4 +1,4 @@
-"""The data room: what comes out is what went in, whatever the source."""
+"""The data stage: what comes out is what went in, whatever the source."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sklearn.datasets import load_digits
 from torchvision import datasets
 from torchvision.transforms import v2
 
-from distillery.canonical import class_order_hash
+from distillery.components.fields import read
 from distillery.data.images import load_images
 from distillery.data.parallel import ordered_map
 from distillery.data.recipe import Fit, Recipe
 from distillery.errors import ArtefactError, ClassOrderError
-from distillery.recipe import read
+from distillery.store.canonical import class_order_hash
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,9 @@ def test_digits_are_scikit_learns_split_by_class():
     everything = load_digits()
     (train, test), counts = (arrays(made, s) for s in ("train", "test")), made.facts["counts"]
     assert counts == {"train": 1437, "test": 360} and made.facts["shape"] == [1, 8, 8]
-    original = [np.floor(image * 255 / 16 + 0.5).astype(np.uint8).tobytes() for image in everything.images]
+    original = [
+        np.floor(image * 255 / 16 + 0.5).astype(np.uint8).tobytes() for image in everything.images
+    ]
     assert sorted(image.tobytes() for image in np.concatenate([train, test])) == sorted(original)
     in_order = iter(original)
     assert all(image.tobytes() in in_order for image in train)
@@ -55,12 +57,22 @@ def test_images_of_the_right_form_keep_their_bytes(tmp_path):
     write(root / "train/cat/9.jpg", encoded(picture(9), "JPEG"))
     files = [
         root / "train" / name
-        for name in ("cat/0.png", "cat/1.png", "cat/2.png", "cat/9.jpg", "dog/0.png", "dog/1.png", "dog/2.png")
+        for name in (
+            "cat/0.png",
+            "cat/1.png",
+            "cat/2.png",
+            "cat/9.jpg",
+            "dog/0.png",
+            "dog/1.png",
+            "dog/2.png",
+        )
     ]
     made = run(f"folder:{root}")
     assert rows(made, "train") == ([file.read_bytes() for file in files], [0, 0, 0, 0, 1, 1, 1])
     assert rows(run(f"folder:{root}", size=8, channels=3), "train") == rows(made, "train")
-    assert (tmp_path / "set").name in made.facts["source"] and str(tmp_path) not in made.facts["source"]
+    assert (tmp_path / "set").name in made.facts["source"] and str(tmp_path) not in made.facts[
+        "source"
+    ]
 
 
 def test_facts_agree_with_numpy(tmp_path):
@@ -70,8 +82,14 @@ def test_facts_agree_with_numpy(tmp_path):
     assert facts["std"] == pytest.approx(pixels.std((0, 1, 2)), abs=5.1e-7)
     assert facts["classes"] == ["a", "b", "c"] == json.loads(made.file("classes.json").read_text())
     assert facts["class_order"] == class_order_hash(["a", "b", "c"])
-    assert facts["shape"] == [3, 8, 8] and facts["raw_bytes"] == pixels.size and facts["per_class_train"] == [5, 5, 5]
-    assert facts["bytes"] == {s: made.file(f"{s}.parquet").stat().st_size for s in ("train", "test")}
+    assert (
+        facts["shape"] == [3, 8, 8]
+        and facts["raw_bytes"] == pixels.size
+        and facts["per_class_train"] == [5, 5, 5]
+    )
+    assert facts["bytes"] == {
+        s: made.file(f"{s}.parquet").stat().st_size for s in ("train", "test")
+    }
 
 
 def test_stated_normalisation_is_kept(tmp_path):
@@ -80,11 +98,16 @@ def test_stated_normalisation_is_kept(tmp_path):
 
 
 # 13 pixels are cut from round(14.86), 14 from exactly 16; 25x16 has its centre at half a pixel.
-@pytest.mark.parametrize(("width", "height", "size"), [(40, 21, 14), (21, 40, 13), (9, 13, 14), (25, 16, 14)])
+@pytest.mark.parametrize(
+    ("width", "height", "size"), [(40, 21, 14), (21, 40, 13), (9, 13, 14), (25, 16, 14)]
+)
 def test_fits_are_torchvisions(tmp_path, width, height, size):
     root = folders(tmp_path / "set", width=width, height=height, count=1)
     made = run(f"folder:{root}", size=size, fit={"train": "stretch", "test": "crop"})
-    crop, stretch = v2.Compose([v2.Resize(15 if size == 13 else 16), v2.CenterCrop(size)]), v2.Resize((size, size))
+    crop, stretch = (
+        v2.Compose([v2.Resize(15 if size == 13 else 16), v2.CenterCrop(size)]),
+        v2.Resize((size, size)),
+    )
     assert (arrays(made, "train")[1] == np.asarray(stretch(picture(100, width, height)))).all()
     assert (arrays(made, "test")[1] == np.asarray(crop(picture(1100, width, height)))).all()
 
@@ -92,7 +115,10 @@ def test_fits_are_torchvisions(tmp_path, width, height, size):
 def test_grey_stays_grey(tmp_path):
     made = run(f"folder:{folders(tmp_path / 'set', mode='L')}")
     assert made.facts["shape"] == [1, 8, 8] and len(made.facts["mean"]) == 1
-    assert (load_images(made, "test").pixels(torch.tensor([1]))[0, 0].numpy() == np.asarray(picture(1001, mode="L"))).all()
+    assert (
+        load_images(made, "test").pixels(torch.tensor([1]))[0, 0].numpy()
+        == np.asarray(picture(1001, mode="L"))
+    ).all()
 
 
 def test_grey_and_transparent_images_of_a_colour_set_become_rgb(tmp_path):
@@ -100,7 +126,9 @@ def test_grey_and_transparent_images_of_a_colour_set_become_rgb(tmp_path):
     write(root / "train/cat/8.png", grey := picture(8, mode="L"))
     write(root / "train/cat/9.png", transparent := picture(9, mode="RGBA"))
     pixels = arrays(run(f"folder:{root}"), "train")
-    assert (pixels[3] == np.asarray(grey)[..., None]).all() and (pixels[4] == np.asarray(transparent)[..., :3]).all()
+    assert (pixels[3] == np.asarray(grey)[..., None]).all() and (
+        pixels[4] == np.asarray(transparent)[..., :3]
+    ).all()
 
 
 def test_colour_becomes_luma_when_one_channel_is_stated(tmp_path):
@@ -112,12 +140,24 @@ def test_colour_becomes_luma_when_one_channel_is_stated(tmp_path):
 def test_hugging_face_layout_equals_ours(tmp_path):
     plain, theirs = parquets(tmp_path / "plain"), tmp_path / "theirs"
     (plain / "classes.json").write_text('["cat", "dog"]')
-    features = {"info": {"features": {"image": {"_type": "Image"}, "label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}
+    features = {
+        "info": {
+            "features": {
+                "image": {"_type": "Image"},
+                "label": {"names": ["cat", "dog"], "_type": "ClassLabel"},
+            }
+        }
+    }
     for shard, (seeds, labels) in enumerate([((0, 1, 2), [0, 0, 1]), ((3,), [1])]):
         file = theirs / f"train-{shard:05}-of-00002.parquet"
         images = [encoded(picture(s)) for s in seeds]
         parquet(file, images, labels, struct=True, metadata={"huggingface": json.dumps(features)})
-    parquet(theirs / "validation.parquet", [encoded(picture(100 + i)) for i in (0, 1)], [0, 1], struct=True)
+    parquet(
+        theirs / "validation.parquet",
+        [encoded(picture(100 + i)) for i in (0, 1)],
+        [0, 1],
+        struct=True,
+    )
     ours, made = run(f"parquet:{plain}"), run(f"parquet:{theirs}")
     for name in ("train.parquet", "test.parquet", "classes.json"):
         assert made.file(name).read_bytes() == ours.file(name).read_bytes()
@@ -130,7 +170,12 @@ def test_classes_without_names_are_numbers(tmp_path):
 def test_folder_ignores_what_is_no_image_and_looks_deeper(tmp_path):
     root = folders(tmp_path / "set", count=1)
     write(root / "train/cat/deeper/a.PNG", picture(7))
-    for name in ("train/cat/notes.txt", "train/cat/.hidden.png", "train/.cache/x.png", "train/stray.txt"):
+    for name in (
+        "train/cat/notes.txt",
+        "train/cat/.hidden.png",
+        "train/.cache/x.png",
+        "train/stray.txt",
+    ):
         write(root / name, b"not an image")
     made = run(f"folder:{root}")
     assert made.facts["classes"] == ["cat", "dog"] and made.facts["per_class_train"] == [2, 1]
@@ -142,11 +187,20 @@ def test_tiny_imagenet_as_distributed(tmp_path):
         write(tmp_path / f"train/{name}/{name}_boxes.txt", b"n02_0.JPEG\t0\t0\t8\t8\n")
         write(tmp_path / f"val/images/val_{c}.JPEG", encoded(picture(10 + c), "JPEG"))
     write(tmp_path / "test/images/test_0.JPEG", encoded(picture(20), "JPEG"))
-    write(tmp_path / "val/val_annotations.txt", b"val_0.JPEG\tn02\t0\t0\t8\t8\nval_1.JPEG\tn01\t0\t0\t8\t8\n")
+    write(
+        tmp_path / "val/val_annotations.txt",
+        b"val_0.JPEG\tn02\t0\t0\t8\t8\nval_1.JPEG\tn01\t0\t0\t8\t8\n",
+    )
     made = run(f"folder:{tmp_path}")
     assert made.facts["classes"] == ["n01", "n02"]
-    assert rows(made, "train") == ([encoded(picture(1), "JPEG"), encoded(picture(0), "JPEG")], [0, 1])
-    assert rows(made, "test") == ([encoded(picture(10), "JPEG"), encoded(picture(11), "JPEG")], [1, 0])
+    assert rows(made, "train") == (
+        [encoded(picture(1), "JPEG"), encoded(picture(0), "JPEG")],
+        [0, 1],
+    )
+    assert rows(made, "test") == (
+        [encoded(picture(10), "JPEG"), encoded(picture(11), "JPEG")],
+        [1, 0],
+    )
 
 
 def test_torchvision_data_set_by_name(tmp_path, monkeypatch):
@@ -154,8 +208,14 @@ def test_torchvision_data_set_by_name(tmp_path, monkeypatch):
     monkeypatch.setenv("DISTILLERY_DATA", str(tmp_path))
     images = np.random.default_rng(0).integers(0, 256, (10, 28, 28), np.uint8)
     for stem in ("train", "t10k"):
-        write(tmp_path / f"MNIST/raw/{stem}-images-idx3-ubyte", struct.pack(">4I", 2051, 10, 28, 28) + images.tobytes())
-        write(tmp_path / f"MNIST/raw/{stem}-labels-idx1-ubyte", struct.pack(">2I", 2049, 10) + bytes(range(10)))
+        write(
+            tmp_path / f"MNIST/raw/{stem}-images-idx3-ubyte",
+            struct.pack(">4I", 2051, 10, 28, 28) + images.tobytes(),
+        )
+        write(
+            tmp_path / f"MNIST/raw/{stem}-labels-idx1-ubyte",
+            struct.pack(">2I", 2049, 10) + bytes(range(10)),
+        )
     made = run("torchvision:MNIST")
     assert (arrays(made, "train") == images).all() and rows(made, "test")[1] == list(range(10))
     assert made.facts["shape"] == [1, 28, 28] and made.facts["classes"][3] == "3 - three"
@@ -180,7 +240,11 @@ def test_torchvision_data_set_with_named_splits(monkeypatch):
     monkeypatch.setattr(datasets, "Toy", _Toy, raising=False)
     monkeypatch.setattr(datasets, "__all__", (*datasets.__all__, "Toy"))
     made = run("torchvision:Toy")
-    assert made.facts["classes"] == ["0", "1", "2"] and rows(made, "train")[1] == [2, 0, 1] and rows(made, "test")[1] == [1, 1]
+    assert (
+        made.facts["classes"] == ["0", "1", "2"]
+        and rows(made, "train")[1] == [2, 0, 1]
+        and rows(made, "test")[1] == [1, 1]
+    )
     assert (arrays(made, "train")[2] == np.asarray(picture(2))).all()
 
 
@@ -191,9 +255,13 @@ def test_threads_change_no_byte(tmp_path):
     torch.set_num_threads(3)
     try:
         together = run(f"folder:{root}", size=66)
-        assert together.file("train.parquet").read_bytes() == alone.file("train.parquet").read_bytes()
+        assert (
+            together.file("train.parquet").read_bytes() == alone.file("train.parquet").read_bytes()
+        )
         assert together.facts == alone.facts
-        assert torch.equal(*(load_images(a, "train").pixels(torch.arange(40)) for a in (alone, together)))
+        assert torch.equal(
+            *(load_images(a, "train").pixels(torch.arange(40)) for a in (alone, together))
+        )
     finally:
         torch.set_num_threads(threads)
 
@@ -213,7 +281,7 @@ def test_few_images_are_under_way_at_once():
 @pytest.fixture
 def grouped(tmp_path, monkeypatch):
     """A set of three row groups: 3, 3 and 2 images."""
-    monkeypatch.setattr("distillery.data.room.GROUP_ROWS", 3)
+    monkeypatch.setattr("distillery.stages.data.GROUP_ROWS", 3)
     return run(f"folder:{folders(tmp_path / 'set', count=4)}")
 
 
@@ -235,7 +303,11 @@ def test_lazy_and_resident_pixels_are_those_that_went_in(grouped):
 def test_image_set_knows_its_classes(grouped):
     images = load_images(grouped, "train")
     assert images.labels.dtype == torch.int64 and images.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
-    assert images.of_class(1).tolist() == [4, 5, 6, 7] and images.classes == ("cat", "dog") and images.shape == (3, 8, 8)
+    assert (
+        images.of_class(1).tolist() == [4, 5, 6, 7]
+        and images.classes == ("cat", "dog")
+        and images.shape == (3, 8, 8)
+    )
     assert list(images.mean) == grouped.facts["mean"] and list(images.std) == grouped.facts["std"]
     assert images.class_order == grouped.facts["class_order"]
 
@@ -260,8 +332,15 @@ def test_damaged_artefacts_are_errors(grouped):
 
 
 def test_recipe_reads_what_the_planner_writes():
-    values = {"source": "sklearn:digits", "digest": "d", "fit": {"train": "crop", "test": "stretch"}, "mean": [0.5]}
-    assert read(Recipe, values) == Recipe("sklearn:digits", "d", fit=Fit("crop", "stretch"), mean=(0.5,))
+    values = {
+        "source": "sklearn:digits",
+        "digest": "d",
+        "fit": {"train": "crop", "test": "stretch"},
+        "mean": [0.5],
+    }
+    assert read(Recipe, values) == Recipe(
+        "sklearn:digits", "d", fit=Fit("crop", "stretch"), mean=(0.5,)
+    )
 
 
 def test_a_source_imports_only_its_own_libraries(tmp_path):
@@ -272,6 +351,9 @@ def test_a_source_imports_only_its_own_libraries(tmp_path):
         f"open_source('folder:{tmp_path / 'set'}'); print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env={"PYTHONPATH": ":".join(sys.path)}
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": ":".join(sys.path)},
     )
     assert done.stdout.strip() == "[]", done.stderr

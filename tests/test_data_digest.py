@@ -16,7 +16,15 @@ from distillery.data import digest
 from distillery.data.digest import folder_digest, source_digest
 from distillery.errors import DataError
 
-FILES = {"b.txt": "b", "a/z.txt": "z", "a.txt": "a", "a/ü-日.txt": "u", "Z": "", "crlf.txt": "1\r\n2\r\n", "a b/c.txt": "c"}
+FILES = {
+    "b.txt": "b",
+    "a/z.txt": "z",
+    "a.txt": "a",
+    "a/ü-日.txt": "u",
+    "Z": "",
+    "crlf.txt": "1\r\n2\r\n",
+    "a b/c.txt": "c",
+}
 
 
 def _fill(root: Path) -> Path:
@@ -27,7 +35,9 @@ def _fill(root: Path) -> Path:
 
 
 def _dvc(folder: Path, *arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "dvc", *arguments, "-q"], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments, "-q"], cwd=folder, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -56,7 +66,9 @@ def test_cache_saves_reading_until_something_changes(tmp_path, readings):
     data, cache = _fill(tmp_path / "set"), tmp_path / "deeper/cache.json"
     first = folder_digest(data, cache)
     assert len(readings) == len(FILES)
-    assert folder_digest(data, cache) == first == folder_digest(data) and len(readings) == 2 * len(FILES)
+    assert folder_digest(data, cache) == first == folder_digest(data) and len(readings) == 2 * len(
+        FILES
+    )
     (data / "b.txt").write_text("c")
     os.utime(data / "b.txt", ns=(1, 1))
     changed = folder_digest(data, cache)
@@ -92,7 +104,11 @@ def test_links_and_missing_folders_are_errors(tmp_path):
 
 def test_source_digest(tmp_path):
     data = _fill(tmp_path / "data/set")
-    assert source_digest("folder:data/set", tmp_path) == source_digest(f"parquet:{data}/", Path("/")) == folder_digest(data)
+    assert (
+        source_digest("folder:data/set", tmp_path)
+        == source_digest(f"parquet:{data}/", Path("/"))
+        == folder_digest(data)
+    )
     assert source_digest("sklearn:digits", tmp_path) == "sklearn:digits"
     assert source_digest("torchvision:CIFAR10", tmp_path) == "torchvision:CIFAR10"
     assert source_digest("parquet:data/absent", tmp_path) is None
@@ -107,8 +123,14 @@ TRACKED, OTHER = "1" * 32 + ".dir", "2" * 32 + ".dir"
     ("text", "expected"),
     [
         (f"outs:\n- md5: {TRACKED}\n  size: 3\n  nfiles: 1\n  hash: md5\n  path: set\n", TRACKED),
-        (f"deps:\n- md5: {OTHER}\n  hash: md5\n  path: x\nouts:\n- md5: {TRACKED}\n  hash: md5\n  path: set\n", TRACKED),
-        (f"outs:\n- md5: {TRACKED}\n  size: 3\n  path: set\n", None),  # written by DVC 2: another hash of text files
+        (
+            f"deps:\n- md5: {OTHER}\n  hash: md5\n  path: x\nouts:\n- md5: {TRACKED}\n  hash: md5\n  path: set\n",
+            TRACKED,
+        ),
+        (
+            f"outs:\n- md5: {TRACKED}\n  size: 3\n  path: set\n",
+            None,
+        ),  # written by DVC 2: another hash of text files
         ("outs:\n- path: set\n  hash: md5\n", None),
     ],
 )

@@ -94,7 +94,11 @@ def _broken_row(root: Path, image: bytes | None) -> str:
 
 
 def _labels(root: Path, labels: list, split: str = "train", kind: pa.DataType | None = None) -> str:
-    parquet(parquets(root) / f"{split}.parquet", [encoded(picture(i)) for i in range(len(labels))], pa.array(labels, kind))
+    parquet(
+        parquets(root) / f"{split}.parquet",
+        [encoded(picture(i)) for i in range(len(labels))],
+        pa.array(labels, kind),
+    )
     return f"parquet:{root}"
 
 
@@ -130,41 +134,92 @@ BAD = {
     "no place": (lambda r: "parquet", "source 'parquet': says no more than its kind"),
     "unknown digits": (lambda r: "sklearn:digit", "'sklearn:digit': .* did you mean 'digits'"),
     "unknown torchvision": (lambda r: "torchvision:CIFAR11", "did you mean 'CIFAR10"),
-    "unsplit torchvision": (lambda r: "torchvision:FakeData", "FakeData': has no train and test split"),
+    "unsplit torchvision": (
+        lambda r: "torchvision:FakeData",
+        "FakeData': has no train and test split",
+    ),
     "no parquet folder": (lambda r: f"parquet:{r}/no", "/no: no such folder; put"),
     "no image folder": (lambda r: f"folder:{r}/no", "/no: no such folder; put"),
-    "empty parquet folder": (lambda r: _empty(r, "parquet"), "has no train split; add train.parquet"),
+    "empty parquet folder": (
+        lambda r: _empty(r, "parquet"),
+        "has no train split; add train.parquet",
+    ),
     "empty image folder": (lambda r: _empty(r, "folder"), "has no folder 'train'; add"),
-    "no test split": (lambda r: _without(r, "test.parquet"), "no test split; add test.parquet or val.parquet or"),
+    "no test split": (
+        lambda r: _without(r, "test.parquet"),
+        "no test split; add test.parquet or val.parquet or",
+    ),
     "empty split": (_empty_split, "/test: holds no images"),
-    "no rows": (lambda r: _labels(r, [], "test", pa.int64()), "test.parquet: the test split has no rows; add"),
+    "no rows": (
+        lambda r: _labels(r, [], "test", pa.int64()),
+        "test.parquet: the test split has no rows; add",
+    ),
     "truncated": (_truncated, r"train/dog/5.jpg: a broken image \(.*truncated.*\); replace"),
     "not an image": (_not_an_image, "test/dog/5.jpg: not an image of a known format; replace"),
     "sixteen bits": (_sixteen_bits, "train/dog/5.png: has more than 8 bits per channel"),
-    "mixed sizes": (_mixed_sizes, "train/dog/5.png: is 9x8 pixels, the images before it are 8x8; set `size`"),
-    "mixed colours": (_mixed_colours, "train/dog/5.png: is in colour, the images before it are grey; set `channels`"),
-    "not square": (lambda r: _unequal(r, width=9), "train/cat/0.png: is 9x8 pixels, not square; set `size`"),
+    "mixed sizes": (
+        _mixed_sizes,
+        "train/dog/5.png: is 9x8 pixels, the images before it are 8x8; set `size`",
+    ),
+    "mixed colours": (
+        _mixed_colours,
+        "train/dog/5.png: is in colour, the images before it are grey; set `channels`",
+    ),
+    "not square": (
+        lambda r: _unequal(r, width=9),
+        "train/cat/0.png: is 9x8 pixels, not square; set `size`",
+    ),
     "strange class": (_strange_test_class, "test/cow: class 'cow' is not among those of train"),
     "empty class": (_class_without_images, "class 'emu' has no training images; add"),
-    "strange annotation": (_strange_annotation, "val_annotations.txt line 2: class 'cow' is not among"),
+    "strange annotation": (
+        _strange_annotation,
+        "val_annotations.txt line 2: class 'cow' is not among",
+    ),
     "missing annotated": (_annotated_but_missing, r"images/a.JPEG: unreadable \(No such file"),
     "one class": (lambda r: _unequal(r, classes=("cat",)), "has 1 class; a data set needs two"),
-    "broken row": (lambda r: _broken_row(r, encoded(picture(1))[:-40]), "train.parquet row 1: a broken image"),
+    "broken row": (
+        lambda r: _broken_row(r, encoded(picture(1))[:-40]),
+        "train.parquet row 1: a broken image",
+    ),
     "null row": (lambda r: _broken_row(r, None), "train.parquet row 1: holds no image bytes"),
     "null label": (lambda r: _labels(r, [0, 1, None]), "train.parquet row 2: has no label"),
-    "negative label": (lambda r: _labels(r, [0, 1, -1]), "train.parquet row 2: label -1 is not one of 0 to 1"),
-    "high test label": (lambda r: _labels(r, [0, 2], "test"), "test.parquet row 1: label 2 is not one of 0 to 1"),
+    "negative label": (
+        lambda r: _labels(r, [0, 1, -1]),
+        "train.parquet row 2: label -1 is not one of 0 to 1",
+    ),
+    "high test label": (
+        lambda r: _labels(r, [0, 2], "test"),
+        "test.parquet row 1: label 2 is not one of 0 to 1",
+    ),
     "gap in labels": (lambda r: _labels(r, [0, 2]), "train.parquet: labels up to 2 with gaps"),
-    "text labels": (lambda r: _labels(r, ["cat", "dog"]), "column 'label' is string, expected integers"),
-    "no train image": (lambda r: _named(r, '["a","b","c"]', train=(0, 2)), "class 'b' has no training images"),
-    "too many names": (lambda r: _named(r, '["a","b","c"]'), "classes.json: lists 3 classes, the training labels go up to 1"),
-    "too few names": (lambda r: _named(r, '["a"]'), "classes.json: lists 1 classes, the training labels go up to 1"),
+    "text labels": (
+        lambda r: _labels(r, ["cat", "dog"]),
+        "column 'label' is string, expected integers",
+    ),
+    "no train image": (
+        lambda r: _named(r, '["a","b","c"]', train=(0, 2)),
+        "class 'b' has no training images",
+    ),
+    "too many names": (
+        lambda r: _named(r, '["a","b","c"]'),
+        "classes.json: lists 3 classes, the training labels go up to 1",
+    ),
+    "too few names": (
+        lambda r: _named(r, '["a"]'),
+        "classes.json: lists 1 classes, the training labels go up to 1",
+    ),
     "same name": (lambda r: _named(r, '["a","a"]'), "2 classes are named 'a'; give each"),
     "no list": (lambda r: _named(r, '{"a": 0}'), "classes.json: is not a list of class names"),
     "no json": (lambda r: _named(r, "a, b"), "classes.json: not JSON"),
     "cut off": (_cut_off, "train.parquet: not a readable parquet file"),
-    "renamed": (_renamed_column, r"train.parquet: has no column 'image' \(it has img, label\); rename"),
-    "paths": (_paths_for_images, "train.parquet: column 'image' is string, expected encoded images"),
+    "renamed": (
+        _renamed_column,
+        r"train.parquet: has no column 'image' \(it has img, label\); rename",
+    ),
+    "paths": (
+        _paths_for_images,
+        "train.parquet: column 'image' is string, expected encoded images",
+    ),
     "missing shard": (_missing_shard, "is one of 2 shards, 1 are there; fetch"),
 }
 
@@ -210,7 +265,10 @@ def test_changed_content_is_an_error(tmp_path):
 def test_failed_download_says_where_the_files_belong(tmp_path, monkeypatch):
     monkeypatch.setenv("DISTILLERY_DATA", str(tmp_path / "here"))
     monkeypatch.setattr(datasets.MNIST, "mirrors", [f"file://{tmp_path}/nothing/"])
-    with pytest.raises(DataError, match=r"'torchvision:MNIST': cannot be opened or downloaded .*; put its files into '.*here'"):
+    with pytest.raises(
+        DataError,
+        match=r"'torchvision:MNIST': cannot be opened or downloaded .*; put its files into '.*here'",
+    ):
         run("torchvision:MNIST")
 
 
@@ -232,5 +290,7 @@ class _Boxes:
 def test_targets_that_are_no_classes_are_an_error(monkeypatch):
     monkeypatch.setattr(datasets, "Boxes", _Boxes, raising=False)
     monkeypatch.setattr(datasets, "__all__", (*datasets.__all__, "Boxes"))
-    with pytest.raises(DataError, match="torchvision:Boxes train image 0: its target is a list, not a class"):
+    with pytest.raises(
+        DataError, match="torchvision:Boxes train image 0: its target is a list, not a class"
+    ):
         run("torchvision:Boxes")

@@ -46,7 +46,13 @@ def by_pixel(x, value):
     """value(image, channel, row, column) at each place of each image, images in float64 numpy."""
     x = x.double().numpy()
     return torch.tensor(
-        [[[[value(x, *at, i, j) for j in range(x.shape[3])] for i in range(x.shape[2])] for at in row] for row in places(x)]
+        [
+            [
+                [[value(x, *at, i, j) for j in range(x.shape[3])] for i in range(x.shape[2])]
+                for at in row
+            ]
+            for row in places(x)
+        ]
     )
 
 
@@ -63,17 +69,26 @@ def slow_brightness(u):
 
 
 def slow_saturation(u):
-    return lambda x, b, c, i, j: (grey := sum(x[b, :, i, j]) / x.shape[1]) + (x[b, c, i, j] - grey) * 2 * u[b]
+    return lambda x, b, c, i, j: (
+        (grey := sum(x[b, :, i, j]) / x.shape[1]) + (x[b, c, i, j] - grey) * 2 * u[b]
+    )
 
 
 def slow_contrast(u):
-    return lambda x, b, c, i, j: (mean := sum(x[b].flatten()) / x[b].size) + (x[b, c, i, j] - mean) * (u[b] + 0.5)
+    return lambda x, b, c, i, j: (
+        (mean := sum(x[b].flatten()) / x[b].size) + (x[b, c, i, j] - mean) * (u[b] + 0.5)
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
     ("name", "slow"),
-    [("flip", slow_flip), ("brightness", slow_brightness), ("saturation", slow_saturation), ("contrast", slow_contrast)],
+    [
+        ("flip", slow_flip),
+        ("brightness", slow_brightness),
+        ("saturation", slow_saturation),
+        ("contrast", slow_contrast),
+    ],
 )
 def test_flip_and_colour_are_the_formulas_of_the_table(name, slow, channels):
     x = images(4, channels, 5, 6)
@@ -108,13 +123,20 @@ def shifted(image, down, right):
     return found
 
 
-@pytest.mark.parametrize(("share", "sides", "reach"), [(0.125, (8, 8), (1, 1)), (0.3, (5, 5), (2, 2)), (0.2, (6, 9), (1, 2))])
+@pytest.mark.parametrize(
+    ("share", "sides", "reach"),
+    [(0.125, (8, 8), (1, 1)), (0.3, (5, 5), (2, 2)), (0.2, (6, 9), (1, 2))],
+)
 def test_crop_is_a_shift_with_zeros_each_within_reach_alike(share, sides, reach):
     image = images(1, 2, *sides)[0]
-    shifts = [(i, j) for i in range(-reach[0], reach[0] + 1) for j in range(-reach[1], reach[1] + 1)]
+    shifts = [
+        (i, j) for i in range(-reach[0], reach[0] + 1) for j in range(-reach[1], reach[1] + 1)
+    ]
     candidates = {shifted(image.numpy(), *shift).tobytes(): shift for shift in shifts}
     assert len(candidates) == len(shifts)
-    found = applied("crop", image.expand(100 * len(shifts), -1, -1, -1), crop=share) + 0.0  # -0 is 0
+    found = (
+        applied("crop", image.expand(100 * len(shifts), -1, -1, -1), crop=share) + 0.0
+    )  # -0 is 0
     counts = Counter(candidates[one.numpy().tobytes()] for one in found)
     assert scipy.stats.chisquare([counts[shift] for shift in shifts]).pvalue > 1e-3
 
@@ -151,8 +173,12 @@ def test_cutout_is_a_clipped_rectangle_of_zeros_each_centre_alike(sides):
 
 
 def torchs(x, theta):
-    grid = F.affine_grid(torch.stack([torch.stack(row, 1) for row in theta], 1), x.shape, align_corners=False)
-    return F.grid_sample(x, grid.to(x.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
+    grid = F.affine_grid(
+        torch.stack([torch.stack(row, 1) for row in theta], 1), x.shape, align_corners=False
+    )
+    return F.grid_sample(
+        x, grid.to(x.dtype), mode="bilinear", padding_mode="zeros", align_corners=False
+    )
 
 
 @pytest.mark.parametrize("sides", SIDES, ids=str)
@@ -160,7 +186,10 @@ def torchs(x, theta):
 def test_scale_is_torchs_affine_grid(most, sides):
     x, none = images(40, 3, *sides, dtype=torch.float64), torch.zeros(40)
     down, right = torch.empty(2, 40, 1).uniform_(1 / most, most, generator=generator())[:, :, 0]
-    assert 1 / most - 1e-6 <= min(down.min(), right.min()) and max(down.max(), right.max()) <= most + 1e-6
+    assert (
+        1 / most - 1e-6 <= min(down.min(), right.min())
+        and max(down.max(), right.max()) <= most + 1e-6
+    )
     expected = torchs(x, [[right, none, none], [none, down, none]])
     torch.testing.assert_close(applied("scale", x, scale=most), expected, atol=1e-5, rtol=0)
 
@@ -169,24 +198,35 @@ def test_scale_is_torchs_affine_grid(most, sides):
 @pytest.mark.parametrize("most", [0.0, 15.0, 180.0])
 def test_rotation_is_torchs_affine_grid(most, sides):
     x, none = images(40, 3, *sides, dtype=torch.float64), torch.zeros(40)
-    angle = torch.empty(40, 1, 1).uniform_(-most, most, generator=generator()).flatten() * math.pi / 180
+    angle = (
+        torch.empty(40, 1, 1).uniform_(-most, most, generator=generator()).flatten() * math.pi / 180
+    )
     expected = torchs(x, [[angle.cos(), -angle.sin(), none], [angle.sin(), angle.cos(), none]])
     torch.testing.assert_close(applied("rotate", x, rotate=most), expected, atol=1e-5, rtol=0)
 
 
 def test_angles_and_factors_fill_their_range(monkeypatch):
     seen = []
-    monkeypatch.setattr(module, "at_points", lambda x, rows, columns: seen.append((rows, columns)) or x)
-    monkeypatch.setattr(module, "at_lines", lambda x, rows, columns: seen.append((rows, columns)) or x)
+    monkeypatch.setattr(
+        module, "at_points", lambda x, rows, columns: seen.append((rows, columns)) or x
+    )
+    monkeypatch.setattr(
+        module, "at_lines", lambda x, rows, columns: seen.append((rows, columns)) or x
+    )
     x = torch.zeros(3000, 1, 1, 1).expand(3000, 1, 4, 4)
     for name in ("rotate", "scale"):
         applied(name, x)
     (rows, columns), places = seen
-    angle = torch.atan2(rows[:, 0, 3] - rows[:, 0, 0], columns[:, 0, 3] - columns[:, 0, 0]).rad2deg()
+    angle = torch.atan2(
+        rows[:, 0, 3] - rows[:, 0, 0], columns[:, 0, 3] - columns[:, 0, 0]
+    ).rad2deg()
     assert scipy.stats.kstest(angle, scipy.stats.uniform(-15, 30).cdf).pvalue > 1e-3
     for line in places:
         factor = (line[:, 3] - line[:, 0]) / 3
-        assert scipy.stats.kstest(factor, scipy.stats.uniform(1 / 1.2, 1.2 - 1 / 1.2).cdf).pvalue > 1e-3
+        assert (
+            scipy.stats.kstest(factor, scipy.stats.uniform(1 / 1.2, 1.2 - 1 / 1.2).cdf).pvalue
+            > 1e-3
+        )
 
 
 def test_a_quarter_turn_is_exact():
@@ -208,7 +248,9 @@ def operations(mode, batches=600):
 def test_idc_draws_one_geometric_operation_for_each_batch():
     found = Counter(operations("idc"))
     always = ("flip", "brightness", "saturation", "contrast")
-    assert set(found) == {(*always, geometric, "cutout") for geometric in ("crop", "scale", "rotate")}
+    assert set(found) == {
+        (*always, geometric, "cutout") for geometric in ("crop", "scale", "rotate")
+    }
     assert scipy.stats.chisquare(list(found.values())).pvalue > 1e-3
 
 
@@ -276,8 +318,14 @@ def test_an_unknown_mode_is_a_plan_error(text):
 def samples(count=12, value=None):
     pixels = torch.randint(0, 256, (count, 3, 8, 8), generator=generator(1), dtype=torch.uint8)
     pixels = pixels if value is None else torch.full_like(pixels, value)
-    known = {"labels": torch.zeros(count, dtype=torch.int64), "shape": (3, 8, 8), "pixels": lambda i: pixels[i].numpy()}
-    return Samples.from_images(SimpleNamespace(**known), "cpu", mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.1))
+    known = {
+        "labels": torch.zeros(count, dtype=torch.int64),
+        "shape": (3, 8, 8),
+        "pixels": lambda i: pixels[i].numpy(),
+    }
+    return Samples.from_images(
+        SimpleNamespace(**known), "cpu", mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.1)
+    )
 
 
 def batches(data, *names):
@@ -313,17 +361,25 @@ def test_what_cutout_cuts_is_the_mean_exactly():
     assert ((seen == 0) == zero[:, None]).all()  # nothing but the cut is 0, in all channels
     for square in zero:
         sides = [int(square.any(side).sum()) for side in (0, 1)]
-        assert square.sum() == sides[0] * sides[1] and all(cut // 2 <= side <= cut for side in sides)
+        assert square.sum() == sides[0] * sides[1] and all(
+            cut // 2 <= side <= cut for side in sides
+        )
 
 
 def test_names_are_split_where_normalised_ones_begin():
     assert split(("crop:4", "flip", "dsa:one", "dsa")) == (("crop:4", "flip"), ("dsa:one", "dsa"))
-    assert split(("flip",)) == (("flip",), ()) and split(["dsa"]) == ([], ["dsa"]) and split(()) == ((), ())
+    assert (
+        split(("flip",)) == (("flip",), ())
+        and split(["dsa"]) == ([], ["dsa"])
+        and split(()) == ((), ())
+    )
 
 
 @pytest.mark.parametrize("names", [("dsa", "crop:4"), ("flip", "dsa:idc", "crop:4", "dsa")])
 def test_pixels_after_dsa_are_a_plan_error_in_the_plan_and_in_the_batches(names):
-    with pytest.raises(PlanError, match=r"^here\.augment: 'crop:4' works on pixels, 'dsa.*put 'crop:4' first$"):
+    with pytest.raises(
+        PlanError, match=r"^here\.augment: 'crop:4' works on pixels, 'dsa.*put 'crop:4' first$"
+    ):
         check_augment({"augment": list(names)}, "here")
     with pytest.raises(PlanError, match="'crop:4' works on pixels"):
         batches(samples(), *names)

@@ -17,8 +17,14 @@ ROOT = Path(__file__).parent.parent
 def run(folder: Path, *command: str) -> str:
     path = f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     names = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    env = inherited | {"PATH": path, "PYTHONPATH": str(folder / "src"), **dict.fromkeys(names, "test@example.org")}
+    inherited = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }
+    env = inherited | {
+        "PATH": path,
+        "PYTHONPATH": str(folder / "src"),
+        **dict.fromkeys(names, "test@example.org"),
+    }
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=env)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
@@ -33,7 +39,10 @@ def command_of(project: Path) -> None:
 
 
 def artefacts(project: Path) -> set[str]:
-    return {str(meta.parent.relative_to(project / "results/store")) for meta in project.glob("results/store/*/*/meta.json")}
+    return {
+        str(meta.parent.relative_to(project / "results/store"))
+        for meta in project.glob("results/store/*/*/meta.json")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -97,22 +106,37 @@ def test_a_fresh_clone_plans_nothing_and_an_edit_fetches_only_the_frontier(lab, 
     clone = tmp_path / "clone"
     run(lab, "git", "clone", "--quiet", str(lab), str(clone))
     command_of(clone)
-    (clone / ".dvc/config").write_text((lab / ".dvc/config").read_text().replace("../..", str(lab.parent)))
+    (clone / ".dvc/config").write_text(
+        (lab / ".dvc/config").read_text().replace("../..", str(lab.parent))
+    )
     run(clone, "dvc", "remote", "modify", "lab", "url", str(lab.parent / "remote"))
     assert Plan(clone).missing(["table2"]) == []
-    assert "Nothing to be done" in run_both(clone, "snakemake", "--cores", "2", "results/table2.csv")
+    assert "Nothing to be done" in run_both(
+        clone, "snakemake", "--cores", "2", "results/table2.csv"
+    )
     assert artefacts(clone) == set()
     edit(clone / "params.yaml", "evaluate: {}", "evaluate: {static: {training: {epochs: 4}}}")
     run(clone, "dvc", "repro")
-    rooms = [name.split("/")[0] for name in artefacts(clone)]
+    stages = [name.split("/")[0] for name in artefacts(clone)]
     # Fetched: data, both sets, the labels, random's two students. Computed: INFER's two students. No teacher.
-    assert sorted(rooms) == ["data", "distill", "distill", "evaluate", "evaluate", "evaluate", "evaluate", "label"]
+    assert sorted(stages) == [
+        "data",
+        "distill",
+        "distill",
+        "evaluate",
+        "evaluate",
+        "evaluate",
+        "evaluate",
+        "label",
+    ]
     listed = run(clone, "dvc", "ls", "-R", "--dvc-only", ".", "results/store")
     assert listed.count("meta.json") == 12
 
 
 def run_both(folder: Path, *command: str) -> str:
     env = os.environ | {"PYTHONPATH": str(folder / "src")}
-    done = subprocess.run([sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, env=env)
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, env=env
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Class embeddings: each source against the computation by hand, the room on a data artefact, a CLIP of width 8."""
+"""Class embeddings: each source against the computation by hand, the stage on a data artefact, a CLIP of width 8."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from test_methods import data_artefact, job_in, teacher_artefact, tiny_set, tiny
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from distillery import components
-from distillery.artefact import Artefact
-from distillery.canonical import file_sha256
-from distillery.embed import room
-from distillery.embed.found import Found, cosine_distances, read_distances
+from distillery.components import registry
 from distillery.embeddings import clip
+from distillery.embeddings.distances import Found, cosine_distances, read_distances
 from distillery.embeddings.file import completed
 from distillery.errors import ArtefactError, ClassOrderError, DataError, PlanError
 from distillery.nets.features import penultimate
+from distillery.stages import embed as stage
+from distillery.store.artefact import Artefact
+from distillery.store.canonical import file_sha256
 
 TRAIN = tiny_set(classes=5)
 TEACHER = tiny_teacher(TRAIN, 8, 0)
@@ -32,22 +32,33 @@ FEATURES = {"name": "features", "teachers": ["a"]}
 
 
 def written_out(vectors: Tensor) -> Tensor:
-    return torch.stack([torch.stack([1 - cosine_similarity(a, b, dim=0) for b in vectors]) for a in vectors])
+    return torch.stack(
+        [torch.stack([1 - cosine_similarity(a, b, dim=0) for b in vectors]) for a in vectors]
+    )
 
 
-def embed(folder: Path, reference: dict, teachers: list | None = None, train: object = TRAIN) -> Found:
-    source, recipe = components.build("embedding", reference)
-    return source.embed(train.classes, recipe, train=train, teachers=teachers or [], job=job_in(folder))
+def embed(
+    folder: Path, reference: dict, teachers: list | None = None, train: object = TRAIN
+) -> Found:
+    source, recipe = registry.build("embedding", reference)
+    return source.embed(
+        train.classes, recipe, train=train, teachers=teachers or [], job=job_in(folder)
+    )
 
 
 def class_means() -> Tensor:
     images = (TRAIN.images.float() / 255 - 0.5) / 0.25
-    return torch.stack([penultimate(TEACHER.model, images[TRAIN.labels == label]).mean(0) for label in range(5)])
+    return torch.stack(
+        [penultimate(TEACHER.model, images[TRAIN.labels == label]).mean(0) for label in range(5)]
+    )
 
 
 def table(file: Path, labels: list[int], **columns: list) -> tuple[str, np.ndarray]:
     vectors = np.random.default_rng(0).standard_normal((5, 7)).astype(np.float32)[labels]
-    content = {"class": [TRAIN.classes[label] for label in labels], "embedding": vectors.tolist()} | columns
+    content = {
+        "class": [TRAIN.classes[label] for label in labels],
+        "embedding": vectors.tolist(),
+    } | columns
     pq.write_table(pa.table({name: column for name, column in content.items() if column}), file)
     return str(file), vectors
 
@@ -57,13 +68,20 @@ def test_distances_are_one_minus_cosine_symmetric_and_zero_at_home():
     found = cosine_distances(vectors)
     torch.testing.assert_close(found.float(), written_out(vectors), atol=1e-6, rtol=0)
     assert torch.equal(found, found.T) and not found.diagonal().any()
-    assert cosine_distances(torch.tensor([[1.0, 0], [3, 0], [0, 2], [-1, 0]]))[0].tolist() == [0, 0, 1, 2]
+    assert cosine_distances(torch.tensor([[1.0, 0], [3, 0], [0, 2], [-1, 0]]))[0].tolist() == [
+        0,
+        0,
+        1,
+        2,
+    ]
 
 
 def test_features_are_class_means_of_the_first_teacher(tmp_path):
     found = embed(tmp_path, FEATURES, [TEACHER, tiny_teacher(TRAIN, 6, 1)])
     torch.testing.assert_close(found.embeddings.float(), class_means())
-    torch.testing.assert_close(found.distances.float(), written_out(class_means()), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        found.distances.float(), written_out(class_means()), atol=1e-6, rtol=0
+    )
     with pytest.raises(PlanError, match="need a teacher"):
         embed(tmp_path, FEATURES)
 
@@ -71,7 +89,9 @@ def test_features_are_class_means_of_the_first_teacher(tmp_path):
 @pytest.mark.parametrize("key", ["class", "label"])
 def test_a_file_is_read_by_class_or_label_whatever_its_order(key, tmp_path):
     shuffled = [3, 0, 4, 1, 2]
-    columns = {"prompt": [f"a {i}" for i in shuffled]} | ({"class": [], "label": shuffled} if key == "label" else {})
+    columns = {"prompt": [f"a {i}" for i in shuffled]} | (
+        {"class": [], "label": shuffled} if key == "label" else {}
+    )
     path, vectors = table(tmp_path / "a.parquet", shuffled, **columns)
     found = embed(tmp_path, {"name": "file", "path": path})
     in_order = torch.from_numpy(vectors)[torch.tensor(shuffled).argsort()]
@@ -85,8 +105,16 @@ def test_missing_classes_are_an_error_or_take_features_of_the_same_spread(tmp_pa
     with pytest.raises(DataError, match=r"lacks 1 of 5 classes \(class 3\).*missing: features"):
         embed(tmp_path, reference)
     found = embed(tmp_path, reference | {"missing": "features", "teachers": ["a"]}, [TEACHER])
-    known, stated, features = [0, 1, 2, 4], written_out(torch.from_numpy(vectors)), written_out(class_means())
-    assert found.embeddings is None and found.how[3] == "not in the file: features of net-0" and found.how[0] == "file"
+    known, stated, features = (
+        [0, 1, 2, 4],
+        written_out(torch.from_numpy(vectors)),
+        written_out(class_means()),
+    )
+    assert (
+        found.embeddings is None
+        and found.how[3] == "not in the file: features of net-0"
+        and found.how[0] == "file"
+    )
     torch.testing.assert_close(found.distances[known][:, known].float(), stated, atol=1e-6, rtol=0)
     pairs = [(i, j) for i in range(4) for j in range(i)]
     goal = np.array([stated[i, j] for i, j in pairs], np.float64)
@@ -101,7 +129,9 @@ def test_completed_distances_agree_where_both_are_known():
     others = cosine_distances(torch.randn(8, 4, generator=torch.Generator().manual_seed(1)))
     known = torch.tensor([1, 3, 4, 6, 7])
     stated = 0.1 + 0.5 * others[known][:, known].fill_diagonal_(-0.2)
-    torch.testing.assert_close(completed(stated, known, others), (0.1 + 0.5 * others).fill_diagonal_(0))
+    torch.testing.assert_close(
+        completed(stated, known, others), (0.1 + 0.5 * others).fill_diagonal_(0)
+    )
 
 
 FAULTS = {
@@ -116,52 +146,78 @@ FAULTS = {
 def test_file_errors_name_the_cause(named, tmp_path):
     FAULTS[named](tmp_path / "a.parquet")
     with pytest.raises(DataError, match=named):
-        embed(tmp_path, {"name": "file", "path": str(tmp_path / "a.parquet"), "missing": "features"}, [TEACHER])
+        embed(
+            tmp_path,
+            {"name": "file", "path": str(tmp_path / "a.parquet"), "missing": "features"},
+            [TEACHER],
+        )
 
 
-def room_job(folder: Path, source: dict, digest: str | None = None, teacher: object = None):
+def stage_job(folder: Path, source: dict, digest: str | None = None, teacher: object = None):
     folder.mkdir(exist_ok=True)
-    inputs = {"data": data_artefact(folder / "data", TRAIN)} | ({"teachers": [teacher]} if teacher else {})
+    inputs = {"data": data_artefact(folder / "data", TRAIN)} | (
+        {"teachers": [teacher]} if teacher else {}
+    )
     return job_in(folder, recipe={"source": source, "digest": digest}, inputs=inputs)
 
 
 def artefact_of(job, facts: dict) -> Artefact:
-    return Artefact(job.out, {"id": "embeddings", "facts": facts, "files": {file.name: {} for file in job.out.iterdir()}})
+    return Artefact(
+        job.out,
+        {
+            "id": "embeddings",
+            "facts": facts,
+            "files": {file.name: {} for file in job.out.iterdir()},
+        },
+    )
 
 
-def test_room_writes_distances_and_embeddings_and_says_where_from(tmp_path):
+def test_stage_writes_distances_and_embeddings_and_says_where_from(tmp_path):
     path, vectors = table(tmp_path / "a.parquet", list(range(5)))
-    job = room_job(tmp_path / "job", {"name": "file", "path": path}, file_sha256(Path(path)))
-    facts = room.make(job)
+    job = stage_job(tmp_path / "job", {"name": "file", "path": path}, file_sha256(Path(path)))
+    facts = stage.make(job)
     assert facts == json.loads(json.dumps(facts)) and str(tmp_path) not in json.dumps(facts)
-    assert facts["found"] == ["file"] * 5 and facts["class_order"] == TRAIN.class_order and facts["dimension"] == 7
+    assert (
+        facts["found"] == ["file"] * 5
+        and facts["class_order"] == TRAIN.class_order
+        and facts["dimension"] == 7
+    )
     tensors = load_file(job.out / "embeddings.safetensors")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
     assert torch.equal(tensors["embeddings"], torch.from_numpy(vectors))
-    assert torch.equal(read_distances(artefact_of(job, facts), TRAIN.class_order), tensors["distances"])
+    assert torch.equal(
+        read_distances(artefact_of(job, facts), TRAIN.class_order), tensors["distances"]
+    )
     with pytest.raises(ClassOrderError, match="make them from the same data source"):
         read_distances(artefact_of(job, facts), "another")
     with pytest.raises(ArtefactError, match="has no file"):
-        read_distances(replace(artefact_of(job, facts), meta={"id": "", "facts": facts, "files": {}}), TRAIN.class_order)
+        read_distances(
+            replace(artefact_of(job, facts), meta={"id": "", "facts": facts, "files": {}}),
+            TRAIN.class_order,
+        )
 
 
-def test_room_hands_teachers_on(tmp_path):
+def test_stage_hands_teachers_on(tmp_path):
     teacher = teacher_artefact(tmp_path / "teacher", TRAIN)
-    job = room_job(tmp_path / "job", FEATURES, teacher=teacher)
-    assert room.make(job)["found"] == ["features of convnet"] * 5
-    torch.testing.assert_close(load_file(job.out / "embeddings.safetensors")["embeddings"], class_means())
+    job = stage_job(tmp_path / "job", FEATURES, teacher=teacher)
+    assert stage.make(job)["found"] == ["features of convnet"] * 5
+    torch.testing.assert_close(
+        load_file(job.out / "embeddings.safetensors")["embeddings"], class_means()
+    )
 
 
-def test_room_refuses_changed_missing_and_infinite_files(tmp_path):
+def test_stage_refuses_changed_missing_and_infinite_files(tmp_path):
     path, _ = table(tmp_path / "a.parquet", list(range(5)))
     digest = file_sha256(Path(path))
     table(tmp_path / "a.parquet", list(range(5)), embedding=[[float("nan"), 1.0]] * 5)
     with pytest.raises(DataError, match=rf"a\.parquet: changed since planning.*was {digest}"):
-        room.make(room_job(tmp_path / "changed", {"name": "file", "path": path}, digest))
+        stage.make(stage_job(tmp_path / "changed", {"name": "file", "path": path}, digest))
     with pytest.raises(DataError, match="not all finite"):
-        room.make(room_job(tmp_path / "nan", {"name": "file", "path": path}, file_sha256(Path(path))))
+        stage.make(
+            stage_job(tmp_path / "nan", {"name": "file", "path": path}, file_sha256(Path(path)))
+        )
     with pytest.raises(DataError, match="no such file"):
-        room.make(room_job(tmp_path / "none", {"name": "file", "path": path + "x"}, digest))
+        stage.make(stage_job(tmp_path / "none", {"name": "file", "path": path + "x"}, digest))
 
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 2}
@@ -175,11 +231,16 @@ def tiny_clip(tmp_path_factory):
     import open_clip
 
     folder = tmp_path_factory.mktemp("clip")
-    (folder / "tiny-clip.json").write_text(json.dumps({"embed_dim": 6, "vision_cfg": VISION, "text_cfg": TEXT}))
+    (folder / "tiny-clip.json").write_text(
+        json.dumps({"embed_dim": 6, "vision_cfg": VISION, "text_cfg": TEXT})
+    )
     open_clip.add_model_config(folder / "tiny-clip.json")
     torch.manual_seed(0)
     model = open_clip.create_model("tiny-clip").eval()
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "a.safetensors")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
+        folder / "a.safetensors",
+    )
     torch.save(model.state_dict(), folder / "a.pt")
     return model, open_clip.get_tokenizer("tiny-clip"), folder
 
@@ -197,7 +258,12 @@ PROMPTS = ["airplane", "lawn mower", "boat", "cat", "maple tree"]
 @torch.no_grad()
 def test_clip_reads_names_as_the_model_called_by_hand(file, tiny_clip, tmp_path):
     model, tokenizer, folder = tiny_clip
-    reference = {"name": "clip", "model": "tiny-clip", "path": str(folder / file), "names": {"ship": "boat"}}
+    reference = {
+        "name": "clip",
+        "model": "tiny-clip",
+        "path": str(folder / file),
+        "names": {"ship": "boat"},
+    }
     pooled = embed(tmp_path, reference | {"tokens": "pooled"}, train=NAMED)
     torch.testing.assert_close(pooled.embeddings, model.encode_text(tokenizer(PROMPTS)))
     every = embed(tmp_path, reference, train=NAMED)
@@ -207,10 +273,16 @@ def test_clip_reads_names_as_the_model_called_by_hand(file, tiny_clip, tmp_path)
         row[end:] = 49407
     assert every.embeddings.shape == (5, 77 * 8)
     torch.testing.assert_close(every.embeddings, by_hand(model, tokens).flatten(1))
-    torch.testing.assert_close(every.distances.float(), written_out(every.embeddings), atol=1e-6, rtol=0)
-    assert every.how[1:3] == [f"tiny-clip, all tokens, prompt {prompt!r}" for prompt in ("lawn mower", "boat")]
+    torch.testing.assert_close(
+        every.distances.float(), written_out(every.embeddings), atol=1e-6, rtol=0
+    )
+    assert every.how[1:3] == [
+        f"tiny-clip, all tokens, prompt {prompt!r}" for prompt in ("lawn mower", "boat")
+    ]
     said = embed(tmp_path, reference | {"tokens": "pooled", "prompt": "a {}"}, train=NAMED)
-    torch.testing.assert_close(said.embeddings, model.encode_text(tokenizer([f"a {prompt}" for prompt in PROMPTS])))
+    torch.testing.assert_close(
+        said.embeddings, model.encode_text(tokenizer([f"a {prompt}" for prompt in PROMPTS]))
+    )
 
 
 def test_padding_starts_after_the_end_token():
@@ -230,7 +302,10 @@ class Trap:
 def test_clip_errors_name_the_cause_and_unpickle_nothing(tiny_clip, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     reference = {"name": "clip", "model": "tiny-clip", "path": str(tmp_path / "bad.pt")}
-    for content, named in (({"a": Trap()}, "bad.pt"), ({"a": torch.zeros(1)}, "Error.* loading state_dict")):
+    for content, named in (
+        ({"a": Trap()}, "bad.pt"),
+        ({"a": torch.zeros(1)}, "Error.* loading state_dict"),
+    ):
         torch.save(content, tmp_path / "bad.pt")
         with pytest.raises(DataError, match=named):
             embed(tmp_path, reference, train=NAMED)
@@ -249,7 +324,10 @@ def test_clip_refuses_weights_of_another_activation(tmp_path, monkeypatch):
     import open_clip
 
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
-    monkeypatch.setattr("open_clip.factory.download_pretrained", lambda *args, **options: str(tmp_path / "a.safetensors"))
+    monkeypatch.setattr(
+        "open_clip.factory.download_pretrained",
+        lambda *args, **options: str(tmp_path / "a.safetensors"),
+    )
     with pytest.raises(DataError, match="QuickGELU mismatch"):
         embed(tmp_path, {"name": "clip", "model": "ViT-B-32", "weights": "openai"}, train=NAMED)
     assert open_clip.get_model_config(clip.Recipe().model)["quick_gelu"]

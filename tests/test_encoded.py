@@ -13,9 +13,9 @@ from test_infer import INFER, two_teachers
 from test_methods import SRE2L, TinySet, distil, job_in, tiny_set, tiny_teacher
 from torch import Tensor
 
-from distillery.distilled import DistilledSet
 from distillery.methods import infer
-from distillery.methods.encoded import decoder, encode, image_parts, quantised
+from distillery.sets.distilled import DistilledSet
+from distillery.sets.jpeg import decoder, encode, image_parts, quantised
 
 SETS = {
     "sre2l": SRE2L,
@@ -51,11 +51,15 @@ def test_parts_are_pillows_files_one_after_the_other(shape):
     assert parts["jpeg_ends"].tolist() == np.cumsum([len(file) for file in files]).tolist()
     assert parts["jpeg_ends"].dtype == torch.int64 and parts["labels"].tolist() == list(range(5))
     found = decoder(parts)(torch.tensor([4, 0, 2, 2]))
-    assert found.shape == (4, *shape) and torch.equal(found, torch.stack([decoded(files[i]) for i in (4, 0, 2, 2)]))
+    assert found.shape == (4, *shape) and torch.equal(
+        found, torch.stack([decoded(files[i]) for i in (4, 0, 2, 2)])
+    )
 
 
 def test_files_of_several_batches_follow_each_other():
-    images = torch.randint(0, 256, (5, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    images = torch.randint(
+        0, 256, (5, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
     whole, split = encode([images], 75), encode(images.split(2), 75)
     assert all(torch.equal(whole[name], split[name]) for name in ("jpeg", "jpeg_ends"))
 
@@ -72,7 +76,9 @@ def test_large_images_decode_in_order_on_several_threads():
 
 
 def test_quality_is_the_one_asked_for():
-    levels = torch.randint(0, 256, (1, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    levels = torch.randint(
+        0, 256, (1, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
     for quality in (1, 75, 100):
         expected = pillow_file(levels[0].permute(1, 2, 0).numpy(), quality=quality)
         assert bytes(encode([levels], quality)["jpeg"].numpy()) == expected
@@ -84,7 +90,9 @@ def test_truncation_by_hand():
     assert quantised(images, 75).tolist() == [0, 0, 127, 254, 255]
     assert quantised(images, None).tolist() == [0, 1, 128, 255, 255]
     every = torch.arange(256, dtype=torch.uint8)
-    assert torch.equal(quantised(every.float() / 255, 75), every), "a stored level is truncated to itself"
+    assert torch.equal(quantised(every.float() / 255, 75), every), (
+        "a stored level is truncated to itself"
+    )
 
 
 def made(folder: Path, train: TinySet, name: str, **fields: object) -> DistilledSet:
@@ -96,14 +104,19 @@ def made(folder: Path, train: TinySet, name: str, **fields: object) -> Distilled
 @pytest.mark.parametrize("name", SETS)
 def test_a_set_of_files_expands_to_what_they_decode_to(name, channels, tmp_path):
     train = tiny_set(channels=channels)
-    lossless, stored = made(tmp_path / "a", train, name), made(tmp_path / "b", train, name, jpeg=100)
+    lossless, stored = (
+        made(tmp_path / "a", train, name),
+        made(tmp_path / "b", train, name, jpeg=100),
+    )
     assert set(stored.parts) == {"jpeg", "jpeg_ends", "labels"}
     stored.save(tmp_path)
     loaded = DistilledSet.load(tmp_path)
     instances, expected = loaded.expand(), lossless.expand()
     assert instances.labels.tolist() == expected.labels.tolist()
     files = np.split(loaded.parts["jpeg"].numpy(), loaded.parts["jpeg_ends"].numpy()[:-1])
-    assert torch.equal(instances.images, torch.stack([decoded(file.tobytes()) for file in files]).float() / 255)
+    assert torch.equal(
+        instances.images, torch.stack([decoded(file.tobytes()) for file in files]).float() / 255
+    )
     assert loaded.bytes == {"jpeg": sum(len(file) for file in files)}
     # one channel loses a level to truncation and little to quality 100; chroma is subsampled in noise of three
     assert (instances.images - expected.images).abs().mean() < (2 / 255 if channels == 1 else 0.25)
@@ -111,7 +124,9 @@ def test_a_set_of_files_expands_to_what_they_decode_to(name, channels, tmp_path)
 
 def test_infer_stores_a_file_of_each_instance_in_the_order_of_its_expansion(tmp_path, monkeypatch):
     train, seen, files = tiny_set(), {}, infer.files
-    monkeypatch.setattr(infer, "files", lambda parts, quality: seen.update(parts) or files(parts, quality))
+    monkeypatch.setattr(
+        infer, "files", lambda parts, quality: seen.update(parts) or files(parts, quality)
+    )
     monkeypatch.setattr(infer, "BATCH", 7)
     written = {}
     for natural in (True, False):
@@ -119,7 +134,10 @@ def test_infer_stores_a_file_of_each_instance_in_the_order_of_its_expansion(tmp_
         stored = made(tmp_path / str(natural), train, "infer", jpeg=75, natural_instances=natural)
         assert seen["compensators"].dtype == torch.float32
         instances = infer.expand(seen)
-        assert len(instances) == 2 * 4 * (2 + natural) and stored.parts["labels"].tolist() == instances.labels.tolist()
+        assert (
+            len(instances) == 2 * 4 * (2 + natural)
+            and stored.parts["labels"].tolist() == instances.labels.tolist()
+        )
         written[natural] = [pillow(image) for image in instances.images]
         assert bytes(stored.parts["jpeg"].numpy()) == b"".join(written[natural])
     assert written[True][8:] == written[False]

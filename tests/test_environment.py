@@ -17,7 +17,10 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 LOCK = (ROOT / "requirements.lock").read_text()
-PINS = {canonicalize_name(name): version for name, version in re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", LOCK, re.M)}
+PINS = {
+    canonicalize_name(name): version
+    for name, version in re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", LOCK, re.M)
+}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -29,7 +32,9 @@ def required() -> list[Requirement]:
 
 def test_lock_pins_every_requirement_within_its_range():
     for requirement in required():
-        assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)]), requirement
+        assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)]), (
+            requirement
+        )
 
 
 def test_lock_has_hashes_and_no_addresses():
@@ -49,7 +54,9 @@ def test_lock_holds_torch_and_the_torchvision_made_for_it():
 
 def test_environment_yml_uses_the_same_lock_and_python():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    python = next(d for d in environment["dependencies"] if isinstance(d, str) and d.startswith("python"))
+    python = next(
+        d for d in environment["dependencies"] if isinstance(d, str) and d.startswith("python")
+    )
     pip = next(d for d in environment["dependencies"] if isinstance(d, dict))["pip"]
     assert pip == ["-r requirements.lock"]
     assert python == "python=3.11"
@@ -74,7 +81,7 @@ sys.meta_path.insert(0, Blocked())
 
 @pytest.mark.parametrize("blocked", [{"snakemake", "dvc"}])
 def test_one_cell_runs_without_the_engines(project, tmp_path, blocked):
-    """Plan as commands, then each room from its own command line; the jobs do without pydantic and PyYAML too."""
+    """Plan as commands, then each stage from its own command line; the jobs do without pydantic and PyYAML too."""
     for name, hidden in (("plan", blocked), ("job", blocked | {"pydantic", "yaml"})):
         (tmp_path / name).mkdir()
         (tmp_path / name / "sitecustomize.py").write_text(BLOCK.format(blocked=hidden))
@@ -84,15 +91,19 @@ def test_one_cell_runs_without_the_engines(project, tmp_path, blocked):
             "PYTHONPATH": f"{tmp_path / kind}:{project / 'src'}",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
-        done = subprocess.run(command, shell=True, cwd=project, capture_output=True, text=True, env=env)
+        done = subprocess.run(
+            command, shell=True, cwd=project, capture_output=True, text=True, env=env
+        )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         return done.stdout
 
-    (project / "params.yaml").write_text((project / "params.yaml").read_text().replace("repeats: 2", "repeats: 1"))
+    (project / "params.yaml").write_text(
+        (project / "params.yaml").read_text().replace("repeats: 2", "repeats: 1")
+    )
     commands = run("plan", "python -m distillery plan table2 --commands").splitlines()
     assert commands[0] == "set -e"
-    rooms = Counter(command.split()[3] for command in commands[1:])
-    assert rooms == {"data": 1, "teacher": 2, "distill": 2, "label": 1, "evaluate": 2, "table": 1}
+    stages = Counter(command.split()[3] for command in commands[1:])
+    assert stages == {"data": 1, "teacher": 2, "distill": 2, "label": 1, "evaluate": 2, "table": 1}
     for command in commands[1:-1]:
         run("job", command)
     run("plan", commands[-1])

@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from distillery import components
+from distillery.components import registry
 from distillery.errors import PlanError
 from distillery.figures.panel import Entry, Panel, facets, names
 from distillery.figures.style import COLOURS, places, save
@@ -21,12 +21,27 @@ ROWS = ("SRe2L", "INFER", "Random")
 
 def entry(row: str, ipc: float = 10, value: float = 40.0, **fields: object) -> Entry:
     return Entry(
-        **{"row": row, "dataset": "cifar100", "ipc": ipc, "student": "resnet18", "value": value, "std": 0.8, "n": 3} | fields
+        **{
+            "row": row,
+            "dataset": "cifar100",
+            "ipc": ipc,
+            "student": "resnet18",
+            "value": value,
+            "std": 0.8,
+            "n": 3,
+        }
+        | fields
     )
 
 
 def accuracy() -> list[Entry]:
-    heights = {("SRe2L", 10): 23.5, ("SRe2L", 50): 51.4, ("INFER", 10): 45.2, ("INFER", 50): 62.8, ("Random", 10): 19.6}
+    heights = {
+        ("SRe2L", 10): 23.5,
+        ("SRe2L", 50): 51.4,
+        ("INFER", 10): 45.2,
+        ("INFER", 50): 62.8,
+        ("Random", 10): 19.6,
+    }
     return [entry(row, ipc, value) for (row, ipc), value in heights.items()]
 
 
@@ -46,7 +61,11 @@ def landscape() -> list[Entry]:
     found = []
     for row, steep in zip(ROWS, (6.0, 2.5, 4.0), strict=True):
         surface = np.logaddexp(0, steep * a) + 0.4 * steep * b**2
-        arrays = {"offsets": offsets, "surface": surface, "first": np.logaddexp(0, 2 * steep * a - steep * b) + 0.3}
+        arrays = {
+            "offsets": offsets,
+            "surface": surface,
+            "first": np.logaddexp(0, 2 * steep * a - steep * b) + 0.3,
+        }
         found.append(entry(row, arrays=arrays))
     return found
 
@@ -55,10 +74,23 @@ def difficulty() -> list[Entry]:
     found = []
     for row, skill in zip(ROWS[:2], (0.6, 0.75), strict=True):
         width = np.geomspace(6000, 8, 10).round().astype(int)
-        rows = [("width", i, 0.9 * i, 0.9 * (i + 1), n, round(n * skill * 0.85**i)) for i, n in enumerate(width)]
+        rows = [
+            ("width", i, 0.9 * i, 0.9 * (i + 1), n, round(n * skill * 0.85**i))
+            for i, n in enumerate(width)
+        ]
         edges = np.concatenate([[0], np.geomspace(0.001, 9, 10)])
-        rows += [("quantile", i, edges[i], edges[i + 1], 1000, round(1000 * skill * 0.93**i)) for i in range(10)]
-        found.append(entry(row, values=pd.DataFrame(rows, columns=["bins", "bin", "low", "high", "total", "correct"])))
+        rows += [
+            ("quantile", i, edges[i], edges[i + 1], 1000, round(1000 * skill * 0.93**i))
+            for i in range(10)
+        ]
+        found.append(
+            entry(
+                row,
+                values=pd.DataFrame(
+                    rows, columns=["bins", "bin", "low", "high", "total", "correct"]
+                ),
+            )
+        )
     return found
 
 
@@ -89,10 +121,17 @@ def boundary() -> list[Entry]:
         place = np.stack(np.meshgrid(axis, axis), -1)
         region = np.linalg.norm(place[:, :, None] - centres, axis=-1).argmin(-1)
         predictions = np.linalg.norm(points[:, None] - centres, axis=-1).argmin(-1)
-        arrays = {"points": points, "labels": labels, "predictions": predictions, "grid": np.stack([axis, axis])}
+        arrays = {
+            "points": points,
+            "labels": labels,
+            "predictions": predictions,
+            "grid": np.stack([axis, axis]),
+        }
         arrays |= {"region": region, "classes": np.array([0, 3, 17, 40, 54, 85, 99])}
         values = pd.DataFrame({"class": CLASSES, "images": 40, "correct": 30})
-        found.append(entry(row, value=100 * np.mean(labels == predictions), values=values, arrays=arrays))
+        found.append(
+            entry(row, value=100 * np.mean(labels == predictions), values=values, arrays=arrays)
+        )
     return found
 
 
@@ -100,9 +139,13 @@ def compensators(channels: int = 3) -> list[Entry]:
     random = np.random.default_rng(1)
     waves = np.sin(np.linspace(0, 6, 32))
     u = 0.15 * random.standard_normal((4, 4, channels, 32, 32)) + 0.2 * waves * waves[:, None]
-    natural = (0.5 + 0.4 * np.sin(np.linspace(0, 3, 32)) * random.uniform(-1, 1, (5, channels, 1, 1)) * waves[:, None]).clip(
-        0, 1
-    )
+    natural = (
+        0.5
+        + 0.4
+        * np.sin(np.linspace(0, 3, 32))
+        * random.uniform(-1, 1, (5, channels, 1, 1))
+        * waves[:, None]
+    ).clip(0, 1)
     arrays = {
         "u": u,
         "natural": natural,
@@ -115,7 +158,11 @@ def compensators(channels: int = 3) -> list[Entry]:
 def continual() -> list[Entry]:
     found = []
     for row, start in zip(ROWS[:2], (48.0, 55.0), strict=True):
-        rows = [(repeat, i, 40 * i, 400 * i, start - 6 * i + repeat) for repeat in range(3) for i in range(1, 6)]
+        rows = [
+            (repeat, i, 40 * i, 400 * i, start - 6 * i + repeat)
+            for repeat in range(3)
+            for i in range(1, 6)
+        ]
         columns = ["repeat", "step", "classes_seen", "memory", "accuracy"]
         found.append(entry(row, values=pd.DataFrame(rows, columns=columns)))
     return found
@@ -128,30 +175,57 @@ def convergence() -> list[Entry]:
 
 def order_accuracy() -> list[Entry]:
     """Five orders, accuracy 10 more than a hundredfold of the score but for the last."""
-    places = {"poco": (0.30, 40.0), "a": (0.20, 30.0), "b": (0.25, 35.0), "c": (0.22, 32.0), "d": (0.21, 35.0)}
-    frames = {name: pd.DataFrame({"score": [x, x], "accuracy": [y - 1, y + 1]}) for name, (x, y) in places.items()}
-    return [entry("PoDD", value=frame.accuracy.mean(), values=frame, extra={"order": name}) for name, frame in frames.items()]
+    places = {
+        "poco": (0.30, 40.0),
+        "a": (0.20, 30.0),
+        "b": (0.25, 35.0),
+        "c": (0.22, 32.0),
+        "d": (0.21, 35.0),
+    }
+    frames = {
+        name: pd.DataFrame({"score": [x, x], "accuracy": [y - 1, y + 1]})
+        for name, (x, y) in places.items()
+    }
+    return [
+        entry("PoDD", value=frame.accuracy.mean(), values=frame, extra={"order": name})
+        for name, frame in frames.items()
+    ]
 
 
 def sweep() -> list[Entry]:
     """Gamma from the right to the left; INFER lacks the first."""
     places = {"SRe2L": (1.0, 0.1, 0.0), "INFER": (1.0, 0.1)}
-    return [entry(row, value=40 - 10 * gamma, extra={"gamma": gamma}) for row, values in places.items() for gamma in values]
+    return [
+        entry(row, value=40 - 10 * gamma, extra={"gamma": gamma})
+        for row, values in places.items()
+        for gamma in values
+    ]
 
 
 def poster(classes: int = 6) -> list[Entry]:
     random = np.random.default_rng(2)
     order = np.arange(classes)[::-1].reshape(2, -1)
     owner = order.repeat(12, 0).repeat(12, 1)
-    arrays = {"poster": random.standard_normal((3, *owner.shape)), "map": owner, "order": order, "side": np.array([12])}
-    arrays["corners"] = np.stack(np.meshgrid([0, 6, 12, 24], [0, 6, 12], indexing="ij"), -1).reshape(-1, 2)
+    arrays = {
+        "poster": random.standard_normal((3, *owner.shape)),
+        "map": owner,
+        "order": order,
+        "side": np.array([12]),
+    }
+    arrays["corners"] = np.stack(
+        np.meshgrid([0, 6, 12, 24], [0, 6, 12], indexing="ij"), -1
+    ).reshape(-1, 2)
     arrays["labels"] = random.dirichlet(np.ones(classes), 12).astype(np.float32)
     values = pd.DataFrame({"class": [f"kind_{i}" for i in range(classes)], "pixels": 144})
     return [entry("PoDD", value=owner.size, student=None, values=values, arrays=arrays)]
 
 
 def order() -> list[Entry]:
-    places = {"row": [0, 0, 0, 1, 1, 1], "column": [0, 1, 2, 0, 1, 2], "distance": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]}
+    places = {
+        "row": [0, 0, 0, 1, 1, 1],
+        "column": [0, 1, 2, 0, 1, 2],
+        "distance": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
+    }
     values = pd.DataFrame({"class": CLASSES[:6], **places})
     arrays = {"right": np.array([[0.0, 0.2], [0.4, 0.6]]), "down": np.array([[0.7, 0.8, 1.0]])}
     arrays |= {"total": np.array([3.7]), "random": np.array([4.0, 5.0])}
@@ -175,30 +249,77 @@ FIGURES = (
 )
 ENTRIES = {f.__name__.replace("_", "-"): f for f in FIGURES}
 TEXTS = {
-    "accuracy": {"test accuracy (%)", "images per class (ipc)", "cifar100, resnet18", "10", "50", "45.2", *ROWS},
-    "similarity": {"mean cosine similarity\nwithin a class", "images per class (ipc)", "cifar10", "cifar100", "20", *ROWS},
+    "accuracy": {
+        "test accuracy (%)",
+        "images per class (ipc)",
+        "cifar100, resnet18",
+        "10",
+        "50",
+        "45.2",
+        *ROWS,
+    },
+    "similarity": {
+        "mean cosine similarity\nwithin a class",
+        "images per class (ipc)",
+        "cifar10",
+        "cifar100",
+        "20",
+        *ROWS,
+    },
     "landscape": {
         "offset along the input gradient ($L_2$, pixel units)",
         "offset along a random orthogonal direction ($L_2$, pixel units)",
         *("cross entropy (nats),\nmean over images", "cross entropy (nats),\none image", *ROWS),
     },
-    "difficulty": {"cross entropy of the teacher (nats)", "test images", "all test images", "8.1", "9", *ROWS[:2]},
+    "difficulty": {
+        "cross entropy of the teacher (nats)",
+        "test images",
+        "all test images",
+        "8.1",
+        "9",
+        *ROWS[:2],
+    },
     "divergence": {
-        *("KL(dynamic ‖ static) (nats)", "images behind the dynamic labels", "not augmented", "augmented", *ROWS[:2]),
-        *("cifar100, resnet18, ipc 10\nT = 30", "cifar100, resnet18, ipc 10\nT = 1", "0.006", "1.2"),
+        *(
+            "KL(dynamic ‖ static) (nats)",
+            "images behind the dynamic labels",
+            "not augmented",
+            "augmented",
+            *ROWS[:2],
+        ),
+        *(
+            "cifar100, resnet18, ipc 10\nT = 30",
+            "cifar100, resnet18, ipc 10\nT = 1",
+            "0.006",
+            "1.2",
+        ),
     },
     "boundary": {"t-SNE 1", "t-SNE 2", "misclassified", *CLASSES},
     "continual": {
-        *("classes seen", "accuracy on the test images\nof the classes seen (%)", "cifar100, resnet18, ipc 10"),
+        *(
+            "classes seen",
+            "accuracy on the test images\nof the classes seen (%)",
+            "cifar100, resnet18, ipc 10",
+        ),
         *("40", "200", *ROWS[:2]),
     },
     "convergence": {"meta-steps", "test accuracy (%)", "cifar100, resnet18", *ROWS[:2]},
     "order-accuracy": {
-        *("score of the order, 1 / sum of the distances of neighbours", "test accuracy (%)", "PoDD, order poco"),
+        *(
+            "score of the order, 1 / sum of the distances of neighbours",
+            "test accuracy (%)",
+            "PoDD, order poco",
+        ),
         "cifar100, resnet18, ipc 10: r = 0.90 (0.07 to 0.99) over 5 orders; the paper's is 0.76 over 5",
     },
     "sweep": {"gamma", "test accuracy (%)", "cifar100, resnet18, ipc 10", *ROWS[:2]},
-    "poster": {"PoDD\n36 x 24, 12 patches of 12", "class of each pixel", "labels of the patches", "kind_5", "kind\n5"},
+    "poster": {
+        "PoDD\n36 x 24, 12 patches of 12",
+        "class of each pixel",
+        "labels of the patches",
+        "kind_5",
+        "kind\n5",
+    },
     "order": {
         *("distance of neighbours (1 - cosine)", *CLASSES[:6]),
         "PoDD: sum 3.700, score 0.270; random orders: sum 4.500 ± 0.500",
@@ -208,7 +329,9 @@ TEXTS = {
 
 
 def draw(name: str, entries: list[Entry] | None = None) -> Figure:
-    return components.load("figure", name).draw(Panel(f"Title of {name}", ENTRIES[name]() if entries is None else entries))
+    return registry.load("figure", name).draw(
+        Panel(f"Title of {name}", ENTRIES[name]() if entries is None else entries)
+    )
 
 
 def texts(figure: Figure) -> set[str]:
@@ -217,7 +340,11 @@ def texts(figure: Figure) -> set[str]:
 
 
 def test_every_figure_and_every_analysis_is_here():
-    assert set(ENTRIES) == set(components.index("figure")) == {*components.index("analysis"), "accuracy", "sweep"}
+    assert (
+        set(ENTRIES)
+        == set(registry.index("figure"))
+        == {*registry.index("analysis"), "accuracy", "sweep"}
+    )
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -249,10 +376,16 @@ def test_figure_without_measurements_says_so(name):
 def test_bars_are_as_high_as_the_accuracies_and_carry_their_row():
     (axes,) = draw("accuracy").axes
     heights = {
-        (to_hex(bar.get_facecolor()).upper(), round(bar.get_x() + bar.get_width() / 2)): bar.get_height()
+        (
+            to_hex(bar.get_facecolor()).upper(),
+            round(bar.get_x() + bar.get_width() / 2),
+        ): bar.get_height()
         for bar in axes.patches
     }
-    found = {(ROWS[COLOURS.index(colour)], (10, 50)[group]): height for (colour, group), height in heights.items()}
+    found = {
+        (ROWS[COLOURS.index(colour)], (10, 50)[group]): height
+        for (colour, group), height in heights.items()
+    }
     assert np.isnan(found.pop(("Random", 50))), "not measured, no bar"
     assert found == {(e.row, e.ipc): e.value for e in accuracy()}
 
@@ -285,7 +418,13 @@ def test_curves_are_means_and_their_bars_standard_deviations_over_repeats():
     (axes,) = draw("continual").axes
     line, bars = axes.containers[0].lines[0], axes.containers[0].lines[2][0]
     assert line.get_xdata().tolist() == [40, 80, 120, 160, 200]
-    assert line.get_ydata().tolist() == [43.0, 37.0, 31.0, 25.0, 19.0]  # 48 - 6 step + (0, 1, 2): mean 1, ddof 1 std 1
+    assert line.get_ydata().tolist() == [
+        43.0,
+        37.0,
+        31.0,
+        25.0,
+        19.0,
+    ]  # 48 - 6 step + (0, 1, 2): mean 1, ddof 1 std 1
     assert bars.get_segments()[0][:, 1].tolist() == [42.0, 44.0]
 
 
@@ -295,15 +434,27 @@ def test_a_sweep_goes_along_the_tables_own_axis():
     assert [line.get_xdata().tolist() for line in lines] == [[0.0, 0.1, 1.0], [0.1, 1.0]]
     assert [line.get_ydata().tolist() for line in lines] == [[40.0, 39.0, 30.0], [39.0, 30.0]]
     for extra in ({}, {"gamma": "none"}, {"gamma": 0.1, "steps": 5}):
-        with pytest.raises(PlanError, match="figure 'Title of sweep': a sweep needs one axis of the table's own, whose"):
+        with pytest.raises(
+            PlanError,
+            match="figure 'Title of sweep': a sweep needs one axis of the table's own, whose",
+        ):
             draw("sweep", [entry("SRe2L", extra=extra)])
 
 
 def test_courses_of_different_length_have_axes_of_their_own():
     short = [replace(e, extra={"steps": 5}) for e in continual()]
-    long = [replace(e, extra={"steps": 10}, values=e.values.assign(classes_seen=e.values["classes_seen"] // 2)) for e in short]
+    long = [
+        replace(
+            e,
+            extra={"steps": 10},
+            values=e.values.assign(classes_seen=e.values["classes_seen"] // 2),
+        )
+        for e in short
+    ]
     axes = draw("continual", [*short, *long]).axes
-    assert [a.get_title() for a in axes] == [f"cifar100, resnet18, ipc 10, steps {steps}" for steps in (5, 10)]
+    assert [a.get_title() for a in axes] == [
+        f"cifar100, resnet18, ipc 10, steps {steps}" for steps in (5, 10)
+    ]
     assert [len(a.containers) for a in axes] == [2, 2]
     assert [a.containers[0].lines[0].get_xdata().tolist()[0] for a in axes] == [40, 20]
 
@@ -312,19 +463,25 @@ def test_many_entries_wrap_onto_further_lines():
     for name, columns in (("boundary", 3), ("landscape", 4)):
         entries = [replace(e, dataset=dataset) for dataset in ("a", "b") for e in ENTRIES[name]()]
         found = texts(draw(name, entries))
-        assert any(t.startswith("SRe2L, a") for t in found) and any(t.startswith("Random, b") for t in found)
+        assert any(t.startswith("SRe2L, a") for t in found) and any(
+            t.startswith("Random, b") for t in found
+        )
         assert len(entries) > columns
 
 
 def test_grey_images_and_several_sets_of_compensators():
-    assert "INFER, ipc 50" in "".join(texts(draw("compensators", [compensators(1)[0], replace(compensators()[0], ipc=50)])))
+    assert "INFER, ipc 50" in "".join(
+        texts(draw("compensators", [compensators(1)[0], replace(compensators()[0], ipc=50)]))
+    )
 
 
 def test_posters_are_clipped_at_two_and_a_half_deviations_and_show_every_patch():
     (made,) = poster()
     shown, _, heat, _ = draw("poster").axes
     z = (made.arrays["poster"] - made.arrays["poster"].mean()) / made.arrays["poster"].std()
-    np.testing.assert_allclose(shown.images[0].get_array(), (z.clip(-2.5, 2.5) / 5 + 0.5).transpose(1, 2, 0))
+    np.testing.assert_allclose(
+        shown.images[0].get_array(), (z.clip(-2.5, 2.5) / 5 + 0.5).transpose(1, 2, 0)
+    )
     assert np.array_equal(np.stack(shown.lines[0].get_data(), 1), made.arrays["corners"] + 5.5)
     assert np.array_equal(heat.images[0].get_array(), made.arrays["labels"].T)
 
@@ -336,19 +493,37 @@ def test_names_of_many_classes_are_left_out_of_a_poster():
 def test_bridges_of_an_order_have_the_colour_of_their_distance():
     axes = draw("order").axes[0]
     shade = axes.collections[0].to_rgba
-    found = {tuple(np.round(np.add(patch.get_xy(), 0.21), 6)): patch.get_facecolor() for patch in axes.patches[:7]}
-    expected = {(0.5, 0): 0.0, (1.5, 0): 0.2, (0.5, 1): 0.4, (1.5, 1): 0.6, (0, 0.5): 0.7, (1, 0.5): 0.8, (2, 0.5): 1.0}
+    found = {
+        tuple(np.round(np.add(patch.get_xy(), 0.21), 6)): patch.get_facecolor()
+        for patch in axes.patches[:7]
+    }
+    expected = {
+        (0.5, 0): 0.0,
+        (1.5, 0): 0.2,
+        (0.5, 1): 0.4,
+        (1.5, 1): 0.6,
+        (0, 0.5): 0.7,
+        (1, 0.5): 0.8,
+        (2, 0.5): 1.0,
+    }
     assert found == {place: shade(distance) for place, distance in expected.items()}
-    assert axes.patches[7].get_facecolor() == shade(0.1), "a cell has the colour of its mean distance"
+    assert axes.patches[7].get_facecolor() == shade(0.1), (
+        "a cell has the colour of its mean distance"
+    )
 
 
 def test_names_tell_entries_apart_and_say_no_more():
     entries = [entry("a"), entry("b"), entry("a", ipc=50)]
-    assert names(entries) == ["a, ipc 10", "b, ipc 10", "a, ipc 50"] and names(entries[:2]) == ["a", "b"]
+    assert names(entries) == ["a, ipc 10", "b, ipc 10", "a, ipc 50"] and names(entries[:2]) == [
+        "a",
+        "b",
+    ]
     own = [
         replace(one, row="a", ipc=10, extra={"order": order, "steps": 5})
         for one, order in zip(entries[:2], ("poco", "random:0"), strict=True)
     ]
     assert names(own) == ["a, order poco", "a, order random:0"]
     assert list(facets(entries)) == ["cifar100, resnet18"]
-    assert list(facets([entry("a", student=None)], ("dataset", "student", "ipc"))) == ["cifar100, ipc 10"]
+    assert list(facets([entry("a", student=None)], ("dataset", "student", "ipc"))) == [
+        "cifar100, ipc 10"
+    ]

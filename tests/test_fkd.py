@@ -1,4 +1,4 @@
-"""Stored dynamic labels: a student cannot tell them from dynamic ones; and the evaluate room around them."""
+"""Stored dynamic labels: a student cannot tell them from dynamic ones; and the evaluate stage around them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_labels import TEACHERS, TRAIN, infer_set, room_inputs
+from test_labels import TEACHERS, TRAIN, infer_set, stage_inputs
 from test_methods import data_artefact, job_in
 from torch import Tensor, nn
 
-from distillery import components
-from distillery.artefact import Artefact
+from distillery.components import registry
 from distillery.errors import ArtefactError, PlanError
-from distillery.evaluate import room as evaluate
-from distillery.label import fkd, room
-from distillery.label.ensemble import mean_logits
+from distillery.labels import fkd
+from distillery.labels.ensemble import mean_logits
 from distillery.losses import mse
-from distillery.network import load_network
+from distillery.nets.network import load_network
+from distillery.stages import evaluate
+from distillery.stages import label as stage
+from distillery.store.artefact import Artefact
 from distillery.training.loop import initialise, train
 from distillery.training.recipe import Mix, Optimizer, Training
 from distillery.training.samples import Samples
@@ -31,13 +32,17 @@ CONSTANTS = {"mean": (0.5,), "std": (0.25,)}
 
 
 def recipe_of(training: Training, **fields: object) -> fkd.Recipe:
-    return fkd.Recipe(("a", "b"), **{name: getattr(training, name) for name in fkd.REPLAYS}, **fields)
+    return fkd.Recipe(
+        ("a", "b"), **{name: getattr(training, name) for name in fkd.REPLAYS}, **fields
+    )
 
 
 def store(folder: Path, recipe: fkd.Recipe) -> Artefact:
     job = job_in(folder, key="labels")
     fkd.make(recipe, infer_set().expand(), TEACHERS, job, **CONSTANTS)
-    return Artefact(job.out, {"id": "labels", "files": {file.name: {} for file in job.out.iterdir()}})
+    return Artefact(
+        job.out, {"id": "labels", "files": {file.name: {} for file in job.out.iterdir()}}
+    )
 
 
 def squared(logits, target):
@@ -45,11 +50,18 @@ def squared(logits, target):
 
 
 def layers():
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 4))
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 4)
+    )
 
 
-def student_of(labeller, training: Training, seeds: dict[str, int], folder: Path, key: str = "student") -> dict[str, Tensor]:
-    samples, job = Samples.from_instances(infer_set().expand(), device="cpu", **CONSTANTS), job_in(folder, key)
+def student_of(
+    labeller, training: Training, seeds: dict[str, int], folder: Path, key: str = "student"
+) -> dict[str, Tensor]:
+    samples, job = (
+        Samples.from_instances(infer_set().expand(), device="cpu", **CONSTANTS),
+        job_in(folder, key),
+    )
     student = initialise(layers, job.seed("init"))
     train(student, samples, training, squared, job, test=samples, labeller=labeller, seeds=seeds)
     return student.state_dict()
@@ -60,14 +72,18 @@ def student_of(labeller, training: Training, seeds: dict[str, int], folder: Path
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_students_of_stored_and_of_dynamic_labels_are_the_same(precision, mix, rescale, tmp_path):
     training = replace(TRAINING, precision=precision, mix=Mix(mix))
-    kind, dynamic = components.build("label", {"name": "dynamic", "teachers": ["a", "b"], "rescale": rescale})
+    kind, dynamic = registry.build(
+        "label", {"name": "dynamic", "teachers": ["a", "b"], "rescale": rescale}
+    )
     online = kind.labeller(dynamic, stored=None, teachers=TEACHERS, device=CPU)
     found = {}
     for dtype in ("float16", "float32"):
         recipe = recipe_of(training, dtype=dtype, rescale=rescale)
         stored = store(tmp_path / dtype, recipe)
         offline = fkd.labeller(recipe, stored=stored, teachers=[], device=CPU)
-        found[dtype] = student_of(offline, training, fkd.seeds(stored), tmp_path / f"student-{dtype}")
+        found[dtype] = student_of(
+            offline, training, fkd.seeds(stored), tmp_path / f"student-{dtype}"
+        )
     expected = student_of(online, training, fkd.seeds(stored), tmp_path / "student")
     for name, value in expected.items():
         assert torch.equal(found["float32"][name], value)
@@ -107,20 +123,33 @@ def test_a_killed_labelling_goes_on_after_its_last_epoch_with_the_same_bytes(tmp
     resumed = store(tmp_path / "killed", recipe)
     assert epochs == [0, 1, 2, 2, 3]
     files = sorted(whole.meta["files"])
-    assert files == [*(f"epoch-000{i}.safetensors" for i in range(4)), "seeds.safetensors"] == sorted(resumed.meta["files"])
-    assert all((whole.path / file).read_bytes() == (resumed.path / file).read_bytes() for file in files)
+    assert (
+        files
+        == [*(f"epoch-000{i}.safetensors" for i in range(4)), "seeds.safetensors"]
+        == sorted(resumed.meta["files"])
+    )
+    assert all(
+        (whole.path / file).read_bytes() == (resumed.path / file).read_bytes() for file in files
+    )
 
 
 def test_a_torn_epoch_is_labelled_again(tmp_path, monkeypatch):
     recipe = recipe_of(TRAINING)
     whole = store(tmp_path / "whole", recipe)
-    monkeypatch.setattr(fkd.os, "replace", lambda a, b: shutil.move(a, b) if Path(b).parent.name == "scratch" else 1 / 0)
+    monkeypatch.setattr(
+        fkd.os,
+        "replace",
+        lambda a, b: shutil.move(a, b) if Path(b).parent.name == "scratch" else 1 / 0,
+    )
     with pytest.raises(ZeroDivisionError):
         store(tmp_path / "torn", recipe)
     monkeypatch.undo()
     (tmp_path / "torn/scratch/epoch-0001.safetensors").write_bytes(b"half a file")
     again = store(tmp_path / "torn", recipe)
-    assert all((whole.path / file).read_bytes() == (again.path / file).read_bytes() for file in whole.meta["files"])
+    assert all(
+        (whole.path / file).read_bytes() == (again.path / file).read_bytes()
+        for file in whole.meta["files"]
+    )
 
 
 def test_labels_of_other_batches_are_refused(tmp_path):
@@ -142,31 +171,55 @@ def test_rescaling_brings_every_teacher_to_the_mean_norm():
 
 def label_artefact(folder: Path, inputs: dict, reference: dict) -> Artefact:
     job = job_in(folder, recipe=reference, inputs=inputs)
-    facts = room.make(job)
+    facts = stage.make(job)
     files = {file.name: {} for file in job.out.iterdir()}
-    return Artefact(job.out, {"id": "labels", "facts": facts, "files": files, "spec": {"recipe": reference}})
+    return Artefact(
+        job.out, {"id": "labels", "facts": facts, "files": files, "spec": {"recipe": reference}}
+    )
 
 
 def evaluation(folder: Path, **training: object) -> evaluate.Job:
     """The job of a student whose labels were stored for 2 epochs of batches of 8."""
     (folder / "inputs").mkdir()
-    made = {"epochs": 2, "batch": 8, "augment": ["flip"], "mix": {"name": "mixup", "alpha": 0.8}, "precision": "fp32"}
+    made = {
+        "epochs": 2,
+        "batch": 8,
+        "augment": ["flip"],
+        "mix": {"name": "mixup", "alpha": 0.8},
+        "precision": "fp32",
+    }
     labels = {"name": "fkd", "teachers": ["a", "b"], "dtype": "float16", **made}
-    inputs = room_inputs(folder / "inputs", infer_set())
-    label, data = label_artefact(folder / "label", inputs, labels), data_artefact(folder / "data", TRAIN)
+    inputs = stage_inputs(folder / "inputs", infer_set())
+    label, data = (
+        label_artefact(folder / "label", inputs, labels),
+        data_artefact(folder / "data", TRAIN),
+    )
     shutil.copy(data.path / "train.parquet", data.path / "test.parquet")
     data = replace(data, meta={**data.meta, "files": {"train.parquet": {}, "test.parquet": {}}})
     student = {"name": "convnet", "width": 4, "depth": 2, "norm": "batch"}
-    recipe = {"student": student, "labels": labels, "loss": {"name": "kl"}, "training": {**made, **training}, "repeat": 0}
-    return job_in(folder / "job", recipe=recipe, inputs={"data": data, "distilled": inputs["distilled"], "label": label})
+    recipe = {
+        "student": student,
+        "labels": labels,
+        "loss": {"name": "kl"},
+        "training": {**made, **training},
+        "repeat": 0,
+    }
+    return job_in(
+        folder / "job",
+        recipe=recipe,
+        inputs={"data": data, "distilled": inputs["distilled"], "label": label},
+    )
 
 
-def test_rooms_count_the_bytes_and_train_the_student(tmp_path):
+def test_stages_count_the_bytes_and_train_the_student(tmp_path):
     job = evaluation(tmp_path)
     facts = job.inputs["label"].facts
     assert facts["bytes"] == {"labels": 2 * 36 * 4 * 2, "order": 2 * 36 * 4, "seeds": 3 * 8}
     assert facts["instances"] == 36 and facts["kind"] == "fkd" and 0 <= facts["agreement"] <= 100
-    rows = [load_file(job.inputs["label"].file(f"epoch-000{epoch}.safetensors"))["logits"].argmax(1) for epoch in (0, 1)]
+    rows = [
+        load_file(job.inputs["label"].file(f"epoch-000{epoch}.safetensors"))["logits"].argmax(1)
+        for epoch in (0, 1)
+    ]
     agreeing = sum(int(row[i]) == i % 4 for row in rows for i in range(36))
     assert facts["agreement"] == pytest.approx(100 * agreeing / 72)
     found = evaluate.make(job)
@@ -174,7 +227,9 @@ def test_rooms_count_the_bytes_and_train_the_student(tmp_path):
     student = load_network(found["student"], (1, 8, 8), 4, job.out / "student.safetensors")
     right = student((TRAIN.images.float() / 255 - 0.5) / 0.25).argmax(1) == TRAIN.labels
     assert found["accuracy"]["last"] == pytest.approx(100 * right.double().mean().item())
-    assert not student.training and not any(parameter.requires_grad for parameter in student.parameters())
+    assert not student.training and not any(
+        parameter.requires_grad for parameter in student.parameters()
+    )
 
 
 @pytest.mark.parametrize(
@@ -189,5 +244,7 @@ def test_rooms_count_the_bytes_and_train_the_student(tmp_path):
     ],
 )
 def test_labels_for_another_training_are_refused_by_the_field(field, value, tmp_path):
-    with pytest.raises(PlanError, match=rf"training\.{field} is .*, the labels labels were made for"):
+    with pytest.raises(
+        PlanError, match=rf"training\.{field} is .*, the labels labels were made for"
+    ):
         evaluate.make(evaluation(tmp_path, **{field: value}))

@@ -11,18 +11,34 @@ from test_methods import TinySet, distil, job_in, tiny_set, tiny_teacher
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distillery.densification import densification
-from distillery.distilled import DistilledSet
 from distillery.errors import BudgetError, DistilleryError, TeacherError
-from distillery.job import Job
+from distillery.matching.densification import densification
+from distillery.matching.statistics import (
+    AverageDistance,
+    batch_norm_statistics,
+    convolution_statistics,
+    reference_statistics,
+)
 from distillery.methods import g_vbsm
-from distillery.methods.recovery import cosine
-from distillery.statistics import AverageDistance, batch_norm_statistics, convolution_statistics, reference_statistics
+from distillery.methods.shared.recovery import cosine
+from distillery.sets.distilled import DistilledSet
+from distillery.store.job import Job
 from distillery.teacher.load import Teacher
 
-FIELDS = {"iterations": 4, "lr": 0.1, "weight": 0.1, "batch": 5, "augment": [], "reference_augment": [], "reference_batch": 16}
+FIELDS = {
+    "iterations": 4,
+    "lr": 0.1,
+    "weight": 0.1,
+    "batch": 5,
+    "augment": [],
+    "reference_augment": [],
+    "reference_batch": 16,
+}
 G_VBSM = {"name": "g-vbsm", "teachers": ["a", "b"], **FIELDS}
-AUGMENTED = {"augment": ["batch-crop:1", "batch-flip", "roll:8"], "reference_augment": ["crop:1", "flip"]}
+AUGMENTED = {
+    "augment": ["batch-crop:1", "batch-flip", "roll:8"],
+    "reference_augment": ["crop:1", "flip"],
+}
 
 
 def two_teachers(train: TinySet) -> list[Teacher]:
@@ -30,7 +46,14 @@ def two_teachers(train: TinySet) -> list[Teacher]:
     return [tiny_teacher(train, 8, 0), tiny_teacher(train, 6, 1, norm="instance")]
 
 
-def run(folder: Path, train: TinySet, ipc: int = 3, key: str = "key", job: Job | None = None, **fields: object) -> DistilledSet:
+def run(
+    folder: Path,
+    train: TinySet,
+    ipc: int = 3,
+    key: str = "key",
+    job: Job | None = None,
+    **fields: object,
+) -> DistilledSet:
     return distil({**G_VBSM, **fields}, train, ipc, job or job_in(folder, key), two_teachers(train))
 
 
@@ -53,7 +76,11 @@ def plain_convolution_statistics(x: Tensor, patch: int) -> list[Tensor]:
     rows, columns = range(0, height, patch), range(0, width, patch)
     cells = [large[:, :, i : i + patch, j : j + patch] for i in rows for j in columns]
     channels = [x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)]
-    return [*channels, torch.stack([c.mean() for c in cells]), torch.stack([c.var(correction=0) for c in cells])]
+    return [
+        *channels,
+        torch.stack([c.mean() for c in cells]),
+        torch.stack([c.var(correction=0) for c in cells]),
+    ]
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -69,7 +96,9 @@ def test_convolution_statistics_and_their_gradient_are_the_plain_ones(sides, lay
 
 def test_convolution_statistics_take_slices_of_channels():
     x = torch.randn(3, 8, 4, 4, dtype=torch.float64).to(memory_format=torch.channels_last)[:, 3:]
-    torch.testing.assert_close(convolution_statistics(x, 4), tuple(plain_convolution_statistics(x, 4)))
+    torch.testing.assert_close(
+        convolution_statistics(x, 4), tuple(plain_convolution_statistics(x, 4))
+    )
 
 
 def test_batch_norm_statistics_are_the_mean_from_the_running_mean_on_and_the_biased_variance():
@@ -81,27 +110,40 @@ def test_batch_norm_statistics_are_the_mean_from_the_running_mean_on_and_the_bia
 
 
 def test_reference_statistics_are_averages_over_batches_by_their_size():
-    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Conv2d(3, 4, 1)).double().requires_grad_(False)
+    net = (
+        nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Conv2d(3, 4, 1))
+        .double()
+        .requires_grad_(False)
+    )
     images = torch.randn(10, 2, 10, 10, dtype=torch.float64)
     found = reference_statistics(net, [net[0], net[2]], images.split(4), 4)
     for statistics, inputs in zip(found, (lambda x: x, lambda x: net[:2](x)), strict=True):
-        parts = [plain_convolution_statistics(inputs(part), 4) for part in images.split(4)]  # 4, 4 and 2 images
+        parts = [
+            plain_convolution_statistics(inputs(part), 4) for part in images.split(4)
+        ]  # 4, 4 and 2 images
         for k, statistic in enumerate(statistics):
-            torch.testing.assert_close(statistic, 0.4 * parts[0][k] + 0.4 * parts[1][k] + 0.2 * parts[2][k])
+            torch.testing.assert_close(
+                statistic, 0.4 * parts[0][k] + 0.4 * parts[1][k] + 0.2 * parts[2][k]
+            )
 
 
 def test_moving_averages_worked_by_hand():
     # e after one and two calls with s: 0.2 s, then 0.8 * 0.2 s + 0.2 s = 0.36 s from a reference of 0; |(3, 4)| = 5
     s, other = torch.tensor([3.0, 4.0], requires_grad=True), torch.tensor([7.0])
     distance = AverageDistance([[torch.zeros(2)], [torch.tensor([2.0])]], [10.0, 1.0], 0.8)
-    for value, average in ((10 * 0.2 * 5 + 0.2 * 5, [0.6, 0.8, 3.0]), (10 * 0.36 * 5 + 0.36 * 5, [1.08, 1.44, 3.8])):
+    for value, average in (
+        (10 * 0.2 * 5 + 0.2 * 5, [0.6, 0.8, 3.0]),
+        (10 * 0.36 * 5 + 0.36 * 5, [1.08, 1.44, 3.8]),
+    ):
         found = distance([[s], [other]])
         assert found.item() == pytest.approx(value, rel=1e-6)
         assert distance.average.tolist() == pytest.approx(average, rel=1e-6)
         (grad,) = torch.autograd.grad(found, s)
         assert grad.tolist() == pytest.approx([6.0, 8.0], rel=1e-6)  # 10 s / |s|, not a fifth of it
     found = distance([None, [other]])
-    assert found.item() == pytest.approx(0.488 * 5) and distance.average[:2].tolist() == pytest.approx([1.08, 1.44])
+    assert found.item() == pytest.approx(0.488 * 5) and distance.average[
+        :2
+    ].tolist() == pytest.approx([1.08, 1.44])
 
 
 def test_gradient_passes_straight_through_as_if_the_average_were_the_statistic():
@@ -111,7 +153,10 @@ def test_gradient_passes_straight_through_as_if_the_average_were_the_statistic()
         leaves = [torch.randn(n, dtype=torch.float64, requires_grad=True) for n in (3, 2, 4)]
         ours = torch.autograd.grad(distance([leaves[:2], leaves[2:]]), leaves)
         at = [part.clone().requires_grad_() for part in distance.average.split([3, 2, 4])]
-        loss = sum(w * (e - r).norm() for w, e, r in zip(weights, at, [*references[0], *references[1]], strict=True))
+        loss = sum(
+            w * (e - r).norm()
+            for w, e, r in zip(weights, at, [*references[0], *references[1]], strict=True)
+        )
         for a, b in zip(ours, torch.autograd.grad(loss, at), strict=True):
             torch.testing.assert_close(a, b)
         assert step or not torch.allclose(distance.average, torch.cat(leaves))
@@ -142,7 +187,11 @@ def test_densification_of_two_images_worked_by_hand():
     # softmax(1, 0) = (0.731059, 0.268941), softmax(4, 0) = (0.982014, 0.017986)
     x = torch.tensor([[2 / 32, 0.0], [0.0, 0.0]]).view(2, 2, 1, 1)
     expected = 0.731059 * math.log(0.731059 / 0.982014) + 0.268941 * math.log(0.268941 / 0.017986)
-    assert densification(x, [2], 4.0).item() == pytest.approx(expected, rel=1e-4) == pytest.approx(0.51171, rel=1e-4)
+    assert (
+        densification(x, [2], 4.0).item()
+        == pytest.approx(expected, rel=1e-4)
+        == pytest.approx(0.51171, rel=1e-4)
+    )
     assert densification(x, [2], 1.0).item() == pytest.approx(0, abs=1e-6)
 
 
@@ -164,14 +213,21 @@ def test_gradient_of_densification_by_finite_differences():
     x = torch.randn(3, 1, 4, 4, dtype=torch.float64) / 64
     (grad,) = torch.autograd.grad(densification(leaf := x.clone().requires_grad_(), [3]), leaf)
 
-    def eigenvalues(images: Tensor) -> Tensor:  # the squared singular values; each pixel counts 64 times at 32 x 32
+    def eigenvalues(
+        images: Tensor,
+    ) -> Tensor:  # the squared singular values; each pixel counts 64 times at 32 x 32
         return torch.linalg.svdvals(images.flatten(1)).square() * 64
 
     target = (eigenvalues(x) / 4).softmax(0)  # held fixed
     for place in range(x.numel()):
         step = torch.zeros_like(x).flatten().index_fill(0, torch.tensor(place), 1e-6).view_as(x)
-        high, low = (F.kl_div(eigenvalues(x + s).log_softmax(0), target, reduction="sum") for s in (step, -step))
-        assert grad.flatten()[place].item() == pytest.approx((high - low).item() / 2e-6, rel=1e-5, abs=1e-9)
+        high, low = (
+            F.kl_div(eigenvalues(x + s).log_softmax(0), target, reduction="sum")
+            for s in (step, -step)
+        )
+        assert grad.flatten()[place].item() == pytest.approx(
+            (high - low).item() / 2e-6, rel=1e-5, abs=1e-9
+        )
 
 
 def test_densification_draws_eigenvalues_together():
@@ -184,12 +240,21 @@ def test_densification_draws_eigenvalues_together():
 # The method
 
 
-def g_vbsm_written_out(train: TinySet, teachers: list[Teacher], job: Job, ipc: int, recipe: dict) -> Tensor:
+def g_vbsm_written_out(
+    train: TinySet, teachers: list[Teacher], job: Job, ipc: int, recipe: dict
+) -> Tensor:
     """All batches in order with torch's own statistics and bias-corrected averages: places (ipc * classes, C, H, W)."""
     classes = len(train.classes)
-    layers = [[m for m in t.model.modules() if isinstance(m, (nn.BatchNorm2d, nn.Conv2d))] for t in teachers]
+    layers = [
+        [m for m in t.model.modules() if isinstance(m, (nn.BatchNorm2d, nn.Conv2d))]
+        for t in teachers
+    ]
     inputs: dict[nn.Module, Tensor] = {}
-    hooks = [m.register_forward_hook(lambda m, args, _: inputs.update({m: args[0]})) for n in layers for m in n]
+    hooks = [
+        m.register_forward_hook(lambda m, args, _: inputs.update({m: args[0]}))
+        for n in layers
+        for m in n
+    ]
 
     def measured(m: nn.Module) -> list[Tensor]:
         x = inputs[m]
@@ -204,8 +269,12 @@ def g_vbsm_written_out(train: TinySet, teachers: list[Teacher], job: Job, ipc: i
             teacher.model((train.images[part].float() / 255 - 0.5) / 0.25)
             for m in layers[j]:
                 share = [s * len(part) / len(order) for s in measured(m)]
-                real[m] = share if m not in real else [a + b for a, b in zip(real[m], share, strict=True)]
-        real |= {m: [m.running_mean, m.running_var] for m in layers[j] if isinstance(m, nn.BatchNorm2d)}
+                real[m] = (
+                    share if m not in real else [a + b for a, b in zip(real[m], share, strict=True)]
+                )
+        real |= {
+            m: [m.running_mean, m.running_var] for m in layers[j] if isinstance(m, nn.BatchNorm2d)
+        }
 
     averages = {m: ([torch.zeros_like(r) for r in real[m]], 0) for n in layers for m in n}
     images, turn = torch.empty(ipc * classes, *train.shape), 0
@@ -232,7 +301,9 @@ def g_vbsm_written_out(train: TinySet, teachers: list[Teacher], job: Job, ipc: i
             for c in labels.unique():
                 rows = F.adaptive_avg_pool2d(x[labels == c], 32).flatten(1)
                 e = torch.linalg.eigvalsh(rows @ rows.T)
-                spread = F.kl_div(e.log_softmax(0), (e / recipe["tau"]).softmax(0).detach(), reduction="sum")
+                spread = F.kl_div(
+                    e.log_softmax(0), (e / recipe["tau"]).softmax(0).detach(), reduction="sum"
+                )
                 loss = loss + recipe["densification"] * spread
             adam.zero_grad()
             loss.backward()
@@ -245,7 +316,9 @@ def g_vbsm_written_out(train: TinySet, teachers: list[Teacher], job: Job, ipc: i
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"drop": 0.0, "lr": 0.5}, {"batch": 100, "densification": 0.01, "tau": 3000.0}], ids=str
+    "fields",
+    [{}, {"drop": 0.0, "lr": 0.5}, {"batch": 100, "densification": 0.01, "tau": 3000.0}],
+    ids=str,
 )
 def test_g_vbsm_is_its_loop_written_out(fields, tmp_path):
     train, job = tiny_set(), job_in(tmp_path)
@@ -255,7 +328,12 @@ def test_g_vbsm_is_its_loop_written_out(fields, tmp_path):
     # half a grey level of rounding, and what reordered sums add to it
     assert (distilled.parts["images"].float() / 255 - expected).abs().max() < 0.52 / 255
     assert distilled.parts["labels"].tolist() == [0, 1, 2, 3] * 3
-    assert distilled.bytes == {"images": 12 * 64} and distilled.expand().images.shape == (12, 1, 8, 8)
+    assert distilled.bytes == {"images": 12 * 64} and distilled.expand().images.shape == (
+        12,
+        1,
+        8,
+        8,
+    )
 
 
 @pytest.mark.parametrize(
@@ -276,7 +354,9 @@ def test_backbones_take_turns_across_batches(tmp_path):
     train, seen = tiny_set(), []
     teachers = [tiny_teacher(train, 4, seed) for seed in range(2)]
     for teacher in teachers:
-        teacher.model.register_forward_hook(lambda m, args, _: seen.append(m) if args[0].requires_grad else None)
+        teacher.model.register_forward_hook(
+            lambda m, args, _: seen.append(m) if args[0].requires_grad else None
+        )
     distil({**G_VBSM, "iterations": 3, "batch": 4}, train, 3, job_in(tmp_path), teachers)
     assert seen == [teachers[turn % 2].model for turn in range(9)]
 
@@ -309,17 +389,22 @@ def test_killed_and_started_again_gives_the_same_bytes(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, train, job=job, **AUGMENTED)
     files = {file.name: file.stat().st_mtime_ns for file in job.scratch.iterdir()}
-    assert sorted(files) == [f"{n}.safetensors" for n in ("batch-0", "batch-1", "reference-0", "reference-1")]
+    assert sorted(files) == [
+        f"{n}.safetensors" for n in ("batch-0", "batch-1", "reference-0", "reference-1")
+    ]
     calls[:] = [1] * 3
     assert torch.equal(run(tmp_path, train, job=job, **AUGMENTED).parts["images"], expected)
     assert len(calls) == 4, "only the batch that was missing is made"
-    assert all((job.scratch / name).stat().st_mtime_ns == written for name, written in files.items())
+    assert all(
+        (job.scratch / name).stat().st_mtime_ns == written for name, written in files.items()
+    )
 
 
 def test_same_cell_same_bytes_other_cell_other_bytes(tmp_path):
     train = tiny_set()
     one, again, other = (
-        run(tmp_path / n, train, key=k, **AUGMENTED).parts["images"] for n, k in zip("abc", "xxy", strict=True)
+        run(tmp_path / n, train, key=k, **AUGMENTED).parts["images"]
+        for n, k in zip("abc", "xxy", strict=True)
     )
     assert torch.equal(one, again) and not torch.equal(one, other)
 
@@ -348,7 +433,9 @@ def test_teachers_come_out_as_they_went_in(tmp_path):
     for teacher, state in zip(teachers, before, strict=True):
         assert all(torch.equal(v, state[k]) for k, v in teacher.model.state_dict().items())
         assert all(p.grad is None and not p.requires_grad for p in teacher.model.parameters())
-        assert not any(m._forward_pre_hooks or m._forward_hooks or m.training for m in teacher.model.modules())
+        assert not any(
+            m._forward_pre_hooks or m._forward_hooks or m.training for m in teacher.model.modules()
+        )
 
 
 def test_optimisation_stays_in_range_and_lowers_its_objective(tmp_path, monkeypatch):
@@ -382,7 +469,13 @@ def test_errors_name_the_cause(tmp_path):
     with pytest.raises(DistilleryError, match=r"diverged.*lower lr \(now nan\)"):
         run(tmp_path, train, lr=math.nan)
     blind = Teacher(
-        "mlp", nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), (0.5,), (0.25,), train.classes, train.class_order, 90.0
+        "mlp",
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 4)),
+        (0.5,),
+        (0.25,),
+        train.classes,
+        train.class_order,
+        90.0,
     )
     with pytest.raises(TeacherError, match="'mlp' has no batch norms or convolutions"):
         distil(G_VBSM, train, 1, job_in(tmp_path / "mlp"), [blind, blind])

@@ -1,4 +1,4 @@
-"""GIFT's refinement of labels, alone and with its loss: worked numbers, properties, the planner, the evaluate room."""
+"""GIFT's refinement of labels, alone and with its loss: worked numbers, properties, the planner, the evaluate stage."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from test_methods import job_in
 from test_plan import ids, moved, planned
 from torch.nn import functional as F
 
-from distillery import components
-from distillery.components import module_name
+from distillery.components import registry
+from distillery.components.registry import module_name
 from distillery.errors import DistilleryError, PlanError
-from distillery.evaluate import room
 from distillery.losses.target import Target
 from distillery.refinements import gift
+from distillery.stages import evaluate as stage
 from distillery.training.loop import train
 from distillery.training.recipe import Mix, Training
 from distillery.training.samples import Samples
@@ -35,10 +35,15 @@ def gift_loss(logits=S, target=TARGET, **fields):
 
 
 def test_worked_labels():
-    expected = [[0.821400, 0.244231, 0.003696, -0.477374], [-0.146304, 0.549795, 0.153696, 0.753696]]
+    expected = [
+        [0.821400, 0.244231, 0.003696, -0.477374],
+        [-0.146304, 0.549795, 0.153696, 0.753696],
+    ]
     torch.testing.assert_close(refined().logits, S.new_tensor(expected), atol=1e-6, rtol=0)
     code = [[0.901579, 0.270957, 0.003696, -0.530826], [-0.162971, 0.599795, 0.170363, 0.837029]]
-    torch.testing.assert_close(refined(gamma=1 / 11).logits * 1.1, S.new_tensor(code), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        refined(gamma=1 / 11).logits * 1.1, S.new_tensor(code), atol=1e-6, rtol=0
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,7 +66,11 @@ def test_worked_losses(fields, value):
 
 @pytest.mark.parametrize(
     ("labels", "value"),
-    [(F.softmax(T, 1), 0.121444), (F.softmax(T / 20, 1), 0.315583), (F.log_softmax(T, 1), 1.194468)],
+    [
+        (F.softmax(T, 1), 0.121444),
+        (F.softmax(T / 20, 1), 0.315583),
+        (F.log_softmax(T, 1), 1.194468),
+    ],
 )
 def test_worked_losses_of_labels_that_are_no_logits(labels, value):
     assert gift_loss(target=replace(TARGET, logits=labels)) == pytest.approx(value, abs=1e-6)
@@ -70,28 +79,45 @@ def test_worked_losses_of_labels_that_are_no_logits(labels, value):
 def test_worked_gradient():
     leaf = S.clone().requires_grad_()
     _, (found,) = gradient_of("cosine", leaf, refined())
-    expected = [[-0.033471, -0.017017, -0.075450, 0.106195], [0.280463, -0.242846, 0.275957, -0.155660]]
+    expected = [
+        [-0.033471, -0.017017, -0.075450, 0.106195],
+        [0.280463, -0.242846, 0.275957, -0.155660],
+    ]
     torch.testing.assert_close(found, S.new_tensor(expected), atol=1e-6, rtol=0)
     assert found.norm().item() == pytest.approx(0.5064, abs=5e-5)
-    torch.testing.assert_close((found * S).sum(1), S.new_zeros(2))  # a longer student is no better one
+    torch.testing.assert_close(
+        (found * S).sum(1), S.new_zeros(2)
+    )  # a longer student is no better one
 
 
 @pytest.mark.parametrize(
     ("name", "fields", "unit", "teacher"),
-    [("kl", {"temperature": 20.0}, 0.000436, 0.001382771), ("mse+ce", {"weight": 0.1}, 0.466661, 1.517049)],
+    [
+        ("kl", {"temperature": 20.0}, 0.000436, 0.001382771),
+        ("mse+ce", {"weight": 0.1}, 0.466661, 1.517049),
+    ],
 )
 def test_worked_losses_with_refined_labels_of_either_length(name, fields, unit, teacher):
     assert loss(name, target=refined(), **fields).item() == pytest.approx(unit, abs=1e-6)
-    assert loss(name, target=refined(length="teacher"), **fields).item() == pytest.approx(teacher, abs=1e-6)
+    assert loss(name, target=refined(length="teacher"), **fields).item() == pytest.approx(
+        teacher, abs=1e-6
+    )
 
 
 def test_two_classes_by_hand():
     # h = (0.9, 0.1) / sqrt(0.82), t / |t| = (0, 1)
-    student, teacher = torch.tensor([[1.0, 0.0]], dtype=torch.float64), torch.tensor([[0.0, 2.0]], dtype=torch.float64)
+    student, teacher = (
+        torch.tensor([[1.0, 0.0]], dtype=torch.float64),
+        torch.tensor([[0.0, 2.0]], dtype=torch.float64),
+    )
     target = Target(Y[:1], F.one_hot(Y[:1], 2).double(), teacher)
     near = {"atol": 1e-6, "rtol": 0}
-    torch.testing.assert_close(refined(target, gamma=1.0).logits, student.new_tensor([[0.993884, 0.110432]]), **near)
-    torch.testing.assert_close(refined(target).logits, student.new_tensor([[0.099388, 0.911043]]), **near)
+    torch.testing.assert_close(
+        refined(target, gamma=1.0).logits, student.new_tensor([[0.993884, 0.110432]]), **near
+    )
+    torch.testing.assert_close(
+        refined(target).logits, student.new_tensor([[0.099388, 0.911043]]), **near
+    )
     assert gift_loss(student, target) == pytest.approx(0.891550, abs=1e-6)
     assert gift_loss(student, target, gamma=1 / 11) == pytest.approx(0.902169, abs=1e-6)
 
@@ -123,7 +149,9 @@ def test_lengths_do_not_matter_and_shifts_do():
 
 def test_gamma_0_is_the_cosine_loss_and_gamma_1_ignores_the_teacher():
     s, target = random_target()
-    assert gift_loss(s, target, gamma=0.0) == pytest.approx(loss("cosine", s, target).item(), abs=1e-12)
+    assert gift_loss(s, target, gamma=0.0) == pytest.approx(
+        loss("cosine", s, target).item(), abs=1e-12
+    )
     other = replace(target, logits=target.logits.flip(0))
     assert gift_loss(s, target, gamma=1.0) == gift_loss(s, other, gamma=1.0) != gift_loss(s, other)
 
@@ -133,7 +161,9 @@ def test_length_teacher_keeps_the_teachers_lengths():
     long, unit = (refined(target, length=length).logits for length in ("teacher", "unit"))
     theirs = target.logits.norm(dim=1)
     torch.testing.assert_close(long.norm(dim=1) / unit.norm(dim=1), theirs)
-    assert (unit.norm(dim=1) <= 1).all() and (unit.norm(dim=1) >= 0.8).all()  # 1 - 2 gamma, where h opposes t
+    assert (unit.norm(dim=1) <= 1).all() and (
+        unit.norm(dim=1) >= 0.8
+    ).all()  # 1 - 2 gamma, where h opposes t
     torch.testing.assert_close(refined(target, length="teacher", gamma=0.0).logits, target.logits)
 
 
@@ -171,7 +201,9 @@ def test_zeros_are_finite_for_student_and_teacher():
 
 
 def test_hard_labels_cannot_be_refined():
-    with pytest.raises(DistilleryError, match="'gift' needs soft labels: set labels to 'static' or 'dynamic'"):
+    with pytest.raises(
+        DistilleryError, match="'gift' needs soft labels: set labels to 'static' or 'dynamic'"
+    ):
         refined(replace(TARGET, logits=None))
 
 
@@ -181,7 +213,7 @@ GIFT = {"loss": {"name": "cosine"}, "refine": {"name": "gift"}}
 
 
 def evaluations(plan, method):
-    nodes = [node for node in plan.missing(["table2"]) if node.spec.room == "evaluate"]
+    nodes = [node for node in plan.missing(["table2"]) if node.spec.stage == "evaluate"]
     return [node.spec for node in nodes if f"-{method}-" in node.spec.label]
 
 
@@ -198,7 +230,9 @@ def test_a_refinement_is_a_part_of_the_protocol_that_names_it(project):
 def test_a_refinement_switched_off_again_leaves_no_trace(project):
     assert ids(planned(project, evaluate={"static": {"refine": None}})) == ids(planned(project))
     changed = moved(planned(project), planned(project, evaluate={"static": {"refine": "gift"}}))
-    assert {label.partition("-r")[0] for label in changed} == {"evaluate/digits-infer-ipc5-static-net-a"}
+    assert {label.partition("-r")[0] for label in changed} == {
+        "evaluate/digits-infer-ipc5-static-net-a"
+    }
 
 
 @pytest.mark.parametrize(
@@ -208,12 +242,21 @@ def test_a_refinement_switched_off_again_leaves_no_trace(project):
             {"hard": {"refine": "gift"}},
             "tiny.yaml.evaluate.hard.refine = 'gift': needs soft labels, row 'Random' has hard ones",
         ),
-        ({"static": {"refine": "gfit"}}, "evaluate.static.refine: refinement 'gfit' does not exist: did you mean 'gift'?"),
-        ({"static": {"refine": {"name": "gift", "gama": 1}}}, "static.refine.gama: unknown key: did you mean 'gamma'?"),
+        (
+            {"static": {"refine": "gfit"}},
+            "evaluate.static.refine: refinement 'gfit' does not exist: did you mean 'gift'?",
+        ),
+        (
+            {"static": {"refine": {"name": "gift", "gama": 1}}},
+            "static.refine.gama: unknown key: did you mean 'gamma'?",
+        ),
         ({"static": {"refine": {"name": "gift", "gamma": 1.5}}}, "static.refine.gamma = 1.5:"),
         ({"static": {"refine": {}}}, "static.refine.name: is required, it names a refinement"),
         ({"static": {"refin": "gift"}}, "static.refin: unknown key: did you mean 'refine'?"),
-        ({"static": {"loss": "ce", "refine": "gift"}}, "static.refine = 'gift': changes soft labels, loss 'ce' reads none"),
+        (
+            {"static": {"loss": "ce", "refine": "gift"}},
+            "static.refine = 'gift': changes soft labels, loss 'ce' reads none",
+        ),
         (
             {"static": {"loss": "dkd", "training": {"mix": {"name": "mixup"}}}},
             "static.training.mix = 'mixup': loss 'dkd' is not defined for mixed images; set mix to 'none'",
@@ -241,8 +284,8 @@ def test_refinement_and_loss_are_two_switches_of_one_evaluation(tmp_path):
         for refine in ({}, {"refine": {"name": "gift", "length": "teacher"}}):
             recipe = job.recipe | {"loss": {"name": name}} | refine
             one = job_in(tmp_path / f"{name}{len(refine)}", recipe=recipe, inputs=job.inputs)
-            losses += room.make(one)["loss"]
-            students.append((one.out / room.WEIGHTS).read_bytes())
+            losses += stage.make(one)["loss"]
+            students.append((one.out / stage.WEIGHTS).read_bytes())
     assert torch.tensor(losses).isfinite().all() and len(losses) == 8
     assert len(set(students)) == 4
 
@@ -267,5 +310,5 @@ def test_the_loop_says_how_a_batch_was_mixed_and_in_which_epoch(tmp_path):
 
 
 def test_the_planner_and_the_jobs_find_the_refinement_by_name():
-    module, recipe = components.build("refinement", {"name": "gift", "gamma": 0.3})
+    module, recipe = registry.build("refinement", {"name": "gift", "gamma": 0.3})
     assert module is gift and recipe == gift.Recipe(0.3, 0.1, "unit")

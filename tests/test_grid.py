@@ -45,11 +45,16 @@ def test_a_wrong_axis_is_named(axes, message):
 
 
 def test_a_place_stands_for_itself_or_for_the_papers_place_at_the_same_position():
-    paper = {"dataset": ["cifar10", "cifar100"], "ipc": {"cifar10": [10, 50], "cifar100": [10, 50, 100]}}
+    paper = {
+        "dataset": ["cifar10", "cifar100"],
+        "ipc": {"cifar10": [10, 50], "cifar100": [10, 50, 100]},
+    }
     order = ["dataset", "ipc"]
 
     def stands_for(dataset, ipc, ipcs):
-        return counterpart({"dataset": dataset, "ipc": ipc}, {"dataset": [dataset], "ipc": ipcs}, paper, order)
+        return counterpart(
+            {"dataset": dataset, "ipc": ipc}, {"dataset": [dataset], "ipc": ipcs}, paper, order
+        )
 
     assert stands_for("cifar100", 10, [50, 10]) == {"dataset": "cifar100", "ipc": 10}
     assert stands_for("digits", 5, [5, 7]) == {"dataset": "cifar10", "ipc": 10}
@@ -64,19 +69,30 @@ def test_a_place_stands_for_itself_or_for_the_papers_place_at_the_same_position(
 def settings_with(tmp_path: Path, changes: dict, params: dict | None = None) -> Settings:
     scale = tmp_path / "workflow/scales/small.yaml"
     scale.parent.mkdir(parents=True)
-    base = {"about": "", "ensemble": ["a", "b", "c"], "datasets": {"one": {"source": "sklearn:digits"}}, "tables": {}}
+    base = {
+        "about": "",
+        "ensemble": ["a", "b", "c"],
+        "datasets": {"one": {"source": "sklearn:digits"}},
+        "tables": {},
+    }
     scale.write_text(yaml.safe_dump(merge(base, changes)))
     return Settings(tmp_path, {"scale": "small", "tables": ["table1"]} | (params or {}))
 
 
 def test_the_ensemble_and_its_first_networks(tmp_path):
     block = {"x": {"teachers": "ensemble"}, "y": {"teachers": "ensemble:2"}}
-    settings = settings_with(tmp_path, {"distill": block, "datasets": {"two": {"source": "sklearn:digits", "ensemble": ["d"]}}})
+    settings = settings_with(
+        tmp_path,
+        {"distill": block, "datasets": {"two": {"source": "sklearn:digits", "ensemble": ["d"]}}},
+    )
     one, two = settings.dataset("one"), settings.dataset("two")
     assert settings.recipe("distill", "x", one, {})["teachers"] == ["a", "b", "c"]
     assert settings.recipe("distill", "y", one, {})["teachers"] == ["a", "b"]
     assert settings.recipe("distill", "x", two, {})["teachers"] == ["d"]
-    with pytest.raises(PlanError, match=r"small.yaml.distill.y.teachers = 'ensemble:2': the ensemble has 1 networks \(d\)"):
+    with pytest.raises(
+        PlanError,
+        match=r"small.yaml.distill.y.teachers = 'ensemble:2': the ensemble has 1 networks \(d\)",
+    ):
         settings.recipe("distill", "y", two, {})
     for wrong in ("all", "ensemble:", "ensemble:0", "ensemble:-1"):
         with pytest.raises(PlanError, match="teachers"):
@@ -84,26 +100,40 @@ def test_the_ensemble_and_its_first_networks(tmp_path):
 
 
 def test_a_recipe_may_depend_on_the_budget(tmp_path):
-    base = {"training": {"batch": 50, "epochs": 3}, "at_ipc": {50: {"training": {"batch": 100}}}}
+    base = {"training": {"batch": 50, "epochs": 3}, "per_ipc": {50: {"training": {"batch": 100}}}}
     settings = settings_with(tmp_path, {"evaluate": {"own": base}})
     dataset: Dataset = settings.dataset("one")
     ten, fifty = (Cell("one", ipc, None, None) for ipc in (10, 50))
-    assert settings.recipe("evaluate", "own", dataset, {}, ten) == {"training": {"batch": 50, "epochs": 3}}
-    assert settings.recipe("evaluate", "own", dataset, {}, fifty) == {"training": {"batch": 100, "epochs": 3}}
+    assert settings.recipe("evaluate", "own", dataset, {}, ten) == {
+        "training": {"batch": 50, "epochs": 3}
+    }
+    assert settings.recipe("evaluate", "own", dataset, {}, fifty) == {
+        "training": {"batch": 100, "epochs": 3}
+    }
 
 
 def test_params_win_over_the_scale_and_a_row_over_params(tmp_path):
-    base = {"a": 1, "b": 1, "at_ipc": {50: {"b": 2}}}
-    settings = settings_with(tmp_path, {"distill": {"infer": base}}, {"distill": {"infer": {"b": 3}}})
+    base = {"a": 1, "b": 1, "per_ipc": {50: {"b": 2}}}
+    settings = settings_with(
+        tmp_path, {"distill": {"infer": base}}, {"distill": {"infer": {"b": 3}}}
+    )
     cell, dataset = Cell("one", 50, None, None), settings.dataset("one")
-    assert settings.recipe("distill", "infer", dataset, {}, cell) == {"a": 1, "b": 3}  # also over what the scale says at 50
-    assert settings.recipe("distill", "infer", dataset, {"distill": {"b": 4}}, cell) == {"a": 1, "b": 4}
+    assert settings.recipe("distill", "infer", dataset, {}, cell) == {
+        "a": 1,
+        "b": 3,
+    }  # also over what the scale says at 50
+    assert settings.recipe("distill", "infer", dataset, {"distill": {"b": 4}}, cell) == {
+        "a": 1,
+        "b": 4,
+    }
 
 
 @pytest.mark.parametrize("wrong", [5, None, {10: [1]}, {"10": {"a": 1}}])
 def test_a_wrong_at_ipc_is_one_line(tmp_path, wrong):
-    settings = settings_with(tmp_path, {"distill": {"x": {"at_ipc": wrong}}})
-    with pytest.raises(PlanError, match=r"small.yaml.distill.x.at_ipc = .*expected keys and values below each ipc"):
+    settings = settings_with(tmp_path, {"distill": {"x": {"per_ipc": wrong}}})
+    with pytest.raises(
+        PlanError, match=r"small.yaml.distill.x.per_ipc = .*expected keys and values below each ipc"
+    ):
         settings.recipe("distill", "x", settings.dataset("one"), {}, Cell("one", 10, None, None))
 
 
@@ -114,7 +144,16 @@ def test_yes_is_no_number(tmp_path):
 
 # dataset, row, ipc, student -> what the sheet says of its evaluation at paper scale
 RECIPES = [
-    ("cifar100", "INFER", 10, "resnet18", {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01, "decay": "all"}, 64, 400, None),
+    (
+        "cifar100",
+        "INFER",
+        10,
+        "resnet18",
+        {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01, "decay": "all"},
+        64,
+        400,
+        None,
+    ),
     (
         "cifar100",
         "INFER+Dyn",
@@ -135,9 +174,36 @@ RECIPES = [
         200,
         None,
     ),
-    ("tiny-imagenet", "INFER+Dyn", 10, "resnet18", {"name": "sgd", "lr": 0.2, "weight_decay": 1e-4}, 64, 50, None),
-    ("cifar100", "SRe2L", 10, "resnet18", {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01, "decay": "all"}, 128, 400, None),
-    ("tiny-imagenet", "SRe2L", 10, "resnet18", {"name": "sgd", "lr": 0.2, "weight_decay": 1e-4}, 256, 100, None),
+    (
+        "tiny-imagenet",
+        "INFER+Dyn",
+        10,
+        "resnet18",
+        {"name": "sgd", "lr": 0.2, "weight_decay": 1e-4},
+        64,
+        50,
+        None,
+    ),
+    (
+        "cifar100",
+        "SRe2L",
+        10,
+        "resnet18",
+        {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01, "decay": "all"},
+        128,
+        400,
+        None,
+    ),
+    (
+        "tiny-imagenet",
+        "SRe2L",
+        10,
+        "resnet18",
+        {"name": "sgd", "lr": 0.2, "weight_decay": 1e-4},
+        256,
+        100,
+        None,
+    ),
     (
         "cifar100",
         "G-VBSM",
@@ -148,8 +214,26 @@ RECIPES = [
         1000,
         None,
     ),
-    ("cifar10", "G-VBSM", 10, "resnet18", {"name": "adamw", "lr": 1e-3, "weight_decay": 0.0}, 100, 1000, None),
-    ("tiny-imagenet", "G-VBSM", 10, "resnet18", {"name": "sgd", "lr": 0.1, "weight_decay": 5e-4}, 100, 100, 50),
+    (
+        "cifar10",
+        "G-VBSM",
+        10,
+        "resnet18",
+        {"name": "adamw", "lr": 1e-3, "weight_decay": 0.0},
+        100,
+        1000,
+        None,
+    ),
+    (
+        "tiny-imagenet",
+        "G-VBSM",
+        10,
+        "resnet18",
+        {"name": "sgd", "lr": 0.1, "weight_decay": 5e-4},
+        100,
+        100,
+        50,
+    ),
     (
         "cifar100",
         "RDED",
@@ -160,11 +244,56 @@ RECIPES = [
         300,
         None,
     ),
-    ("imagenet-1k", "INFER", 50, "resnet18", {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01}, 32, 300, None),
-    ("imagenet-1k", "INFER+Dyn", 50, "resnet18", {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01}, 32, 75, None),
-    ("imagenet-1k", "SRe2L", 50, "resnet18", {"name": "adamw", "lr": 1e-3, "decay": "matrices"}, 1024, 300, 512),
-    ("imagenet-1k", "G-VBSM", 50, "resnet18", {"name": "adamw", "lr": 1e-3, "decay": "matrices"}, 1024, 300, None),
-    ("imagenet-1k", "G-VBSM", 50, "resnet101", {"name": "adamw", "lr": 1e-3, "decay": "matrices"}, 1024, 300, 256),
+    (
+        "imagenet-1k",
+        "INFER",
+        50,
+        "resnet18",
+        {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01},
+        32,
+        300,
+        None,
+    ),
+    (
+        "imagenet-1k",
+        "INFER+Dyn",
+        50,
+        "resnet18",
+        {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01},
+        32,
+        75,
+        None,
+    ),
+    (
+        "imagenet-1k",
+        "SRe2L",
+        50,
+        "resnet18",
+        {"name": "adamw", "lr": 1e-3, "decay": "matrices"},
+        1024,
+        300,
+        512,
+    ),
+    (
+        "imagenet-1k",
+        "G-VBSM",
+        50,
+        "resnet18",
+        {"name": "adamw", "lr": 1e-3, "decay": "matrices"},
+        1024,
+        300,
+        None,
+    ),
+    (
+        "imagenet-1k",
+        "G-VBSM",
+        50,
+        "resnet101",
+        {"name": "adamw", "lr": 1e-3, "decay": "matrices"},
+        1024,
+        300,
+        256,
+    ),
 ]
 
 
@@ -173,23 +302,65 @@ def paper() -> Plan:
     return at("paper")
 
 
-@pytest.mark.parametrize(("dataset", "row", "ipc", "student", "optimizer", "batch", "epochs", "micro_batch"), RECIPES)
-def test_students_have_the_papers_recipes(paper, dataset, row, ipc, student, optimizer, batch, epochs, micro_batch):
+@pytest.mark.parametrize(
+    ("dataset", "row", "ipc", "student", "optimizer", "batch", "epochs", "micro_batch"), RECIPES
+)
+def test_students_have_the_papers_recipes(
+    paper, dataset, row, ipc, student, optimizer, batch, epochs, micro_batch
+):
     table = "table2" if dataset == "imagenet-1k" else "table1"
-    place = next(p for p in paper.positions(table) if (p.dataset, p.row.row, p.ipc, p.student) == (dataset, row, ipc, student))
+    place = next(
+        p
+        for p in paper.positions(table)
+        if (p.dataset, p.row.row, p.ipc, p.student) == (dataset, row, ipc, student)
+    )
     training = place.evaluations[0].spec.recipe["training"]
     assert {key: training["optimizer"][key] for key in optimizer} == optimizer
-    assert (training["batch"], training["epochs"], training.get("micro_batch")) == (batch, epochs, micro_batch)
+    assert (training["batch"], training["epochs"], training.get("micro_batch")) == (
+        batch,
+        epochs,
+        micro_batch,
+    )
 
 
 SYNTHESIS = [  # sheet 1.2, 5.2, 6, 7.2
-    ("cifar100", "INFER", 10, {"lr": 0.25, "iterations": 1000, "alpha": 1.0, "augment": ["roll:4"]}),
-    ("tiny-imagenet", "INFER", 10, {"lr": 0.1, "iterations": 2000, "augment": ["batch-resized-crop", "batch-flip"]}),
-    ("cifar100", "SRe2L", 10, {"lr": 0.25, "r_bn": 0.01, "iterations": 1000, "batch": 100, "augment": ["roll:4"]}),
+    (
+        "cifar100",
+        "INFER",
+        10,
+        {"lr": 0.25, "iterations": 1000, "alpha": 1.0, "augment": ["roll:4"]},
+    ),
+    (
+        "tiny-imagenet",
+        "INFER",
+        10,
+        {"lr": 0.1, "iterations": 2000, "augment": ["batch-resized-crop", "batch-flip"]},
+    ),
+    (
+        "cifar100",
+        "SRe2L",
+        10,
+        {"lr": 0.25, "r_bn": 0.01, "iterations": 1000, "batch": 100, "augment": ["roll:4"]},
+    ),
     ("tiny-imagenet", "SRe2L", 10, {"lr": 0.1, "r_bn": 1.0, "iterations": 4000, "batch": 100}),
-    ("tiny-imagenet", "CDA", 10, {"lr": 0.4, "r_bn": 0.05, "augment": ["batch-resized-crop", "batch-flip", "roll:4"]}),
-    ("cifar100", "G-VBSM", 10, {"lr": 0.05, "iterations": 4000, "batch": 100, "drop": 0.4, "ema": 0.8, "patch": 4}),
-    ("tiny-imagenet", "G-VBSM", 10, {"per_class": 1, "augment": ["batch-crop:8", "batch-flip", "roll:32"]}),
+    (
+        "tiny-imagenet",
+        "CDA",
+        10,
+        {"lr": 0.4, "r_bn": 0.05, "augment": ["batch-resized-crop", "batch-flip", "roll:4"]},
+    ),
+    (
+        "cifar100",
+        "G-VBSM",
+        10,
+        {"lr": 0.05, "iterations": 4000, "batch": 100, "drop": 0.4, "ema": 0.8, "patch": 4},
+    ),
+    (
+        "tiny-imagenet",
+        "G-VBSM",
+        10,
+        {"per_class": 1, "augment": ["batch-crop:8", "batch-flip", "roll:32"]},
+    ),
     ("tiny-imagenet", "G-VBSM", 50, {"per_class": 5}),
     ("cifar100", "RDED", 10, {"factor": 1, "pool": 300, "crops": 5, "smallest": 0.08}),
     ("imagenet-1k", "G-VBSM", 50, {"lr": 0.1, "batch": 80, "drop": 0.0, "ema": 0.4, "patch": 16}),
@@ -201,24 +372,40 @@ SYNTHESIS = [  # sheet 1.2, 5.2, 6, 7.2
 @pytest.mark.parametrize(("dataset", "row", "ipc", "expected"), SYNTHESIS)
 def test_methods_have_the_papers_recipes(paper, dataset, row, ipc, expected):
     table = "table2" if dataset == "imagenet-1k" else "table1"
-    place = next(p for p in paper.positions(table) if (p.dataset, p.row.row, p.ipc) == (dataset, row, ipc))
+    place = next(
+        p for p in paper.positions(table) if (p.dataset, p.row.row, p.ipc) == (dataset, row, ipc)
+    )
     recipe = place.distilled.spec.recipe["method"]
     assert {key: recipe[key] for key in expected} == expected
 
 
 def test_dynamic_labels_are_charged_for_the_epochs_of_their_protocol(paper):
-    epochs = {(p["row"], p["dataset"]): p["label_epochs"] for p in paper.document("table1")["positions"] if p["ipc"] == 10} | {
-        (p["row"], p["dataset"]): p["label_epochs"] for p in paper.document("table2")["positions"]
-    }
-    assert epochs["SRe2L", "imagenet-1k"] == epochs["INFER+Dyn", "imagenet-1k"] == 300  # the paper's 4.53 and 22.67
-    assert (epochs["SRe2L", "tiny-imagenet"], epochs["G-VBSM", "cifar100"], epochs["RDED", "cifar100"]) == (100, 1000, 300)
+    epochs = {
+        (p["row"], p["dataset"]): p["label_epochs"]
+        for p in paper.document("table1")["positions"]
+        if p["ipc"] == 10
+    } | {(p["row"], p["dataset"]): p["label_epochs"] for p in paper.document("table2")["positions"]}
+    assert (
+        epochs["SRe2L", "imagenet-1k"] == epochs["INFER+Dyn", "imagenet-1k"] == 300
+    )  # the paper's 4.53 and 22.67
+    assert (
+        epochs["SRe2L", "tiny-imagenet"],
+        epochs["G-VBSM", "cifar100"],
+        epochs["RDED", "cifar100"],
+    ) == (100, 1000, 300)
     assert epochs["INFER+Dyn", "cifar100"] == 400
 
 
 def test_stored_dynamic_labels_are_estimated_for_all_their_epochs(paper):
     estimator = Estimator(paper.settings, ROOT / "results/store")
-    place = next(p for p in paper.positions("table1") if p.row.labels == "fkd" and (p.dataset, p.ipc) == ("cifar100", 10))
-    assert estimator.cost(place.label).bytes == 80 * 4500 * 100 * 2  # epochs x (M + 1) K C instances x classes x float16
+    place = next(
+        p
+        for p in paper.positions("table1")
+        if p.row.labels == "fkd" and (p.dataset, p.ipc) == ("cifar100", 10)
+    )
+    assert (
+        estimator.cost(place.label).bytes == 80 * 4500 * 100 * 2
+    )  # epochs x (M + 1) K C instances x classes x float16
 
 
 def test_a_table_that_cannot_be_planned_stops_no_other():
@@ -237,7 +424,13 @@ def test_rded_has_the_authors_batches_at_paper_scale():
         for p in plan.positions("table1")
         if p.row.row == "RDED"
     }
-    small = {("cifar10", 10): 50, ("cifar10", 50): 100, ("cifar100", 10): 100, ("cifar100", 50): 200, ("cifar100", 100): 200}
+    small = {
+        ("cifar10", 10): 50,
+        ("cifar10", 50): 100,
+        ("cifar100", 10): 100,
+        ("cifar100", 50): 200,
+        ("cifar100", 100): 200,
+    }
     assert found == {**small, ("tiny-imagenet", 10): 100, ("tiny-imagenet", 50): 100}
 
 
@@ -253,8 +446,21 @@ def test_every_scale_plans_every_table(scale):
 
 
 PRINTED = {  # accuracies in each table of the papers
-    **{"infer/table1": 81, "infer/table2": 42, "infer/table3": 16, "infer/table4": 24, "infer/table6": 16},
-    **{"gift/table1": 88, "gift/table2": 36, "gift/table3": 42, "gift/table4": 84, "gift/table5": 48, "gift/table6": 56},
+    **{
+        "infer/table1": 81,
+        "infer/table2": 42,
+        "infer/table3": 16,
+        "infer/table4": 24,
+        "infer/table6": 16,
+    },
+    **{
+        "gift/table1": 88,
+        "gift/table2": 36,
+        "gift/table3": 42,
+        "gift/table4": 84,
+        "gift/table5": 48,
+        "gift/table6": 56,
+    },
     **{"gift/table7": 48, "gift/table12": 36, "gift/table13": 54},
     **{"podd/table1": 40, "podd/table2": 43, "podd/figure6": 7},
 }
@@ -264,18 +470,28 @@ PRINTED = {  # accuracies in each table of the papers
 def test_every_printed_number_stands_in_its_table(paper, table, printed):
     places = [p for p in paper.positions(table) if p.published]
     assert len(places) == printed
-    assert {p.published["table"] for p in places} == {table.rpartition("/")[2].removeprefix("table")}
+    assert {p.published["table"] for p in places} == {
+        table.rpartition("/")[2].removeprefix("table")
+    }
 
 
 def test_cells_that_tables_share_are_one_artefact():
     plan = at("paper")
     cell = {
-        table: next(p for p in plan.positions(table) if p.row.row == row and (p.dataset, p.student, p.ipc) == place)
-        for table, row in (("table1", "INFER"), ("table3", "4 networks (R+M+E+S)"), ("table6", "4 networks (R+M+E+S)"))
+        table: next(
+            p
+            for p in plan.positions(table)
+            if p.row.row == row and (p.dataset, p.student, p.ipc) == place
+        )
+        for table, row in (
+            ("table1", "INFER"),
+            ("table3", "4 networks (R+M+E+S)"),
+            ("table6", "4 networks (R+M+E+S)"),
+        )
         for place in [("cifar100", "resnet18", 10)]
     }
     assert len({p.evaluations for p in cell.values()}) == 1
-    assert Counter(n.spec.room for n in plan.missing(["table3"]))["teacher"] == 4
+    assert Counter(n.spec.stage for n in plan.missing(["table3"]))["teacher"] == 4
 
 
 def test_fewer_makers_mean_other_compensators_and_the_same_labellers():
@@ -286,17 +502,21 @@ def test_fewer_makers_mean_other_compensators_and_the_same_labellers():
     assert one.label.inputs["teachers"] == four.label.inputs["teachers"]
     rows = {p.row.row: p for p in plan.positions("table6") if p.ipc == 10}
     assert rows["1 network (R)"].distilled == rows["4 networks (R+M+E+S)"].distilled
-    assert [len(rows[row].label.inputs["teachers"]) for row in ("1 network (R)", "4 networks (R+M+E+S)")] == [1, 4]
+    assert [
+        len(rows[row].label.inputs["teachers"]) for row in ("1 network (R)", "4 networks (R+M+E+S)")
+    ] == [1, 4]
 
 
 def test_stored_dynamic_labels_replay_the_training_they_are_for():
     plan = at("paper")
     stored = next(p for p in plan.positions("table1") if p.row.labels == "fkd")
     training = stored.evaluations[0].spec.recipe["training"]
-    assert {key: stored.label.spec.recipe[key] for key in ("epochs", "batch", "augment", "mix")} == {
-        key: training[key] for key in ("epochs", "batch", "augment", "mix")
-    }
-    assert len({node.inputs["label"] for node in stored.evaluations}) == 1  # one store for all repeats
+    assert {
+        key: stored.label.spec.recipe[key] for key in ("epochs", "batch", "augment", "mix")
+    } == {key: training[key] for key in ("epochs", "batch", "augment", "mix")}
+    assert (
+        len({node.inputs["label"] for node in stored.evaluations}) == 1
+    )  # one store for all repeats
 
 
 def test_stored_dynamic_labels_replay_the_batches_of_the_set_s_size():

@@ -14,13 +14,17 @@ EVALUATE = {"random": "evaluate.hard", "infer": "evaluate.static"}
 
 
 def snakemake(project: Path, *arguments: str) -> tuple[Counter, str]:
-    """Run Snakemake on the table; the artefacts really made (by room) and what it printed."""
+    """Run Snakemake on the table; the artefacts really made (by stage) and what it printed."""
     before = {meta: meta.stat().st_mtime_ns for meta in project.glob("results/store/*/*/meta.json")}
     table = project / "results/table2.csv"
     stamp = table.stat().st_mtime_ns if table.exists() else 0
     command = [sys.executable, "-m", "snakemake", "results/table2.csv", "--cores", "2", *arguments]
     done = subprocess.run(
-        command, cwd=project, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(project / "src")}
+        command,
+        cwd=project,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(project / "src")},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     after = project.glob("results/store/*/*/meta.json")
@@ -109,7 +113,13 @@ def test_a_clone_with_the_store_copied_in_assembles_the_table(copy):
 
 
 def test_a_clone_with_committed_tables_and_no_store_plans_nothing(copy):
-    for folder in ("results/store", "results/scratch", "results/logs", "results/benchmarks", ".snakemake"):
+    for folder in (
+        "results/store",
+        "results/scratch",
+        "results/logs",
+        "results/benchmarks",
+        ".snakemake",
+    ):
         shutil.rmtree(copy / folder)
     made, output = snakemake(copy)
     assert made == {}
@@ -122,8 +132,12 @@ def test_two_builds_from_scratch_are_byte_identical(built, tmp_path):
     again = make_project(tmp_path)
     snakemake(again)
     for suffix in ("csv", "json", "md", "tex", "metrics.json"):
-        assert (again / f"results/table2.{suffix}").read_bytes() == (built / f"results/table2.{suffix}").read_bytes()
-    weights = {f.relative_to(built): f.read_bytes() for f in built.glob("results/store/*/*/*.safetensors")}
+        assert (again / f"results/table2.{suffix}").read_bytes() == (
+            built / f"results/table2.{suffix}"
+        ).read_bytes()
+    weights = {
+        f.relative_to(built): f.read_bytes() for f in built.glob("results/store/*/*/*.safetensors")
+    }
     assert weights and all((again / f).read_bytes() == content for f, content in weights.items())
 
 
@@ -131,7 +145,13 @@ def test_adoption_keeps_artefacts_of_rewritten_code(copy):
     loop = copy / "src/distillery/training/loop.py"
     loop.write_text(loop.read_text() + "\n_UNUSED = 1\n")
     command = [sys.executable, "-m", "distillery", "adopt"]
-    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(copy / "src")})
+    done = subprocess.run(
+        command,
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(copy / "src")},
+    )
     # Two teachers and four students train with the loop; INFER's set and its labels have these teachers as inputs.
     assert "8 artefacts adopted" in done.stdout, done.stderr
     assert snakemake(copy)[0] == {"table": 1}
@@ -155,7 +175,9 @@ def test_prune_removes_what_no_plan_reaches(copy, edit):
 def prune(project: Path) -> str:
     command = [sys.executable, "-m", "distillery", "prune", "--yes"]
     env = os.environ | {"PYTHONPATH": str(project / "src")}
-    return subprocess.run(command, cwd=project, capture_output=True, text=True, env=env, check=True).stdout.splitlines()[-1]
+    return subprocess.run(
+        command, cwd=project, capture_output=True, text=True, env=env, check=True
+    ).stdout.splitlines()[-1]
 
 
 def test_without_the_profile_no_cell_runs_needlessly(copy):

@@ -11,21 +11,36 @@ from test_methods import TinySet, distil, job_in, tiny_set, tiny_teacher
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from distillery.distilled import DistilledSet
 from distillery.errors import BudgetError
-from distillery.job import Job
-from distillery.methods import infer, recovery
-from distillery.methods.scratch import kept
+from distillery.methods import infer
+from distillery.methods.shared import recovery
+from distillery.sets.distilled import DistilledSet
+from distillery.store.checkpoint import kept
+from distillery.store.job import Job
 from distillery.teacher.load import Teacher
 
-INFER = {"name": "infer", "teachers": ["a", "b"], "iterations": 5, "lr": 0.1, "alpha": 0.5, "augment": []}
+INFER = {
+    "name": "infer",
+    "teachers": ["a", "b"],
+    "iterations": 5,
+    "lr": 0.1,
+    "alpha": 0.5,
+    "augment": [],
+}
 
 
 def two_teachers(train: TinySet) -> list[Teacher]:
     return [tiny_teacher(train, 8, 0), tiny_teacher(train, 6, 1)]
 
 
-def run(folder: Path, train: TinySet, ipc: int = 5, key: str = "key", job: Job | None = None, **fields: object) -> DistilledSet:
+def run(
+    folder: Path,
+    train: TinySet,
+    ipc: int = 5,
+    key: str = "key",
+    job: Job | None = None,
+    **fields: object,
+) -> DistilledSet:
     return distil({**INFER, **fields}, train, ipc, job or job_in(folder, key), two_teachers(train))
 
 
@@ -68,7 +83,9 @@ def compensator_written_out(net: nn.Module, natural: Tensor) -> Tensor:
         loss = cross_entropy(net(natural + u), torch.arange(len(natural)))
         for weight, m in zip([10, 1], norms, strict=True):
             a = inputs[m]
-            gap = (a.mean((0, 2, 3)) - m.running_mean).norm() + (a.var((0, 2, 3), correction=0) - m.running_var).norm()
+            gap = (a.mean((0, 2, 3)) - m.running_mean).norm() + (
+                a.var((0, 2, 3), correction=0) - m.running_var
+            ).norm()
             loss = loss + 0.5 * weight * gap
         adam.zero_grad()
         loss.backward()
@@ -78,15 +95,30 @@ def compensator_written_out(net: nn.Module, natural: Tensor) -> Tensor:
     return u.detach()[0]
 
 
-@pytest.mark.parametrize("fields", [{}, {"together": 2}, {"micro_batch": 3}, {"together": 3, "micro_batch": 2}], ids=str)
+@pytest.mark.parametrize(
+    "fields", [{}, {"parallel_groups": 2}, {"micro_batch": 3}, {"parallel_groups": 3, "micro_batch": 2}], ids=str
+)
 def test_compensators_are_algorithm_1_written_out(fields, tmp_path):
     train = tiny_set()
     parts = run(tmp_path, train, **fields).parts
-    assert parts["natural"].shape == (3, 4, 1, 8, 8) and parts["compensators"].shape == (2, 3, 1, 8, 8)
+    assert parts["natural"].shape == (3, 4, 1, 8, 8) and parts["compensators"].shape == (
+        2,
+        3,
+        1,
+        8,
+        8,
+    )
     for j, teacher in enumerate(two_teachers(train)):
         for k in range(3):
-            expected = compensator_written_out(teacher.model, (parts["natural"][k].float() / 255 - 0.5) / 0.25) * 0.25
-            torch.testing.assert_close(parts["compensators"][j, k].float(), expected, rtol=1e-3, atol=2e-4)
+            expected = (
+                compensator_written_out(
+                    teacher.model, (parts["natural"][k].float() / 255 - 0.5) / 0.25
+                )
+                * 0.25
+            )
+            torch.testing.assert_close(
+                parts["compensators"][j, k].float(), expected, rtol=1e-3, atol=2e-4
+            )
 
 
 def test_subsets_are_disjoint_images_of_each_class_in_order(tmp_path):
@@ -101,17 +133,25 @@ def test_networks_recover_in_the_layout_that_is_fastest_here():
     train = tiny_set(channels=3)
     teacher = tiny_teacher(train)
     recovery.Objective.of(teacher, 0.5, infer.Recipe(("a", "b")), train.shape, torch.device("cpu"))
-    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in teacher.model.parameters() if p.ndim == 4)
+    assert all(
+        p.is_contiguous(memory_format=torch.channels_last)
+        for p in teacher.model.parameters()
+        if p.ndim == 4
+    )
 
 
 def test_optimisation_lowers_its_objective(tmp_path):
     train = tiny_set()
     parts = run(tmp_path, train, iterations=60).parts
     for j, teacher in enumerate(two_teachers(train)):
-        objective = recovery.Objective.of(teacher, 0.5, infer.Recipe(("a", "b")), (1, 8, 8), torch.device("cpu"))
+        objective = recovery.Objective.of(
+            teacher, 0.5, infer.Recipe(("a", "b")), (1, 8, 8), torch.device("cpu")
+        )
         natural = (parts["natural"].float() / 255 - 0.5) / 0.25
         moved = natural + parts["compensators"][j].float().unsqueeze(1) / 0.25
-        before, after = (objective.gradient(images, torch.arange(4))[:2] for images in (natural, moved))
+        before, after = (
+            objective.gradient(images, torch.arange(4))[:2] for images in (natural, moved)
+        )
         assert after[0] + 0.5 * after[1] < 0.7 * (before[0] + 0.5 * before[1])
 
 
@@ -129,7 +169,9 @@ def test_teachers_come_out_as_they_went_in(tmp_path):
 def worked_parts() -> dict[str, Tensor]:
     """M = 2, K = 2, three classes, images of one pixel."""
     natural = torch.tensor([[0, 20, 40], [60, 80, 100]], dtype=torch.uint8).view(2, 3, 1, 1, 1)
-    compensators = torch.tensor([[0.25, -0.25], [0.5, 1.0]], dtype=torch.float16).view(2, 2, 1, 1, 1)
+    compensators = torch.tensor([[0.25, -0.25], [0.5, 1.0]], dtype=torch.float16).view(
+        2, 2, 1, 1, 1
+    )
     return {"natural": natural, "compensators": compensators}
 
 
@@ -160,27 +202,36 @@ def test_without_natural_instances_the_set_is_m_fold(tmp_path):
     train = tiny_set()
     full, paper = run(tmp_path / "a", train), run(tmp_path / "b", train, natural_instances=False)
     assert torch.equal(full.parts["compensators"], paper.parts["compensators"])
-    assert len(full.expand().labels) == 36 and torch.equal(paper.expand().images, full.expand().images[12:])
+    assert len(full.expand().labels) == 36 and torch.equal(
+        paper.expand().images, full.expand().images[12:]
+    )
     assert paper.expand().labels.tolist() == [0, 1, 2, 3] * 6
     assert sum(paper.bytes.values()) == sum(full.bytes.values()) + 1
 
 
 @pytest.mark.parametrize(
-    ("classes", "ipc", "percent"), [(10, 10, 0.257), (10, 50, 1.283), (100, 10, 2.530), (100, 50, 13.493)], ids=str
+    ("classes", "ipc", "percent"),
+    [(10, 10, 0.257), (10, 50, 1.283), (100, 10, 2.530), (100, 50, 13.493)],
+    ids=str,
 )
 def test_bytes_give_the_strict_compression_ratios(classes, ipc, percent, tmp_path):
     # CIFAR's shape and M = 4: K C px + K M px 2 bytes, and 2 bytes per logit of the (M + 1) K C labels, over 50000 px
     train = tiny_set(classes, 50, channels=3, size=32)
     count, pixels = subsets(ipc, classes, 4), 3 * 32**2
-    recipe = {**INFER, "teachers": list("abcd"), "iterations": 1, "together": 8}
-    distilled = distil(recipe, train, ipc, job_in(tmp_path), [tiny_teacher(train, 2, seed) for seed in range(4)])
-    assert distilled.bytes == {"natural": count * classes * pixels, "compensators": count * 4 * pixels * 2}
+    recipe = {**INFER, "teachers": list("abcd"), "iterations": 1, "parallel_groups": 8}
+    distilled = distil(
+        recipe, train, ipc, job_in(tmp_path), [tiny_teacher(train, 2, seed) for seed in range(4)]
+    )
+    assert distilled.bytes == {
+        "natural": count * classes * pixels,
+        "compensators": count * 4 * pixels * 2,
+    }
     shapes = {name: part.to("meta") for name, part in distilled.parts.items()}
     instances = len(infer.expand(shapes).images)
     assert instances == 5 * count * classes
-    assert 100 * (sum(distilled.bytes.values()) + instances * classes * 2) / (50_000 * pixels) == pytest.approx(
-        percent, abs=5e-4
-    )
+    assert 100 * (sum(distilled.bytes.values()) + instances * classes * 2) / (
+        50_000 * pixels
+    ) == pytest.approx(percent, abs=5e-4)
 
 
 def test_same_cell_same_bytes_other_cell_other_bytes(tmp_path):
@@ -193,8 +244,12 @@ def test_same_cell_same_bytes_other_cell_other_bytes(tmp_path):
 
 def test_augmentation_draws_do_not_depend_on_what_runs_side_by_side(tmp_path):
     train = tiny_set()
-    alone, together = (run(tmp_path / str(n), train, augment=["roll:4"], together=n).parts for n in (1, 3))
-    torch.testing.assert_close(alone["compensators"], together["compensators"], rtol=1e-3, atol=2e-4)
+    alone, together = (
+        run(tmp_path / str(n), train, augment=["roll:4"], parallel_groups=n).parts for n in (1, 3)
+    )
+    torch.testing.assert_close(
+        alone["compensators"], together["compensators"], rtol=1e-3, atol=2e-4
+    )
 
 
 def test_killed_and_started_again_gives_the_same_bytes(tmp_path, monkeypatch):

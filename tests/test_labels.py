@@ -11,13 +11,14 @@ from safetensors.torch import load_file, save_file
 from test_methods import job_in, teacher_artefact, tiny_set, tiny_teacher
 from torch import Tensor
 
-from distillery import components
-from distillery.artefact import Artefact
-from distillery.canonical import class_order_hash
-from distillery.distilled import DistilledSet, Instances
+from distillery.components import registry
 from distillery.errors import ArtefactError, ClassOrderError, PlanError, TeacherError
-from distillery.label import room, static
+from distillery.labels import static
 from distillery.losses.target import Target
+from distillery.sets.distilled import DistilledSet, Instances
+from distillery.stages import label as stage
+from distillery.store.artefact import Artefact
+from distillery.store.canonical import class_order_hash
 from distillery.teacher.load import check_teacher, load_teacher
 from distillery.training.batches import Batch
 from distillery.training.mix import Mixing
@@ -34,7 +35,14 @@ def infer_set() -> DistilledSet:
     stream = torch.Generator().manual_seed(5)
     natural = torch.randint(0, 256, (3, 4, 1, 8, 8), generator=stream, dtype=torch.uint8)
     compensators = (0.2 * torch.randn(2, 3, 1, 8, 8, generator=stream)).half()
-    return DistilledSet("infer", 5, TRAIN.classes, (0.5,), (0.25,), {"natural": natural, "compensators": compensators})
+    return DistilledSet(
+        "infer",
+        5,
+        TRAIN.classes,
+        (0.5,),
+        (0.25,),
+        {"natural": natural, "compensators": compensators},
+    )
 
 
 def mean_logits(images: Tensor) -> Tensor:
@@ -55,8 +63,10 @@ def make_static(folder: Path, instances: Instances, dtype: str = "float32") -> T
 
 
 def labeller(reference: dict, stored: Artefact | None = None, own: Tensor | None = None):
-    kind, recipe = components.build("label", reference)
-    return kind.labeller(recipe, stored=stored, teachers=TEACHERS, device=torch.device("cpu"), own=own)
+    kind, recipe = registry.build("label", reference)
+    return kind.labeller(
+        recipe, stored=stored, teachers=TEACHERS, device=torch.device("cpu"), own=own
+    )
 
 
 def stored_in(folder: Path, logits: Tensor) -> Artefact:
@@ -79,12 +89,20 @@ def test_static_labels_are_the_mean_of_the_teachers_logits(tmp_path):
 
 
 def test_static_labels_belong_to_their_instance_in_whatever_order(tmp_path):
-    instances, order = infer_set().expand(), torch.randperm(36, generator=torch.Generator().manual_seed(1))
+    instances, order = (
+        infer_set().expand(),
+        torch.randperm(36, generator=torch.Generator().manual_seed(1)),
+    )
     labels = make_static(tmp_path, instances)
     shuffled = make_static(tmp_path, picked(instances, order))
     torch.testing.assert_close(shuffled, labels[order])
-    torch.testing.assert_close(make_static(tmp_path, picked(instances, torch.tensor([5, 6]))), labels[5:7])
-    assert torch.equal(labeller(STATIC, stored_in(tmp_path, labels))(batch(order, instances.images[order])), labels[order])
+    torch.testing.assert_close(
+        make_static(tmp_path, picked(instances, torch.tensor([5, 6]))), labels[5:7]
+    )
+    assert torch.equal(
+        labeller(STATIC, stored_in(tmp_path, labels))(batch(order, instances.images[order])),
+        labels[order],
+    )
 
 
 def test_static_labels_are_mixed_as_logits(tmp_path):
@@ -116,11 +134,15 @@ def test_hard_labels_have_no_logits():
 
 
 def test_labelling_leaves_the_teachers_alone(tmp_path):
-    before = [{name: value.clone() for name, value in t.model.state_dict().items()} for t in TEACHERS]
+    before = [
+        {name: value.clone() for name, value in t.model.state_dict().items()} for t in TEACHERS
+    ]
     make_static(tmp_path, infer_set().expand())
     labeller(DYNAMIC)(batch(torch.arange(8), torch.randn(8, 1, 8, 8)))
     for teacher, state in zip(TEACHERS, before, strict=True):
-        assert all(torch.equal(value, state[name]) for name, value in teacher.model.state_dict().items())
+        assert all(
+            torch.equal(value, state[name]) for name, value in teacher.model.state_dict().items()
+        )
 
 
 def test_teacher_comes_back_as_it_was_stored(tmp_path):
@@ -128,23 +150,47 @@ def test_teacher_comes_back_as_it_was_stored(tmp_path):
     images, stored = torch.randn(5, 1, 8, 8), TEACHERS[1].model
     loaded = teacher.model.state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in stored.state_dict().items())
-    torch.testing.assert_close(teacher.model(images), stored(images))  # its memory format, hence the rounding, may be another
-    assert not teacher.model.training and not any(p.requires_grad for p in teacher.model.parameters())
-    known = (teacher.name, teacher.classes, teacher.class_order, teacher.mean, teacher.std, teacher.accuracy)
+    torch.testing.assert_close(
+        teacher.model(images), stored(images)
+    )  # its memory format, hence the rounding, may be another
+    assert not teacher.model.training and not any(
+        p.requires_grad for p in teacher.model.parameters()
+    )
+    known = (
+        teacher.name,
+        teacher.classes,
+        teacher.class_order,
+        teacher.mean,
+        teacher.std,
+        teacher.accuracy,
+    )
     assert known == ("convnet", TRAIN.classes, TRAIN.class_order, (0.5,), (0.25,), 90.0)
 
 
 def test_teacher_artefacts_that_cannot_be_loaded(tmp_path):
     good = teacher_artefact(tmp_path / "good", TRAIN)
     with pytest.raises(ClassOrderError, match="not that of its class names"):
-        load_teacher(replace(good, meta={**good.meta, "facts": {**good.facts, "classes": OTHER_ORDER}}))
+        load_teacher(
+            replace(good, meta={**good.meta, "facts": {**good.facts, "classes": OTHER_ORDER}})
+        )
     with pytest.raises(ArtefactError, match="not the weights of 'convnet'"):
-        load_teacher(replace(good, meta={**good.meta, "facts": {**good.facts, "network": {"name": "convnet", "width": 9}}}))
+        load_teacher(
+            replace(
+                good,
+                meta={
+                    **good.meta,
+                    "facts": {**good.facts, "network": {"name": "convnet", "width": 9}},
+                },
+            )
+        )
     with pytest.raises(ArtefactError, match=r"no file 'weights\.safetensors'"):
         load_teacher(replace(good, meta={**good.meta, "files": {}}))
     state = load_file(good.path / "weights.safetensors")
     first = next(name for name, value in state.items() if value.is_floating_point())
-    save_file({**state, first: torch.full_like(state[first], torch.nan)}, good.path / "weights.safetensors")
+    save_file(
+        {**state, first: torch.full_like(state[first], torch.nan)},
+        good.path / "weights.safetensors",
+    )
     with pytest.raises(ArtefactError, match="not finite"):
         load_teacher(good)
     (good.path / "weights.safetensors").write_bytes(b"half a file")
@@ -159,25 +205,41 @@ def test_teacher_no_better_than_guessing_is_refused(accuracy):
 
 
 def test_teacher_that_knows_the_classes_is_accepted_and_one_that_does_not_is_named():
-    assert check_teacher(replace(TEACHERS[0], accuracy=37.6), TRAIN.class_order, "data digits") is None
-    with pytest.raises(ClassOrderError, match=r"teacher 'net-0' has class order .*, data digits has"):
+    assert (
+        check_teacher(replace(TEACHERS[0], accuracy=37.6), TRAIN.class_order, "data digits") is None
+    )
+    with pytest.raises(
+        ClassOrderError, match=r"teacher 'net-0' has class order .*, data digits has"
+    ):
         check_teacher(TEACHERS[0], class_order_hash(OTHER_ORDER), "data digits")
 
 
-def room_inputs(folder: Path, distilled: DistilledSet) -> dict:
+def stage_inputs(folder: Path, distilled: DistilledSet) -> dict:
     (folder / "set").mkdir()
     distilled.save(folder / "set")
-    teachers = [teacher_artefact(folder / f"teacher-{seed}", TRAIN, width, seed) for width, seed in ((8, 0), (6, 1))]
-    return {"distilled": Artefact(folder / "set", {"id": "set", "facts": {}, "files": {}}), "teachers": teachers}
+    teachers = [
+        teacher_artefact(folder / f"teacher-{seed}", TRAIN, width, seed)
+        for width, seed in ((8, 0), (6, 1))
+    ]
+    return {
+        "distilled": Artefact(folder / "set", {"id": "set", "facts": {}, "files": {}}),
+        "teachers": teachers,
+    }
 
 
-def test_room_writes_labels_and_says_how_many_agree(tmp_path):
+def test_stage_writes_labels_and_says_how_many_agree(tmp_path):
     distilled = infer_set()
-    job = job_in(tmp_path, recipe={**STATIC, "dtype": "float16"}, inputs=room_inputs(tmp_path, distilled))
-    facts = room.make(job)
+    job = job_in(
+        tmp_path, recipe={**STATIC, "dtype": "float16"}, inputs=stage_inputs(tmp_path, distilled)
+    )
+    facts = stage.make(job)
     logits = load_file(job.out / "labels.safetensors")["logits"]
-    torch.testing.assert_close(logits, mean_logits(distilled.expand().images).half(), rtol=1e-3, atol=1e-3)
-    agreeing = sum(int(row.argmax()) == label for row, label in zip(logits, [0, 1, 2, 3] * 9, strict=True))
+    torch.testing.assert_close(
+        logits, mean_logits(distilled.expand().images).half(), rtol=1e-3, atol=1e-3
+    )
+    agreeing = sum(
+        int(row.argmax()) == label for row, label in zip(logits, [0, 1, 2, 3] * 9, strict=True)
+    )
     assert facts == {
         "kind": "static",
         "instances": 36,
@@ -189,12 +251,12 @@ def test_room_writes_labels_and_says_how_many_agree(tmp_path):
     }
 
 
-def test_room_refuses_what_it_cannot_label(tmp_path):
-    inputs = room_inputs(tmp_path, replace(infer_set(), classes=tuple(OTHER_ORDER)))
+def test_stage_refuses_what_it_cannot_label(tmp_path):
+    inputs = stage_inputs(tmp_path, replace(infer_set(), classes=tuple(OTHER_ORDER)))
     with pytest.raises(ClassOrderError, match="distilled set set"):
-        room.make(job_in(tmp_path, recipe=STATIC, inputs=inputs))
+        stage.make(job_in(tmp_path, recipe=STATIC, inputs=inputs))
     with pytest.raises(PlanError, match="'hard' stores nothing"):
-        room.make(job_in(tmp_path, recipe={"name": "hard"}, inputs=inputs))
+        stage.make(job_in(tmp_path, recipe={"name": "hard"}, inputs=inputs))
 
 
 # --- labels that the set holds ----------------------------------------------------------------------------------------------
@@ -202,16 +264,30 @@ def test_room_refuses_what_it_cannot_label(tmp_path):
 
 def own_labels() -> Tensor:
     """Probabilities (6, 4) with zeros, the last row with a sum of 1.5."""
-    found = torch.tensor([[1.0, 0, 0, 0], [0, 0.5, 0.5, 0], [0.1, 0.2, 0.3, 0.4], [0, 0, 0, 1], [0.25] * 4, [0.75, 0.75, 0, 0]])
+    found = torch.tensor(
+        [
+            [1.0, 0, 0, 0],
+            [0, 0.5, 0.5, 0],
+            [0.1, 0.2, 0.3, 0.4],
+            [0, 0, 0, 1],
+            [0.25] * 4,
+            [0.75, 0.75, 0, 0],
+        ]
+    )
     return (found + 1e-8).log()
 
 
 def test_learned_labels_are_the_set_s_own_and_cross_entropy_is_against_its_probabilities():
-    order, logits = torch.tensor([5, 1, 2]), torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+    order, logits = (
+        torch.tensor([5, 1, 2]),
+        torch.randn(3, 4, generator=torch.Generator().manual_seed(1)),
+    )
     found = labeller({"name": "learned"}, own=own_labels())(batch(order, torch.zeros(3, 1, 8, 8)))
     torch.testing.assert_close(found, own_labels()[order])
-    loss, recipe = components.build("loss", {"name": "soft-ce"})
-    p = torch.tensor([[0.5, 0.5, 0, 0], [0, 0.5, 0.5, 0], [0.1, 0.2, 0.3, 0.4]])  # the drifted sum is brought back to 1
+    loss, recipe = registry.build("loss", {"name": "soft-ce"})
+    p = torch.tensor(
+        [[0.5, 0.5, 0, 0], [0, 0.5, 0.5, 0], [0.1, 0.2, 0.3, 0.4]]
+    )  # the drifted sum is brought back to 1
     by_hand = -(p * logits.log_softmax(1)).sum(1).mean()
     target = Target(torch.zeros(3, dtype=torch.int64), p, found)
     torch.testing.assert_close(loss.loss(logits, target, recipe), by_hand)
@@ -219,17 +295,26 @@ def test_learned_labels_are_the_set_s_own_and_cross_entropy_is_against_its_proba
 
 def test_learned_labels_mix_as_probabilities():
     mixing = Mixing(0.3, torch.tensor([1, 0]))
-    found = labeller({"name": "learned"}, own=own_labels())(batch(torch.tensor([0, 3]), torch.zeros(2, 1, 8, 8), mixing))
-    torch.testing.assert_close(found.exp(), torch.tensor([[0.3, 0, 0, 0.7], [0.7, 0, 0, 0.3]]), atol=1e-6, rtol=0)
+    found = labeller({"name": "learned"}, own=own_labels())(
+        batch(torch.tensor([0, 3]), torch.zeros(2, 1, 8, 8), mixing)
+    )
+    torch.testing.assert_close(
+        found.exp(), torch.tensor([[0.3, 0, 0, 0.7], [0.7, 0, 0, 0.3]]), atol=1e-6, rtol=0
+    )
 
 
 def test_centred_learned_labels_have_no_mean_and_the_same_softmax():
     whole = batch(torch.arange(6), torch.zeros(6, 1, 8, 8))
-    plain, centred = (labeller({"name": "learned", **space}, own=own_labels())(whole) for space in ({}, {"space": "centred"}))
+    plain, centred = (
+        labeller({"name": "learned", **space}, own=own_labels())(whole)
+        for space in ({}, {"space": "centred"})
+    )
     assert centred.mean(1).abs().max() < 1e-5
     torch.testing.assert_close(centred.softmax(1), plain.softmax(1))
 
 
 def test_a_set_without_soft_labels_of_its_own_is_named():
-    with pytest.raises(PlanError, match="labels 'learned' are those that a set holds, this one has none"):
+    with pytest.raises(
+        PlanError, match="labels 'learned' are those that a set holds, this one has none"
+    ):
         labeller({"name": "learned"})

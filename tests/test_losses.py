@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from distillery import components
+from distillery.components import registry
 from distillery.errors import DistilleryError
 from distillery.losses import dkd, wsld
 from distillery.losses.soft_cross_entropy import cross
@@ -24,7 +24,7 @@ RAMPED = replace(TARGET, epoch=19)  # of a recipe with 20 epochs of ramp
 
 
 def loss(name, logits=S, target=TARGET, **fields):
-    module, recipe = components.build("loss", {"name": name, **fields})
+    module, recipe = registry.build("loss", {"name": name, **fields})
     return module.loss(logits, target, recipe)
 
 
@@ -74,7 +74,15 @@ def test_worked_numbers(name, fields, value):
     ],
 )
 def test_worked_numbers_of_each_sample(name, fields, values):
-    found = [loss(name, S[i : i + 1], Target(Y[i : i + 1], TARGET.mixed[i : i + 1], T[i : i + 1]), **fields) for i in (0, 1)]
+    found = [
+        loss(
+            name,
+            S[i : i + 1],
+            Target(Y[i : i + 1], TARGET.mixed[i : i + 1], T[i : i + 1]),
+            **fields,
+        )
+        for i in (0, 1)
+    ]
     assert [value.item() for value in found] == pytest.approx(values, abs=1e-6)
 
 
@@ -84,31 +92,53 @@ def test_worked_parts_of_weighted_and_decoupled_losses():
     for temperature, crossed in ((2.0, (1.138361, 1.364057)), (4.0, (1.323961, 1.380515))):
         torch.testing.assert_close(cross(S, T, temperature), S.new_tensor(crossed), **near)
     for temperature, tckd, nckd in ((4.0, 0.077575, 0.691530), (1.0, 0.022640, 0.384872)):
-        assert [part.item() for part in dkd.parts(S, T, Y, temperature)] == pytest.approx((tckd, nckd), abs=1e-6)
+        assert [part.item() for part in dkd.parts(S, T, Y, temperature)] == pytest.approx(
+            (tckd, nckd), abs=1e-6
+        )
     # nkd without its other classes is the cross entropy and the target part
     assert (loss("nkd", gamma=0.0) - loss("ce")).item() == pytest.approx(0.314476, abs=1e-6)
     for fields, rest in (({}, 34.371057), ({"temperature": 1.0, "gamma": 1.5}, 1.505907)):
-        assert (loss("nkd", **fields) - loss("nkd", gamma=0.0)).item() == pytest.approx(rest, abs=1e-6)
+        assert (loss("nkd", **fields) - loss("nkd", gamma=0.0)).item() == pytest.approx(
+            rest, abs=1e-6
+        )
 
 
 @pytest.mark.parametrize(
     ("name", "fields", "norm", "gradient"),
     [
-        ("ce", {}, 0.4744, [[-0.144950, 0.079222, 0.017677, 0.048051], [0.106919, -0.381836, 0.130591, 0.144326]]),
+        (
+            "ce",
+            {},
+            0.4744,
+            [[-0.144950, 0.079222, 0.017677, 0.048051], [0.106919, -0.381836, 0.130591, 0.144326]],
+        ),
         (
             "kl",
             {"temperature": 20.0},
             0.00098,
-            [[-0.000284, -0.000102, -0.000245, 0.000632], [0.000414, -0.000164, 0.000179, -0.000429]],
+            [
+                [-0.000284, -0.000102, -0.000245, 0.000632],
+                [0.000414, -0.000164, 0.000179, -0.000429],
+            ],
         ),
         ("mse", {}, 0.8927, [[-0.25, -0.125, -0.25, 0.5], [0.15, -0.325, -0.05, -0.525]]),
-        ("soft-ce", {}, 0.2326, [[-0.064462, 0.022448, -0.003209, 0.045224], [0.090890, -0.000278, 0.087019, -0.177631]]),
+        (
+            "soft-ce",
+            {},
+            0.2326,
+            [
+                [-0.064462, 0.022448, -0.003209, 0.045224],
+                [0.090890, -0.000278, 0.087019, -0.177631],
+            ],
+        ),
     ],
 )
 def test_worked_gradients(name, fields, norm, gradient):
     logits = S.clone().requires_grad_()
     (found,) = torch.autograd.grad(loss(name, logits, **fields), logits)
-    torch.testing.assert_close(found, torch.tensor(gradient, dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        found, torch.tensor(gradient, dtype=torch.float64), atol=1e-6, rtol=0
+    )
     assert found.norm().item() == pytest.approx(norm, abs=5e-5)
 
 
@@ -126,7 +156,10 @@ def test_the_weights_of_wsld_are_constants_to_its_gradient():
 
     leaf = S.clone().requires_grad_()
     assert torch.autograd.gradcheck(constant, leaf)
-    expected, found = (torch.autograd.grad(f(leaf), leaf)[0] for f in (constant, lambda logits: loss("wsld", logits)))
+    expected, found = (
+        torch.autograd.grad(f(leaf), leaf)[0]
+        for f in (constant, lambda logits: loss("wsld", logits))
+    )
     torch.testing.assert_close(found, expected)
     assert not wsld.weights(leaf, T, Y).requires_grad
 
@@ -142,15 +175,23 @@ def test_no_loss_has_a_gradient_for_the_teacher(name):
 def test_kl_is_soft_cross_entropy_minus_entropy(temperature):
     p = F.softmax(T / temperature, 1)
     entropy = -(p * p.log()).sum(1).mean()
-    torch.testing.assert_close(loss("kl", temperature=temperature), loss("soft-ce", temperature=temperature) - entropy)
+    torch.testing.assert_close(
+        loss("kl", temperature=temperature), loss("soft-ce", temperature=temperature) - entropy
+    )
 
 
 def random_logits(classes, scale=4.0):
-    return scale * torch.randn(2, 64, classes, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return scale * torch.randn(
+        2, 64, classes, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
 
 
-@pytest.mark.parametrize(("classes", "within"), [(10, 0.03), (100, 0.01), (200, 0.01), (1000, 0.01)])
-def test_kl_at_high_temperature_is_the_squared_error_of_centred_logits_over_twice_its_square(classes, within):
+@pytest.mark.parametrize(
+    ("classes", "within"), [(10, 0.03), (100, 0.01), (200, 0.01), (1000, 0.01)]
+)
+def test_kl_at_high_temperature_is_the_squared_error_of_centred_logits_over_twice_its_square(
+    classes, within
+):
     s, t = random_logits(classes)
     student, target = s.clone().requires_grad_(), Target(torch.zeros(64, dtype=torch.int64), s, t)
     centred = (s - t) - (s - t).mean(1, keepdim=True)
@@ -172,7 +213,10 @@ def test_kl_is_the_labels_part_and_the_other_classes_by_the_teachers_share(tempe
     s, t = random_logits(10)
     hard = torch.arange(64) % 10
     rows = zip(s.split(1), t.split(1), hard.split(1), strict=True)
-    tckd, nckd = (torch.stack(part) for part in zip(*(dkd.parts(*row, temperature) for row in rows), strict=True))
+    tckd, nckd = (
+        torch.stack(part)
+        for part in zip(*(dkd.parts(*row, temperature) for row in rows), strict=True)
+    )
     share = 1 - F.softmax(t / temperature, 1)[torch.arange(64), hard]
     found = loss("kl", s, Target(hard, s, t), temperature=temperature, squared=True)
     torch.testing.assert_close(found, (tckd + share * nckd).mean())
@@ -197,7 +241,9 @@ def test_dkd_is_finite_for_a_certain_student_and_its_columns_are_exact():
 def test_dkd_rises_to_its_weight_over_the_first_epochs():
     full = loss("dkd", ramp=1) - loss("ce")
     for epoch, risen in ((0, 0.05), (9, 0.5), (19, 1.0), (200, 1.0)):
-        torch.testing.assert_close(loss("dkd", target=replace(TARGET, epoch=epoch)) - loss("ce"), risen * full)
+        torch.testing.assert_close(
+            loss("dkd", target=replace(TARGET, epoch=epoch)) - loss("ce"), risen * full
+        )
 
 
 @pytest.mark.parametrize("name", ["ce", *SOFT])
@@ -210,7 +256,9 @@ def test_what_a_constant_added_to_all_logits_changes(name):
 def test_cross_entropy_of_mixed_labels_is_the_mixture_of_cross_entropies():
     other, lam = Y.flip(0), 0.3
     mixed = lam * F.one_hot(Y, 4).double() + (1 - lam) * F.one_hot(other, 4).double()
-    expected = lam * F.nll_loss(F.log_softmax(S, 1), Y) + (1 - lam) * F.nll_loss(F.log_softmax(S, 1), other)
+    expected = lam * F.nll_loss(F.log_softmax(S, 1), Y) + (1 - lam) * F.nll_loss(
+        F.log_softmax(S, 1), other
+    )
     torch.testing.assert_close(loss("ce", target=Target(Y, mixed)), expected)
 
 
@@ -221,7 +269,10 @@ def test_mse_ce_takes_the_classes_before_mixing():
 
 @pytest.mark.parametrize(
     ("name", "part", "weight"),
-    [("kl+ce", ("kl", {"temperature": 20.0, "squared": True}), 0.1), ("soft-ce+ce", ("soft-ce", {}), 0.1)],
+    [
+        ("kl+ce", ("kl", {"temperature": 20.0, "squared": True}), 0.1),
+        ("soft-ce+ce", ("soft-ce", {}), 0.1),
+    ],
 )
 def test_a_sum_is_its_parts_with_the_mixed_labels(name, part, weight):
     mixed = replace(TARGET, mixed=0.3 * TARGET.mixed + 0.7 * TARGET.mixed.flip(0), lam=0.3)
@@ -232,20 +283,25 @@ def test_a_sum_is_its_parts_with_the_mixed_labels(name, part, weight):
 
 def test_kd_is_its_parts_with_the_mixed_labels():
     mixed = replace(TARGET, mixed=0.3 * TARGET.mixed + 0.7 * TARGET.mixed.flip(0), lam=0.3)
-    parts = 0.1 * loss("ce", target=mixed) + 0.9 * loss("kl", target=mixed, temperature=4.0, squared=True)
+    parts = 0.1 * loss("ce", target=mixed) + 0.9 * loss(
+        "kl", target=mixed, temperature=4.0, squared=True
+    )
     torch.testing.assert_close(loss("kd", target=mixed), parts)
 
 
 @pytest.mark.parametrize("name", UNMIXED)
 def test_losses_that_need_the_class_of_an_image_refuse_mixed_ones(name):
-    with pytest.raises(DistilleryError, match=f"loss '{name}' is not defined for mixed images: set training.mix to 'none'"):
+    with pytest.raises(
+        DistilleryError,
+        match=f"loss '{name}' is not defined for mixed images: set training.mix to 'none'",
+    ):
         loss(name, target=replace(TARGET, lam=0.3))
 
 
 def test_the_losses_that_refuse_mixed_images_say_so_to_the_planner():
-    refusing = {name for name in components.index("loss") if constant("loss", name, "MIXES") is False}
+    refusing = {name for name in registry.index("loss") if constant("loss", name, "MIXES") is False}
     assert refusing == set(UNMIXED)
-    assert {name for name in components.index("loss") if constant("loss", name, "SOFT")} == set(SOFT)
+    assert {name for name in registry.index("loss") if constant("loss", name, "SOFT")} == set(SOFT)
 
 
 @pytest.mark.parametrize("name", ["ce", *SOFT])
@@ -266,10 +322,12 @@ def test_mixing_logits_is_not_mixing_probabilities():
 
 @pytest.mark.parametrize("name", SOFT)
 def test_soft_loss_without_soft_labels_says_what_to_choose(name):
-    with pytest.raises(DistilleryError, match=rf"'{re.escape(name)}' needs soft labels.*'static' or 'dynamic'"):
+    with pytest.raises(
+        DistilleryError, match=rf"'{re.escape(name)}' needs soft labels.*'static' or 'dynamic'"
+    ):
         loss(name, target=Target(Y, TARGET.mixed))
 
 
 def test_every_loss_is_found_by_name_and_ends_in_a_number():
-    assert {"ce", *SOFT} <= components.index("loss").keys()
-    assert all(loss(name).shape == () and loss(name).isfinite() for name in components.index("loss"))
+    assert {"ce", *SOFT} <= registry.index("loss").keys()
+    assert all(loss(name).shape == () and loss(name).isfinite() for name in registry.index("loss"))

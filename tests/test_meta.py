@@ -11,21 +11,29 @@ import torch
 from test_methods import TinySet, job_in, tiny_set
 from torch.nn import functional as F
 
-from distillery.distilled import DistilledSet
 from distillery.errors import BudgetError, DistilleryError, PlanError
-from distillery.methods import bptt, meta, podd, rat_bptt
-from distillery.methods.meta import Problem, Space
-from distillery.network import build_network
+from distillery.methods import bptt, podd, rat_bptt
+from distillery.methods.shared import meta
+from distillery.methods.shared.meta import Problem, Space
+from distillery.nets.network import build_network
 from distillery.poster import labels as poddl
+from distillery.sets.distilled import DistilledSet
 from distillery.training.augment import pipeline
 from distillery.training.samples import Samples
 from distillery.unroll.optimizers import Adam
 
 NETWORK = {"name": "convnet", "width": 6, "depth": 2, "norm": "instance"}
-SHORT = {"network": NETWORK, "meta_steps": 4, "batch": 20, "window": 3, "longest": 6, "whitening": "none"}
+SHORT = {
+    "network": NETWORK,
+    "meta_steps": 4,
+    "batch": 20,
+    "window": 3,
+    "inner_steps": 6,
+    "whitening": "none",
+}
 METHODS = {
-    "bptt": (bptt, bptt.Recipe(**SHORT | {"longest": 3}), 1),
-    "rat-bptt": (rat_bptt, rat_bptt.Recipe(**SHORT, labels="learned", of_each=1, chosen=3), 2),
+    "bptt": (bptt, bptt.Recipe(**SHORT | {"inner_steps": 3}), 1),
+    "rat-bptt": (rat_bptt, rat_bptt.Recipe(**SHORT, labels="learned", step_ipc=1, chosen=3), 2),
     "podd": (podd, podd.Recipe(**SHORT, order="given", patch_grid=(4, 2), patches=5), 0.9),
 }
 
@@ -43,11 +51,15 @@ def distilled(name: str, folder: Path, **changes: object) -> DistilledSet:
     method, recipe, ipc = METHODS[name]
     folder.mkdir(exist_ok=True)
     train = classes()
-    return method.distill(train, replace(recipe, **changes), ipc=ipc, teachers=[], job=job_in(folder))
+    return method.distill(
+        train, replace(recipe, **changes), ipc=ipc, teachers=[], job=job_in(folder)
+    )
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_killed_run_goes_on_to_the_same_bits(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_goes_on_to_the_same_bits(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = distilled(name, tmp_path / "whole", snapshots=2)
     monkeypatch.setattr(meta, "CHECKPOINT_EVERY", 1)
     step, calls = meta._Loop.step, []
@@ -65,7 +77,9 @@ def test_a_killed_run_goes_on_to_the_same_bits(name: str, tmp_path: Path, monkey
     assert calls == [0, 1, 2, 2, 3]
     assert all(torch.equal(whole.parts[part], again.parts[part]) for part in whole.parts)
     for file in (meta.HISTORY, meta.SNAPSHOTS):
-        one, other = (next((tmp_path / run).rglob(file)).read_bytes() for run in ("whole", "killed"))
+        one, other = (
+            next((tmp_path / run).rglob(file)).read_bytes() for run in ("whole", "killed")
+        )
         assert one == other
 
 
@@ -74,14 +88,19 @@ def test_a_set_is_saved_read_and_expanded(name: str, tmp_path: Path) -> None:
     made = distilled(name, tmp_path)
     made.save(tmp_path)
     instances = DistilledSet.load(tmp_path).expand()
-    assert instances.images.shape == (len(instances), 1, 8, 8) and torch.isfinite(instances.images).all()
+    assert (
+        instances.images.shape == (len(instances), 1, 8, 8)
+        and torch.isfinite(instances.images).all()
+    )
     if instances.soft is not None:
         assert torch.allclose(instances.soft.softmax(1).sum(1), torch.ones(len(instances)))
         assert torch.equal(instances.soft.argmax(1), instances.labels)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_student_sees_what_was_learned(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_student_sees_what_was_learned(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A set that is not whitened is learned in normalised pixels, and a student normalises what it is given."""
     seen: dict = {}
     step = meta._Loop.step
@@ -100,13 +119,19 @@ def test_a_student_sees_what_was_learned(name: str, tmp_path: Path, monkeypatch:
     assert (made.mean, made.std) == (train.mean, train.std)
 
 
-def by_hand(train: TinySet, recipe: podd.Recipe, state: dict[str, torch.Tensor], number: int, job) -> tuple:
+def by_hand(
+    train: TinySet, recipe: podd.Recipe, state: dict[str, torch.Tensor], number: int, job
+) -> tuple:
     """A meta-step's gradients once more: slices, a list of parameters, the formulas of Adam, one graph."""
     leaves = {name: value.clone().requires_grad_() for name, value in state.items()}
     poster, soft = leaves["poster"][0], leaves["soft"][0]
     _, height, width = poster.shape
-    corners = [(round(x * (width - 8) / 3), round(y * (height - 8))) for x in range(4) for y in range(2)]
-    owner = soft[torch.arange(height)[:, None] * 2 // height, torch.arange(width) * 2 // width]  # (H, W, n)
+    corners = [
+        (round(x * (width - 8) / 3), round(y * (height - 8))) for x in range(4) for y in range(2)
+    ]
+    owner = soft[
+        torch.arange(height)[:, None] * 2 // height, torch.arange(width) * 2 // width
+    ]  # (H, W, n)
     patches = torch.stack([poster[:, y : y + 8, x : x + 8] for x, y in corners])
     labels = torch.stack([owner[y : y + 8, x : x + 8].mean((0, 1)) for x, y in corners])
     labels = labels / (labels.sum(1, keepdim=True) + 1e-8)
@@ -114,7 +139,10 @@ def by_hand(train: TinySet, recipe: podd.Recipe, state: dict[str, torch.Tensor],
     net = build_network(NETWORK, train.shape, 4)
     theta = {name: p.detach().requires_grad_() for name, p in net.named_parameters()}
     moments = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in theta.items()}
-    augment, first = pipeline(recipe.augment), int(torch.randint(4, (), generator=job.generator(f"offset/{number // 3}")))
+    augment, first = (
+        pipeline(recipe.augment),
+        int(torch.randint(4, (), generator=job.generator(f"offset/{number // 3}"))),
+    )
     for t in range(first + 3):
         if t == first:  # what came before is a constant
             theta = {name: p.detach().requires_grad_() for name, p in theta.items()}
@@ -123,17 +151,37 @@ def by_hand(train: TinySet, recipe: podd.Recipe, state: dict[str, torch.Tensor],
         images = augment(patches[chosen], job.generator(f"augment/{number}/{t}"))
         logits = torch.func.functional_call(net, theta, (images,))
         loss = -(labels[chosen] * logits.log_softmax(1)).sum(1).mean()
-        slopes = dict(zip(theta, torch.autograd.grad(loss, list(theta.values()), create_graph=True), strict=True))
+        slopes = dict(
+            zip(
+                theta,
+                torch.autograd.grad(loss, list(theta.values()), create_graph=True),
+                strict=True,
+            )
+        )
         for name, g in slopes.items():
             if name in ("0.bias", "4.bias"):  # no effect, left out
                 continue
-            m, v = (b * old + (1 - b) * new for b, old, new in zip((0.9, 0.999), moments[name], (g, g * g), strict=True))
+            m, v = (
+                b * old + (1 - b) * new
+                for b, old, new in zip((0.9, 0.999), moments[name], (g, g * g), strict=True)
+            )
             root = (v / (1 - 0.999 ** (t + 1))).clamp(min=1e-30).sqrt() + 1e-8
-            moments[name], theta[name] = (m, v), theta[name] - recipe.inner_lr * m / (1 - 0.9 ** (t + 1)) / root
-    batch = torch.randperm(48, generator=job.generator(f"real/{number // 3}"))[20 * (number % 3) :][:20]
-    real = augment((train.images[batch].float() / 255 - 0.5) / 0.25, job.generator(f"outer/{number}"))
+            moments[name], theta[name] = (
+                (m, v),
+                theta[name] - recipe.inner_lr * m / (1 - 0.9 ** (t + 1)) / root,
+            )
+    batch = torch.randperm(48, generator=job.generator(f"real/{number // 3}"))[20 * (number % 3) :][
+        :20
+    ]
+    real = augment(
+        (train.images[batch].float() / 255 - 0.5) / 0.25, job.generator(f"outer/{number}")
+    )
     outer = F.cross_entropy(torch.func.functional_call(net, theta, (real,)), train.labels[batch])
-    return outer.item(), dict(zip(leaves, torch.autograd.grad(outer, list(leaves.values())), strict=True)), first
+    return (
+        outer.item(),
+        dict(zip(leaves, torch.autograd.grad(outer, list(leaves.values())), strict=True)),
+        first,
+    )
 
 
 def test_meta_steps_are_those_by_hand(tmp_path: Path) -> None:
@@ -147,10 +195,17 @@ def test_meta_steps_are_those_by_hand(tmp_path: Path) -> None:
         "soft": poddl.initial(torch.arange(4).view(2, 2), 4)[None],
     }
     tensors = {name: value.clone().requires_grad_() for name, value in state.items()}
-    optimizer = torch.optim.Adam([{"params": [tensors["poster"]], "lr": recipe.lr}, {"params": [tensors["soft"]], "lr": 0.02}])
+    optimizer = torch.optim.Adam(
+        [
+            {"params": [tensors["poster"]], "lr": recipe.lr},
+            {"params": [tensors["soft"]], "lr": 0.02},
+        ]
+    )
     rows, mean = [], None
     for number in range(4):
-        loss, slopes, first = by_hand(train, recipe, {n: t.detach() for n, t in tensors.items()}, number, job)
+        loss, slopes, first = by_hand(
+            train, recipe, {n: t.detach() for n, t in tensors.items()}, number, job
+        )
         norm = slopes["poster"].norm().item()
         mean = norm if mean is None else 0.9 * mean + 0.1 * norm
         tensors["poster"].grad = slopes["poster"] * min(1.0, 0.5 * mean / norm)
@@ -163,14 +218,21 @@ def test_meta_steps_are_those_by_hand(tmp_path: Path) -> None:
         found = [[float(value) for value in row] for row in list(csv.reader(file))[1:]]
     assert {row[4] for row in found} != {0.0}
     torch.testing.assert_close(torch.tensor(found), torch.tensor(rows), rtol=2e-3, atol=1e-5)
-    torch.testing.assert_close((made.parts["poster"] - 0.5) / 0.25, tensors["poster"].detach(), atol=2e-4, rtol=0)
+    torch.testing.assert_close(
+        (made.parts["poster"] - 0.5) / 0.25, tensors["poster"].detach(), atol=2e-4, rtol=0
+    )
     torch.testing.assert_close(made.parts["soft"], tensors["soft"].detach(), atol=2e-3, rtol=0)
 
 
 def test_an_unreadable_checkpoint_counts_for_nothing(tmp_path: Path) -> None:
     """A power cut can leave a file of rubbish."""
     whole = distilled("bptt", tmp_path / "whole")
-    for place, rubbish in (("empty", b""), ("zeros", bytes(500)), ("text", b"not a checkpoint"), ("half", b"PK\x03\x04half")):
+    for place, rubbish in (
+        ("empty", b""),
+        ("zeros", bytes(500)),
+        ("text", b"not a checkpoint"),
+        ("half", b"PK\x03\x04half"),
+    ):
         (tmp_path / place).mkdir()
         job = job_in(tmp_path / place)
         (job.scratch / meta.CHECKPOINT).write_bytes(rubbish)
@@ -183,7 +245,9 @@ def test_snapshots_are_the_states_on_the_way(tmp_path: Path) -> None:
     long = distilled("rat-bptt", tmp_path / "long", snapshots=2)
     states = meta.snapshots(next((tmp_path / "long").rglob(meta.SNAPSHOTS)).parent)
     assert list(states) == [2, 4]
-    assert torch.equal(states[2]["images"], short.parts["images"]) and torch.equal(states[4]["soft"], long.parts["soft"])
+    assert torch.equal(states[2]["images"], short.parts["images"]) and torch.equal(
+        states[4]["soft"], long.parts["soft"]
+    )
 
 
 def test_the_limit_follows_the_running_mean_of_norms(tmp_path: Path) -> None:
@@ -205,14 +269,25 @@ def test_a_poster_without_overlap_has_the_gradient_of_independent_images(tmp_pat
     unfold = podd.unfolding(layout, placed, 4, "cpu")
     patches, targets = unfold({"poster": poster})
     assert torch.equal(targets.argmax(1), torch.tensor([0, 2, 1, 3]))  # column by column
-    common = {"draw": meta.every(4), "real": meta.passes(48, 20, job), "offset": lambda step: 2, "inner": Adam(1e-3)}
+    common = {
+        "draw": meta.every(4),
+        "real": meta.passes(48, 20, job),
+        "window_start": lambda step: 2,
+        "inner": Adam(1e-3),
+    }
     network = meta.Network(meta.build_network(NETWORK, (1, 8, 8), 4))
     loops = {
         "poster": Problem({"poster": meta.Learned(poster, Adam(1e-3))}, unfold, **common),
-        "images": Problem({"images": meta.Learned(patches, Adam(1e-3))}, lambda v: (v["images"], targets), **common),
+        "images": Problem(
+            {"images": meta.Learned(patches, Adam(1e-3))},
+            lambda v: (v["images"], targets),
+            **common,
+        ),
     }
     found = {
-        name: meta._Loop(problem, space, network, recipe, job)._slopes({name: problem.learned[name].start}, 0)
+        name: meta._Loop(problem, space, network, recipe, job)._slopes(
+            {name: problem.learned[name].start}, 0
+        )
         for name, problem in loops.items()
     }
     assert found["poster"][0] == found["images"][0]
@@ -221,7 +296,16 @@ def test_a_poster_without_overlap_has_the_gradient_of_independent_images(tmp_pat
 
 
 def test_meta_steps_lower_the_outer_loss(tmp_path: Path) -> None:
-    distilled("podd", tmp_path, meta_steps=40, lr=0.01, batch=48, inner_lr=0.01, patches=None, order="given")
+    distilled(
+        "podd",
+        tmp_path,
+        meta_steps=40,
+        lr=0.01,
+        batch=48,
+        inner_lr=0.01,
+        patches=None,
+        order="given",
+    )
     with next(tmp_path.rglob(meta.HISTORY)).open() as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert len(losses) == 40 and sum(losses[-10:]) < 0.95 * sum(losses[:10])
@@ -234,11 +318,15 @@ def test_learned_labels_stay_at_zero_or_above(tmp_path: Path) -> None:
 
 
 def test_offsets_are_drawn_once_per_pass_or_per_meta_step_or_never(tmp_path: Path) -> None:
-    job, recipe = job_in(tmp_path), rat_bptt.Recipe(batch=10, window=60, longest=200)
+    job, recipe = job_in(tmp_path), rat_bptt.Recipe(batch=10, window=60, inner_steps=200)
     by_pass, by_step, fixed = (
-        [meta.offsets(replace(recipe, offset=kind), 100, job)(i) for i in range(400)] for kind in ("epoch", "step", "fixed")
+        [meta.window_starts(replace(recipe, window_start=kind), 100, job)(i) for i in range(400)]
+        for kind in ("epoch", "step", "fixed")
     )
-    assert all(len(set(by_pass[i : i + 10])) == 1 for i in range(0, 400, 10)) and len(set(by_pass)) > 20
+    assert (
+        all(len(set(by_pass[i : i + 10])) == 1 for i in range(0, 400, 10))
+        and len(set(by_pass)) > 20
+    )
     assert len(set(by_step)) > 100 and set(fixed) == {140}
     assert 0 <= min(by_step) < 10 and 130 < max(by_step) <= 140
 
@@ -246,9 +334,14 @@ def test_offsets_are_drawn_once_per_pass_or_per_meta_step_or_never(tmp_path: Pat
 def test_real_batches_are_passes_or_balanced(tmp_path: Path) -> None:
     job, train = job_in(tmp_path), classes()
     first = [meta.passes(48, 20, job)(i) for i in range(3)]
-    assert [len(batch) for batch in first] == [20, 20, 8] and torch.cat(first).sort().values.tolist() == list(range(48))
+    assert [len(batch) for batch in first] == [20, 20, 8] and torch.cat(
+        first
+    ).sort().values.tolist() == list(range(48))
     drawn = meta.balanced(train.labels, 20, 4, job)(7)
-    assert torch.bincount(train.labels[drawn]).tolist() == [5, 5, 5, 5] and len(set(drawn.tolist())) == 20
+    assert (
+        torch.bincount(train.labels[drawn]).tolist() == [5, 5, 5, 5]
+        and len(set(drawn.tolist())) == 20
+    )
 
 
 def test_an_inner_step_draws_images_by_class() -> None:
@@ -257,7 +350,9 @@ def test_an_inner_step_draws_images_by_class() -> None:
     assert sorted(of_class.tolist()) == [0, 2, 2, 2] and len(set(drawn.tolist())) == 6
 
 
-def test_labels_of_the_authors_shape_expand_as_they_were_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_of_the_authors_shape_expand_as_they_were_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A poster of ten classes whose array has other rows and columns than the classes."""
     seen: dict = {}
     step = meta._Loop.step
@@ -270,23 +365,35 @@ def test_labels_of_the_authors_shape_expand_as_they_were_learned(tmp_path: Path,
 
     monkeypatch.setattr(meta._Loop, "step", watch)
     train = classes(10)
-    recipe = replace(METHODS["podd"][1], size=(30, 8), patches=None, label_lr=0.05, label_shape="reference")
+    recipe = replace(
+        METHODS["podd"][1], size=(30, 8), patches=None, label_lr=0.05, label_shape="reference"
+    )
     podd.distill(train, recipe, ipc=0.4, teachers=[], job=job_in(tmp_path)).save(tmp_path)
     made = DistilledSet.load(tmp_path)
     shape = poddl.reference_shape(30, 8, 10)
-    assert made.parts["soft"].shape == (1, *shape, 10) and shape != (2, 5) and made.parts["order"].shape == (1, 2, 5)
+    assert (
+        made.parts["soft"].shape == (1, *shape, 10)
+        and shape != (2, 5)
+        and made.parts["order"].shape == (1, 2, 5)
+    )
     cells = made.parts["soft"][0].flatten(0, 1)
     copied = made.expand().soft.exp()
     torch.testing.assert_close(copied, seen["end"], atol=1e-6, rtol=0)
     for label in copied:  # each patch copies one cell
         assert (label - cells / cells.sum(1, keepdim=True)).abs().amax(1).min() < 1e-5
     assert (seen["start"].sum(0) == 0).any(), "classes without labels, as in the authors' code"
-    paper = podd.distill(train, replace(recipe, label_shape="paper"), ipc=0.4, teachers=[], job=job_in(tmp_path))
+    paper = podd.distill(
+        train, replace(recipe, label_shape="paper"), ipc=0.4, teachers=[], job=job_in(tmp_path)
+    )
     assert paper.parts["soft"].shape == (1, 2, 5, 10) and len(paper.parts["patches"]) == 4
 
 
-@pytest.mark.parametrize(("ipc", "classes", "side", "grid"), [(2.55, 200, 32, (20, 10)), (2.03, 100, 8, (20, 5))])
-def test_a_poster_may_fill_its_budget_to_the_pixel(ipc: float, classes: int, side: int, grid: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("ipc", "classes", "side", "grid"), [(2.55, 200, 32, (20, 10)), (2.03, 100, 8, (20, 5))]
+)
+def test_a_poster_may_fill_its_budget_to_the_pixel(
+    ipc: float, classes: int, side: int, grid: tuple[int, int]
+) -> None:
     """In floating point these products are a little less than the whole numbers that they are."""
     recipe = podd.Recipe(class_grid=grid)
     layout = podd.Layout.of(recipe, ipc, classes, side)
@@ -296,7 +403,9 @@ def test_a_poster_may_fill_its_budget_to_the_pixel(ipc: float, classes: int, sid
 
 
 def test_posters_per_class_hold_their_class(tmp_path: Path) -> None:
-    recipe = replace(METHODS["podd"][1], posters="per-class", patch_grid=(3, 3), patches=None, labels="fixed")
+    recipe = replace(
+        METHODS["podd"][1], posters="per-class", patch_grid=(3, 3), patches=None, labels="fixed"
+    )
     made = podd.distill(classes(), recipe, ipc=4, teachers=[], job=job_in(tmp_path))
     assert made.parts["poster"].shape == (4, 1, 16, 16) and "soft" not in made.parts
     assert made.expand().labels.tolist() == [c for c in range(4) for _ in range(9)]
@@ -313,11 +422,13 @@ def test_posters_per_class_hold_their_class(tmp_path: Path) -> None:
         ({"order": "random:x"}, 1, PlanError, "random:0"),
         ({"order": "given:3"}, 1, PlanError, "order = 'given:3'"),
         ({"label_shape": "reference", "cyclic": True}, 1, PlanError, "label_shape"),
-        ({"window": 7}, 1, PlanError, "window = 7.*longest = 6"),
+        ({"window": 7}, 1, PlanError, "window = 7.*inner_steps = 6"),
         ({"lr": 1e30}, 1, DistilleryError, "meta-step"),
     ],
 )
-def test_errors_name_the_field(changes: dict, ipc: float, error: type, words: str, tmp_path: Path) -> None:
+def test_errors_name_the_field(
+    changes: dict, ipc: float, error: type, words: str, tmp_path: Path
+) -> None:
     recipe = replace(METHODS["podd"][1], **changes)
     with pytest.raises(error, match=words) as caught:
         podd.distill(classes(), recipe, ipc=ipc, teachers=[], job=job_in(tmp_path))

@@ -1,4 +1,4 @@
-"""Methods that keep or recover images, and the distill room, against slow second implementations and properties."""
+"""Methods that keep or recover images, and the distill stage, against slow second implementations and properties."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from distillery import components
-from distillery.artefact import Artefact
-from distillery.canonical import class_order_hash
-from distillery.distill import room
-from distillery.distilled import DistilledSet
+from distillery.components import registry
 from distillery.errors import BudgetError, ClassOrderError, DistilleryError, TeacherError
-from distillery.job import Job
 from distillery.methods import herding, k_means, sre2l
-from distillery.methods.recovery import Objective, cosine
-from distillery.methods.selection import class_features
+from distillery.methods.shared.recovery import Objective, cosine
+from distillery.methods.shared.selection import class_features
 from distillery.nets import convnet
 from distillery.nets.features import penultimate
+from distillery.sets.distilled import DistilledSet
+from distillery.stages import distill as stage
+from distillery.store.artefact import Artefact
+from distillery.store.canonical import class_order_hash
+from distillery.store.job import Job
 from distillery.teacher.load import Teacher
 
 
@@ -56,13 +56,21 @@ class TinySet:
         return (self.labels == label).nonzero()[:, 0]
 
 
-def tiny_set(classes: int = 4, per_class: int = 12, channels: int = 1, size: int = 8, seed: int = 0) -> TinySet:
+def tiny_set(
+    classes: int = 4, per_class: int = 12, channels: int = 1, size: int = 8, seed: int = 0
+) -> TinySet:
     """Images that are all different, in shuffled label order."""
     stream = torch.Generator().manual_seed(seed)
-    labels = torch.arange(classes).repeat(per_class)[torch.randperm(classes * per_class, generator=stream)]
-    images = torch.randint(0, 256, (len(labels), channels, size, size), generator=stream, dtype=torch.uint8)
+    labels = torch.arange(classes).repeat(per_class)[
+        torch.randperm(classes * per_class, generator=stream)
+    ]
+    images = torch.randint(
+        0, 256, (len(labels), channels, size, size), generator=stream, dtype=torch.uint8
+    )
     names = tuple(f"class {i}" for i in range(classes))
-    return TinySet(images, labels, names, (0.5,) * channels, (0.25,) * channels, (channels, size, size))
+    return TinySet(
+        images, labels, names, (0.5,) * channels, (0.25,) * channels, (channels, size, size)
+    )
 
 
 def tiny_net(train: TinySet, width: int = 8, seed: int = 0, norm: str = "batch") -> nn.Module:
@@ -78,34 +86,64 @@ def tiny_net(train: TinySet, width: int = 8, seed: int = 0, norm: str = "batch")
 
 def tiny_teacher(train: TinySet, width: int = 8, seed: int = 0, norm: str = "batch") -> Teacher:
     net = tiny_net(train, width, seed, norm)
-    return Teacher(f"net-{seed}", net, train.mean, train.std, train.classes, train.class_order, 90.0)
+    return Teacher(
+        f"net-{seed}", net, train.mean, train.std, train.classes, train.class_order, 90.0
+    )
 
 
-def teacher_artefact(folder: Path, train: TinySet, width: int = 8, seed: int = 0, **facts: object) -> Artefact:
-    """What the teacher room leaves in the store."""
+def teacher_artefact(
+    folder: Path, train: TinySet, width: int = 8, seed: int = 0, **facts: object
+) -> Artefact:
+    """What the teacher stage leaves in the store."""
     folder.mkdir()
     save_file(tiny_net(train, width, seed).state_dict(), folder / "weights.safetensors")
-    known = {"classes": list(train.classes), "class_order": train.class_order, "shape": list(train.shape)}
+    known = {
+        "classes": list(train.classes),
+        "class_order": train.class_order,
+        "shape": list(train.shape),
+    }
     network = {"name": "convnet", "width": width, "depth": 2, "norm": "batch"}
     normal = {"mean": list(train.mean), "std": list(train.std)}
     meta = {"id": folder.name, "files": {"weights.safetensors": {}}}
     return Artefact(
-        folder, {**meta, "facts": {"network": network, **known, **normal, "accuracy": {"last": 90.0, "best": 91.0}, **facts}}
+        folder,
+        {
+            **meta,
+            "facts": {
+                "network": network,
+                **known,
+                **normal,
+                "accuracy": {"last": 90.0, "best": 91.0},
+                **facts,
+            },
+        },
     )
 
 
 def data_artefact(folder: Path, train: TinySet, **others: TinySet) -> Artefact:
-    """What the data room leaves in the store: grey PNG images in parquet, for `train` and other splits by name."""
+    """What the data stage leaves in the store: grey PNG images in parquet, for `train` and other splits by name."""
     folder.mkdir()
     splits = {"train": train, **others}
     for split, images in splits.items():
         encoded = [io.BytesIO() for _ in images.labels]
         for file, image in zip(encoded, images.images, strict=True):
             Image.fromarray(image[0].numpy()).save(file, "png")
-        columns = {"image": [file.getvalue() for file in encoded], "label": pa.array(images.labels.tolist(), pa.int32())}
+        columns = {
+            "image": [file.getvalue() for file in encoded],
+            "label": pa.array(images.labels.tolist(), pa.int32()),
+        }
         pq.write_table(pa.table(columns), folder / f"{split}.parquet")
-    facts = {"classes": list(train.classes), "class_order": train.class_order, "shape": [1, 8, 8], "mean": [0.5], "std": [0.25]}
-    return Artefact(folder, {"id": folder.name, "facts": facts, "files": {f"{split}.parquet": {} for split in splits}})
+    facts = {
+        "classes": list(train.classes),
+        "class_order": train.class_order,
+        "shape": [1, 8, 8],
+        "mean": [0.5],
+        "std": [0.25],
+    }
+    return Artefact(
+        folder,
+        {"id": folder.name, "facts": facts, "files": {f"{split}.parquet": {} for split in splits}},
+    )
 
 
 def job_in(folder: Path, key: str = "key", **fields: object) -> Job:
@@ -120,8 +158,10 @@ def job_in(folder: Path, key: str = "key", **fields: object) -> Job:
     )
 
 
-def distil(reference: dict, train: TinySet, ipc: int, job: Job, teachers: list[Teacher] | None = None) -> DistilledSet:
-    method, recipe = components.build("method", reference)
+def distil(
+    reference: dict, train: TinySet, ipc: int, job: Job, teachers: list[Teacher] | None = None
+) -> DistilledSet:
+    method, recipe = registry.build("method", reference)
     return method.distill(train, recipe, ipc=ipc, teachers=teachers or [], job=job)
 
 
@@ -130,7 +170,14 @@ SELECTIONS = {
     "herding": {"name": "herding", "teachers": ["net"]},
     "k-means": {"name": "k-means", "teachers": ["net"]},
 }
-SRE2L = {"name": "sre2l", "teachers": ["net"], "iterations": 4, "lr": 0.1, "r_bn": 0.5, "augment": []}
+SRE2L = {
+    "name": "sre2l",
+    "teachers": ["net"],
+    "iterations": 4,
+    "lr": 0.1,
+    "r_bn": 0.5,
+    "augment": [],
+}
 
 
 @pytest.mark.parametrize("reference", SELECTIONS.values(), ids=SELECTIONS)
@@ -160,7 +207,10 @@ def test_random_follows_the_cell_and_nothing_else(tmp_path):
     for key in ("one", "two"):
         first[key] = distil(SELECTIONS["random"], train, 5, job_in(tmp_path, key)).parts["images"]
     torch.manual_seed(99)
-    assert torch.equal(first["one"], distil(SELECTIONS["random"], train, 5, job_in(tmp_path, "one")).parts["images"])
+    assert torch.equal(
+        first["one"],
+        distil(SELECTIONS["random"], train, 5, job_in(tmp_path, "one")).parts["images"],
+    )
     assert not torch.equal(first["one"], first["two"])
 
 
@@ -170,7 +220,12 @@ def test_herding_is_the_greedy_search_written_out():
     chosen: list[int] = []
     for _ in range(9):
         free = [i for i in range(15) if i not in chosen]
-        chosen.append(min(free, key=lambda i: (features.mean(0) - features[[*chosen, i]].mean(0)).norm().item()))
+        chosen.append(
+            min(
+                free,
+                key=lambda i: (features.mean(0) - features[[*chosen, i]].mean(0)).norm().item(),
+            )
+        )
     assert herding.herd(features, 9).tolist() == chosen
     assert sorted(herding.herd(features, 15).tolist()) == list(range(15))
 
@@ -191,7 +246,10 @@ def test_k_means_takes_the_row_nearest_to_each_centre():
     stream = torch.Generator().manual_seed(0)
     centres = torch.tensor([[0.0, 0.0], [50.0, 0.0], [0.0, 50.0]], dtype=torch.float64)
     features = centres.repeat(10, 1) + torch.randn(30, 2, generator=stream, dtype=torch.float64)
-    nearest = {int((features[i::3] - features[i::3].mean(0)).norm(dim=1).argmin()) * 3 + i for i in range(3)}
+    nearest = {
+        int((features[i::3] - features[i::3].mean(0)).norm(dim=1).argmin()) * 3 + i
+        for i in range(3)
+    }
     assert set(k_means.representatives(features, 3, 1, 7).tolist()) == nearest
 
 
@@ -229,10 +287,14 @@ def test_micro_batches_give_the_gradient_of_the_whole(groups):
     for size in (1, 3, 5):
         parts = Objective(net, layers, 0.7, 10.0, size).gradient(images, labels)
         assert (parts[2] - whole).norm() / whole.norm() < 1e-6
-        assert parts[0].item() == pytest.approx(ce.item()) and parts[1].item() == pytest.approx(bn.item())
+        assert parts[0].item() == pytest.approx(ce.item()) and parts[1].item() == pytest.approx(
+            bn.item()
+        )
 
 
-def sre2l_written_out(net: nn.Module, noise: Tensor, labels: Tensor, steps: int, lr: float, r_bn: float) -> Tensor:
+def sre2l_written_out(
+    net: nn.Module, noise: Tensor, labels: Tensor, steps: int, lr: float, r_bn: float
+) -> Tensor:
     """SRe2L's loop for one batch with torch's own statistics; the range is that of mean 0.5, std 0.25."""
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     inputs: dict[nn.Module, Tensor] = {}
@@ -244,7 +306,9 @@ def sre2l_written_out(net: nn.Module, noise: Tensor, labels: Tensor, steps: int,
         loss = cross_entropy(net(x), labels)
         for weight, m in zip([10, 1], norms, strict=True):
             a = inputs[m]
-            gap = (a.mean((0, 2, 3)) - m.running_mean).norm() + (a.var((0, 2, 3), correction=0) - m.running_var).norm()
+            gap = (a.mean((0, 2, 3)) - m.running_mean).norm() + (
+                a.var((0, 2, 3), correction=0) - m.running_var
+            ).norm()
             loss = loss + r_bn * weight * gap
         adam.zero_grad()
         loss.backward()
@@ -255,7 +319,9 @@ def sre2l_written_out(net: nn.Module, noise: Tensor, labels: Tensor, steps: int,
     return x.detach()
 
 
-@pytest.mark.parametrize("extra", [{}, {"together": 3}, {"micro_batch": 1}], ids=["alone", "together", "micro-batched"])
+@pytest.mark.parametrize(
+    "extra", [{}, {"parallel_groups": 3}, {"micro_batch": 1}], ids=["alone", "parallel_groups", "micro-batched"]
+)
 def test_sre2l_is_its_loop_written_out(extra, tmp_path):
     train = tiny_set(classes=5)
     teacher, job = tiny_teacher(train), job_in(tmp_path)
@@ -263,7 +329,9 @@ def test_sre2l_is_its_loop_written_out(extra, tmp_path):
     images = distilled.parts["images"].unflatten(0, (3, 5))
     for i in range(3):
         for labels in torch.arange(5).split(2):
-            noise = torch.randn(len(labels), 1, 8, 8, generator=job.generator(f"batch/{labels[0]}/{i}"))
+            noise = torch.randn(
+                len(labels), 1, 8, 8, generator=job.generator(f"batch/{labels[0]}/{i}")
+            )
             expected = sre2l_written_out(teacher.model, noise, labels, 4, 0.1, 0.5) * 0.25 + 0.5
             # half a grey level of rounding, and what reordered sums add to it
             assert (images[i, labels].float() / 255 - expected).abs().max() < 0.51 / 255
@@ -291,16 +359,18 @@ def test_recovery_errors_name_the_cause(tmp_path):
         distil({**SRE2L, "lr": math.nan}, train, 1, job_in(tmp_path), [tiny_teacher(train)])
 
 
-def room_job(folder: Path, train: TinySet, **facts: object) -> Job:
+def stage_job(folder: Path, train: TinySet, **facts: object) -> Job:
     data = data_artefact(folder / "data", train)
     teachers = [teacher_artefact(folder / "teacher", train, **facts)]
-    return job_in(folder, recipe={"method": SRE2L, "ipc": 2}, inputs={"data": data, "teachers": teachers})
+    return job_in(
+        folder, recipe={"method": SRE2L, "ipc": 2}, inputs={"data": data, "teachers": teachers}
+    )
 
 
-def test_room_writes_the_set_and_says_what_it_holds(tmp_path):
+def test_stage_writes_the_set_and_says_what_it_holds(tmp_path):
     train = tiny_set()
-    job = room_job(tmp_path, train)
-    facts = room.make(job)
+    job = stage_job(tmp_path, train)
+    facts = stage.make(job)
     stored = DistilledSet.load(job.out)
     assert facts == {
         "method": "sre2l",
@@ -316,19 +386,28 @@ def test_room_writes_the_set_and_says_what_it_holds(tmp_path):
         "std": [0.25],
     }
     assert torch.equal(
-        stored.parts["images"], distil(SRE2L, train, 2, job_in(tmp_path / "again"), [tiny_teacher(train)]).parts["images"]
+        stored.parts["images"],
+        distil(SRE2L, train, 2, job_in(tmp_path / "again"), [tiny_teacher(train)]).parts["images"],
     )
 
 
-def test_room_refuses_teachers_that_do_not_fit(tmp_path):
+def test_stage_refuses_teachers_that_do_not_fit(tmp_path):
     train = tiny_set()
     other = [f"class {i}" for i in (0, 2, 1, 3)]
     wrong = {
-        "order": ({"classes": other, "class_order": class_order_hash(other)}, ClassOrderError, "data data has"),
-        "chance": ({"accuracy": {"last": 37.5, "best": 80.0}}, TeacherError, "37.50 % test accuracy"),
+        "order": (
+            {"classes": other, "class_order": class_order_hash(other)},
+            ClassOrderError,
+            "data data has",
+        ),
+        "chance": (
+            {"accuracy": {"last": 37.5, "best": 80.0}},
+            TeacherError,
+            "37.50 % test accuracy",
+        ),
         "contrast": ({"std": [0.2]}, TeacherError, "same data source"),
     }
     for name, (facts, kind, message) in wrong.items():
         (tmp_path / name).mkdir()
         with pytest.raises(kind, match=message):
-            room.make(room_job(tmp_path / name, train, **facts))
+            stage.make(stage_job(tmp_path / name, train, **facts))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchvision import models
 
-from distillery import components
+from distillery.components import registry
 from distillery.errors import PlanError
 from distillery.losses.target import Target
 from distillery.nets.features import fired_batch_norms, penultimate
@@ -21,12 +21,23 @@ from distillery.training.loop import initialise, train
 from distillery.training.recipe import Optimizer, Training
 from distillery.training.samples import Samples
 
-SMALL = ("convnet", "resnet10", "resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v1", "shufflenet_v2", "wrn16_2")
+SMALL = (
+    "convnet",
+    "resnet10",
+    "resnet18",
+    "mobilenet_v2",
+    "efficientnet_b0",
+    "shufflenet_v1",
+    "shufflenet_v2",
+    "wrn16_2",
+)
 NARROW = {"convnet": {"width": 8}, "shufflenet_v2": {"width": 0.5}}
 
 
-def build(name: str, channels: int = 3, size: int = 32, classes: int = 10, **recipe: object) -> nn.Module:
-    module, read = components.build("network", {"name": name, **recipe})
+def build(
+    name: str, channels: int = 3, size: int = 32, classes: int = 10, **recipe: object
+) -> nn.Module:
+    module, read = registry.build("network", {"name": name, **recipe})
     return module.build(name, read, channels=channels, size=size, classes=classes)
 
 
@@ -45,13 +56,23 @@ def parameters(net: nn.Module) -> int:
         ("convnet", {"norm": "instance"}, 320_010, 504_420),
         ("resnet18", {}, 11_173_962, 11_220_132),
         ("mobilenet_v2", {}, 2_296_922, 2_412_212),
-        ("efficientnet_b0", {}, 3_599_686 - 1_088, 3_628_576 - 1_088),  # without UFC's unused expansion
+        (
+            "efficientnet_b0",
+            {},
+            3_599_686 - 1_088,
+            3_628_576 - 1_088,
+        ),  # without UFC's unused expansion
         ("shufflenet_v1", {}, 887_582, 959_672),
     ],
 )
-def test_parameter_counts_of_the_authors_networks(name: str, recipe: dict, ten: int, hundred: int) -> None:
+def test_parameter_counts_of_the_authors_networks(
+    name: str, recipe: dict, ten: int, hundred: int
+) -> None:
     with torch.device("meta"):
-        assert [parameters(build(name, classes=classes, **recipe)) for classes in (10, 100)] == [ten, hundred]
+        assert [parameters(build(name, classes=classes, **recipe)) for classes in (10, 100)] == [
+            ten,
+            hundred,
+        ]
 
 
 def test_wide_resnet_16_2_counted_by_hand() -> None:
@@ -63,7 +84,9 @@ def test_wide_resnet_16_2_counted_by_hand() -> None:
     net = build("wrn16_2")
     assert parameters(net) == body + 129 * 10 == 691_674
     assert parameters(build("wrn16_2", classes=100)) == body + 129 * 100 == 703_284
-    assert sum(isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3) for m in net.modules()) == 16 - 3  # and 2 + 1 of these:
+    assert (
+        sum(isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3) for m in net.modules()) == 16 - 3
+    )  # and 2 + 1 of these:
     assert sum(isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) for m in net.modules()) == 3
     assert len(fired_batch_norms(net, torch.zeros(1, 3, 32, 32))) == 13
 
@@ -77,12 +100,16 @@ def test_wide_resnet_shortcut_reads_the_activated_input_where_channels_change() 
     torch.testing.assert_close(second(y) - second.branch(torch.relu(second.activate[0](y))), y)
 
 
-@pytest.mark.parametrize(("recipe", "count"), [({}, 857_160), ({"depth": 4}, 857_160), ({"depth": 3}, 1_938_120)])
+@pytest.mark.parametrize(
+    ("recipe", "count"), [({}, 857_160), ({"depth": 4}, 857_160), ({"depth": 3}, 1_938_120)]
+)
 def test_convnet_at_64_px(recipe: dict, count: int) -> None:
     assert parameters(build("convnet", size=64, classes=200, **recipe)) == count
 
 
-@pytest.mark.parametrize(("size", "depth"), [(4, 2), (8, 2), (16, 2), (28, 3), (32, 3), (64, 4), (128, 5), (256, 6)])
+@pytest.mark.parametrize(
+    ("size", "depth"), [(4, 2), (8, 2), (16, 2), (28, 3), (32, 3), (64, 4), (128, 5), (256, 6)]
+)
 def test_convnet_depth_follows_the_resolution(size: int, depth: int) -> None:
     net = build("convnet", width=2, size=size)
     assert sum(isinstance(m, nn.Conv2d) for m in net.modules()) == depth
@@ -121,7 +148,9 @@ def test_large_images_get_the_published_network(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet101"])
-def test_bottleneck_resnets_differ_from_the_published_ones_by_stem_and_classifier(name: str) -> None:
+def test_bottleneck_resnets_differ_from_the_published_ones_by_stem_and_classifier(
+    name: str,
+) -> None:
     stem, classifier = (7 * 7 - 3 * 3) * 3 * 64, (2048 + 1) * (1000 - 10)
     with torch.device("meta"):
         assert parameters(build(name)) == PUBLISHED[name].meta["num_params"] - stem - classifier
@@ -129,7 +158,8 @@ def test_bottleneck_resnets_differ_from_the_published_ones_by_stem_and_classifie
 
 @pytest.mark.parametrize(
     ("name", "twin"),
-    [(name, name) for name in ("resnet18", "mobilenet_v2", "efficientnet_b0")] + [("shufflenet_v2", "shufflenet_v2_x1_0")],
+    [(name, name) for name in ("resnet18", "mobilenet_v2", "efficientnet_b0")]
+    + [("shufflenet_v2", "shufflenet_v2_x1_0")],
 )
 def test_from_128_px_on_networks_compute_what_torchvisions_do(name: str, twin: str) -> None:
     ours, theirs = build(name, size=128).eval(), models.get_model(twin, num_classes=10).eval()
@@ -141,7 +171,10 @@ def test_from_128_px_on_networks_compute_what_torchvisions_do(name: str, twin: s
 
 def test_forward_at_224_px() -> None:
     with torch.no_grad():
-        assert build("resnet18", size=224, classes=7).eval()(torch.randn(1, 3, 224, 224)).shape == (1, 7)
+        assert build("resnet18", size=224, classes=7).eval()(torch.randn(1, 3, 224, 224)).shape == (
+            1,
+            7,
+        )
 
 
 def test_shufflenet_v1_has_its_published_stem_at_128_px() -> None:
@@ -179,11 +212,15 @@ def _last_map(net: nn.Module, size: int) -> int:
     ],
 )
 def test_final_map_of_small_images(name: str, recipe: dict, side: int) -> None:
-    assert [_last_map(build(name, size=size, **recipe), size) for size in (32, 64)] == [side, 2 * side]
+    assert [_last_map(build(name, size=size, **recipe), size) for size in (32, 64)] == [
+        side,
+        2 * side,
+    ]
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("resnet18", 20), ("mobilenet_v2", 57), ("efficientnet_b0", 48), ("shufflenet_v1", 49)]
+    ("name", "count"),
+    [("resnet18", 20), ("mobilenet_v2", 57), ("efficientnet_b0", 48), ("shufflenet_v1", 49)],
 )
 def test_fired_batch_norms_of_the_authors_networks(name: str, count: int) -> None:
     assert len(fired_batch_norms(build(name), torch.randn(2, 3, 32, 32))) == count
@@ -225,7 +262,9 @@ def test_penultimate_needs_a_linear_layer() -> None:
 
 
 def test_resnet_width_scales_every_layer() -> None:
-    for full, quarter in zip(build("resnet18").modules(), build("resnet18", width=0.25).modules(), strict=True):
+    for full, quarter in zip(
+        build("resnet18").modules(), build("resnet18", width=0.25).modules(), strict=True
+    ):
         if isinstance(full, nn.Conv2d):
             assert quarter.out_channels * 4 == full.out_channels
         if isinstance(full, nn.Linear):
@@ -261,10 +300,17 @@ def test_restem_leaves_a_fitting_stem_alone() -> None:
     restem(net, in_channels=3)
     assert net[0] is stem
     restem(net, in_channels=1, stride=2)
-    assert (net[0].in_channels, net[0].stride, net[0].kernel_size, net[0].bias) == (1, (2, 2), (3, 3), None)
+    assert (net[0].in_channels, net[0].stride, net[0].kernel_size, net[0].bias) == (
+        1,
+        (2, 2),
+        (3, 3),
+        None,
+    )
 
 
-@pytest.mark.parametrize("name", ["timm:resnet10t", "torchvision:resnet18", "torchvision:squeezenet1_1"])
+@pytest.mark.parametrize(
+    "name", ["timm:resnet10t", "torchvision:resnet18", "torchvision:squeezenet1_1"]
+)
 def test_bridged_networks_take_grey_images(name: str) -> None:
     net = build(name, channels=1, size=32, classes=5)
     assert net.training and net(torch.randn(2, 1, 32, 32)).shape == (2, 5)
@@ -285,12 +331,24 @@ def test_gifts_students_at_64_px_have_its_parameter_counts(name: str, millions: 
     assert round(count / 1e6, 2) == millions
 
 
-@pytest.mark.parametrize(("name", "recipe"), [(name, {"width": 0.25} if name == "resnet101" else {}) for name in STUDENTS])
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [(name, {"width": 0.25} if name == "resnet101" else {}) for name in STUDENTS],
+)
 def test_gifts_students_train_at_64_px(name: str, recipe: dict, tmp_path: Path) -> None:
-    pixels = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    data = Samples(torch.arange(8) % 4, lambda i: pixels[i], torch.full((3, 1, 1), 0.5), torch.full((3, 1, 1), 0.25))
+    pixels = torch.randint(
+        0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    data = Samples(
+        torch.arange(8) % 4,
+        lambda i: pixels[i],
+        torch.full((3, 1, 1), 0.5),
+        torch.full((3, 1, 1), 0.25),
+    )
     net, losses = initialise(lambda: build(name, size=64, classes=4, **recipe), 0), []
-    training = Training(1, 200, Optimizer(lr=1e-4, weight_decay=1e-4), augment=("dsa:idc",), batch_up_to=((10, 4),))
+    training = Training(
+        1, 200, Optimizer(lr=1e-4, weight_decay=1e-4), augment=("dsa:idc",), batch_up_to=((10, 4),)
+    )
 
     def loss(logits: Tensor, target: Target) -> Tensor:
         assert logits.shape == (4, 4) and logits.dtype == torch.float32
@@ -299,8 +357,13 @@ def test_gifts_students_train_at_64_px(name: str, recipe: dict, tmp_path: Path) 
 
     before = [p.detach().clone() for p in net.parameters()]
     history = train(net, data, training, loss, job_in(tmp_path), test=data)
-    assert len(losses) == 2 and all(one.isfinite() for one in losses) and list(history.accuracy) == [1]
-    assert all(p.grad.isfinite().all() and not p.equal(old) for p, old in zip(net.parameters(), before, strict=True))
+    assert (
+        len(losses) == 2 and all(one.isfinite() for one in losses) and list(history.accuracy) == [1]
+    )
+    assert all(
+        p.grad.isfinite().all() and not p.equal(old)
+        for p, old in zip(net.parameters(), before, strict=True)
+    )
 
 
 def test_bridged_network_returns_logits_alone_in_training() -> None:

@@ -17,7 +17,11 @@ from distillery.training.recipe import Optimizer, Schedule, Training
 @pytest.mark.parametrize(
     ("schedule", "epochs", "expected"),
     [
-        (Schedule(), 200, {0: 1, 50: (1 + math.sqrt(0.5)) / 2, 100: 0.5, 150: (1 - math.sqrt(0.5)) / 2, 200: 0}),
+        (
+            Schedule(),
+            200,
+            {0: 1, 50: (1 + math.sqrt(0.5)) / 2, 100: 0.5, 150: (1 - math.sqrt(0.5)) / 2, 200: 0},
+        ),
         (Schedule(stretch=2.0), 300, {0: 1, 150: (1 + math.sqrt(0.5)) / 2, 300: 0.5}),
         (Schedule(warmup=5), 200, {0: 0.01, 1: 0.208, 4: 0.802, 5: 1, 5 + 195 / 2: 0.5, 200: 0}),
         (Schedule("constant"), 10, {0: 1, 9: 1}),
@@ -26,8 +30,16 @@ from distillery.training.recipe import Optimizer, Schedule, Training
             1000,
             {0: 1, 665: 1, 666: 0.2, 832: 0.2, 833: 0.04, 999: 0.04},
         ),
-        (Schedule("multistep", milestones=(2 / 3, 5 / 6), gamma=0.2), 300, {199: 1, 200: 0.2, 249: 0.2, 250: 0.04, 299: 0.04}),
-        (Schedule("multistep", milestones=(0.66667, 0.83333), gamma=0.2), 300, {199: 1, 200: 0.2, 249: 0.2, 250: 0.04}),
+        (
+            Schedule("multistep", milestones=(2 / 3, 5 / 6), gamma=0.2),
+            300,
+            {199: 1, 200: 0.2, 249: 0.2, 250: 0.04, 299: 0.04},
+        ),
+        (
+            Schedule("multistep", milestones=(0.66667, 0.83333), gamma=0.2),
+            300,
+            {199: 1, 200: 0.2, 249: 0.2, 250: 0.04},
+        ),
         (Schedule("multistep", milestones=(2 / 3, 5 / 6), gamma=0.2), 3, {0: 1, 1: 1, 2: 0.04}),
     ],
 )
@@ -39,7 +51,9 @@ def test_cosine_equals_torch():
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20)
     for epoch in range(20):
-        assert factor(Schedule(), epoch, 20) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
+        assert factor(Schedule(), epoch, 20) == pytest.approx(
+            optimizer.param_groups[0]["lr"], abs=1e-12
+        )
         optimizer.step()
         scheduler.step()
 
@@ -48,23 +62,40 @@ def test_cosine_equals_torch():
 
 
 @pytest.mark.parametrize(
-    ("schedule", "theta"), [(Schedule("constant"), [0.5725, 2.285]), (Schedule(), [0.85 - 0.2775 / 2, 2.1 + 0.185 / 2])]
+    ("schedule", "theta"),
+    [(Schedule("constant"), [0.5725, 2.285]), (Schedule(), [0.85 - 0.2775 / 2, 2.1 + 0.185 / 2])],
 )
 def test_two_sgd_steps_by_hand(job, schedule, theta):  # noqa: F811
     # gradient (1, -2), decay 0.5, lr 0.1: velocity (1.5, -1), theta (0.85, 2.1); then 0.9 v + (1.425, -0.95) = (2.775, -1.85).
     recipe = Training(2, 8, Optimizer("sgd", 0.1, 0.9, weight_decay=0.5), schedule)
     model, data = Two(), samples(8)
     data.labels.clamp_(max=1)
-    history = train(model, data, recipe, lambda z, t: (z * torch.tensor([1.0, -2.0])).sum(1).mean(), job, test=data)
+    history = train(
+        model,
+        data,
+        recipe,
+        lambda z, t: (z * torch.tensor([1.0, -2.0])).sum(1).mean(),
+        job,
+        test=data,
+    )
     torch.testing.assert_close(model.theta.detach(), torch.tensor(theta))
     assert history.loss == pytest.approx([1 - 4, 0.85 - 4.2])
 
 
-@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)],
+)
 def test_optimizer_is_torch_s_with_the_recipe_s_numbers(name, kind):
-    optimizer = build_optimizer(network(), Optimizer(name, lr=0.03, momentum=0.8, betas=(0.5, 0.99), weight_decay=0.2))
+    optimizer = build_optimizer(
+        network(), Optimizer(name, lr=0.03, momentum=0.8, betas=(0.5, 0.99), weight_decay=0.2)
+    )
     assert isinstance(optimizer, kind)
-    own = {"momentum": 0.8, "nesterov": False} if name == "sgd" else {"betas": (0.5, 0.99), "eps": 1e-8}
+    own = (
+        {"momentum": 0.8, "nesterov": False}
+        if name == "sgd"
+        else {"betas": (0.5, 0.99), "eps": 1e-8}
+    )
     expected = {"lr": 0.03, **own}
     assert all(group.items() >= expected.items() for group in optimizer.param_groups)
 
@@ -75,8 +106,15 @@ def test_weight_decay_groups():
 
     def decayed(decay):
         groups = build_optimizer(model, Optimizer(weight_decay=0.3, decay=decay)).param_groups
-        assert sorted(names[id(p)] for group in groups for p in group["params"]) == sorted(names.values())
-        return {names[id(p)] for group in groups for p in group["params"] if group["weight_decay"] == 0.3}
+        assert sorted(names[id(p)] for group in groups for p in group["params"]) == sorted(
+            names.values()
+        )
+        return {
+            names[id(p)]
+            for group in groups
+            for p in group["params"]
+            if group["weight_decay"] == 0.3
+        }
 
     assert decayed("all") == set(names.values())
     assert decayed("matrices") == {"0.weight", "6.weight"}

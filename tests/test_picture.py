@@ -13,11 +13,11 @@ import yaml
 from PIL import Image
 from test_table import DATA, evaluation, position, put
 
-from distillery.artefact import read_meta
 from distillery.errors import ArtefactError, PlanError
 from distillery.plan.plan import Plan
-from distillery.table.picture import make_picture
-from distillery.table.room import make_table
+from distillery.stages.picture import make_picture
+from distillery.stages.table import make_table
+from distillery.store.artefact import read_meta
 
 FIGURE = """
 title: "a small figure"
@@ -59,7 +59,9 @@ def built(tmp_path_factory):
     settings["tables"] |= {"infer/figure8": grid, "infer/figure4": grid}
     scale.write_text(yaml.safe_dump(settings))
     output = snakemake(project)
-    assert "9 of 9 steps" in output  # data, teacher, distill, 2 students, 2 analyses, table, picture
+    assert (
+        "9 of 9 steps" in output
+    )  # data, teacher, distill, 2 students, 2 analyses, table, picture
     return project
 
 
@@ -75,10 +77,16 @@ def test_the_value_of_a_figure_is_what_its_analyses_found(built):
     record = pd.read_csv(built / "results/infer/figure8.csv").iloc[0]
     metas = [read_meta(path.parent) for path in built.glob("results/store/analyse/*/meta.json")]
     assert record["n"] == len(metas) == 2
-    assert record["measured"] == pytest.approx(sum(meta["facts"]["value"] for meta in metas) / 2, abs=1e-4)
+    assert record["measured"] == pytest.approx(
+        sum(meta["facts"]["value"] for meta in metas) / 2, abs=1e-4
+    )
     # The analysis counts correct answers of the very students that were evaluated.
-    students = [read_meta(path.parent) for path in built.glob("results/store/evaluate/*net-b*/meta.json")]
-    assert record["measured"] == pytest.approx(sum(s["facts"]["accuracy"]["last"] for s in students) / 2, abs=1e-4)
+    students = [
+        read_meta(path.parent) for path in built.glob("results/store/evaluate/*net-b*/meta.json")
+    ]
+    assert record["measured"] == pytest.approx(
+        sum(s["facts"]["accuracy"]["last"] for s in students) / 2, abs=1e-4
+    )
 
 
 def test_the_data_stand_beside_the_picture(built):
@@ -116,7 +124,9 @@ def test_the_same_values_give_the_same_picture(built, copy):
 
 
 def test_accuracies_are_drawn_from_the_table_alone(copy):
-    assert "2 of 2 steps" in snakemake(copy, "results/infer/figure4.png")  # its students exist: table, picture
+    assert "2 of 2 steps" in snakemake(
+        copy, "results/infer/figure4.png"
+    )  # its students exist: table, picture
     shutil.rmtree(copy / "results/store")
     (copy / "results/infer/figure4.png").unlink()
     assert "1 of 1 steps" in snakemake(copy, "results/infer/figure4.png")
@@ -126,16 +136,22 @@ def test_a_picture_is_of_the_plan_that_snakemake_was_given(copy):
     snakemake(copy, "results/infer/figure8.png", "--config", "repeats=1")
     values = pd.read_csv(copy / "results/infer/figure8.values.csv")
     assert set(values["repeat"]) == {0}
-    assert "Nothing to be done" in snakemake(copy, "results/infer/figure8.png", "--config", "repeats=1")
+    assert "Nothing to be done" in snakemake(
+        copy, "results/infer/figure8.png", "--config", "repeats=1"
+    )
 
 
 def test_a_picture_without_its_very_table_is_one_line(copy, tmp_path):
     plan = Plan(copy).mark("infer/figure8")
-    with pytest.raises(ArtefactError, match=r"figure8.csv: not made yet; `distillery table infer/figure8`"):
+    with pytest.raises(
+        ArtefactError, match=r"figure8.csv: not made yet; `distillery table infer/figure8`"
+    ):
         make_picture(plan, copy / "results/store", tmp_path / "figure8")
     table = copy / "results/infer/figure8.csv"
     table.write_text(table.read_text().replace("digits", "others"))
-    with pytest.raises(ArtefactError, match=r"figure8.csv: made from another plan, or edited since"):
+    with pytest.raises(
+        ArtefactError, match=r"figure8.csv: made from another plan, or edited since"
+    ):
         make_picture(plan, copy / "results/store", copy / "results/infer/figure8")
 
 
@@ -147,10 +163,19 @@ def test_a_picture_over_a_tables_own_axis_and_its_data(tmp_path):
         put(store, f"evaluate/{gamma}", evaluation(40 - 10 * gamma, 45.0))
     own = {"distilled": "distill/s", "data": "data/d"}
     document = {
-        **{"table": "gift/figure3", "title": "a sweep", "paper": "gift", "scale": "demo", "axes": ["gamma"]},
+        **{
+            "table": "gift/figure3",
+            "title": "a sweep",
+            "paper": "gift",
+            "scale": "demo",
+            "axes": ["gamma"],
+        },
         **{"quantity": "top-1 accuracy, percent", "digits": 1, "analysis": None, "figure": "sweep"},
         "shape": {"rows": ["RDED"], "columns": ["student", "ipc", "gamma"], "panel": "dataset"},
-        "positions": [position("RDED", "rded", "dynamic", gamma=g, evaluations=[f"evaluate/{g}"], **own) for g in gammas],
+        "positions": [
+            position("RDED", "rded", "dynamic", gamma=g, evaluations=[f"evaluate/{g}"], **own)
+            for g in gammas
+        ],
     }
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(document))
@@ -165,9 +190,21 @@ def test_a_picture_over_a_tables_own_axis_and_its_data(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("analysis: difficulty", "analysis: dificulty", r"figure8.yaml.analysis = 'dificulty': does not exist: did you mean"),
-        ("figure: difficulty", "figure: landscape", r"figure8.yaml.figure = 'landscape': does not draw the table's analysis"),
-        ("figure: difficulty", "figure: accuracy", r"figure8.yaml.figure = 'accuracy': does not draw the table's analysis"),
+        (
+            "analysis: difficulty",
+            "analysis: dificulty",
+            r"figure8.yaml.analysis = 'dificulty': does not exist: did you mean",
+        ),
+        (
+            "figure: difficulty",
+            "figure: landscape",
+            r"figure8.yaml.figure = 'landscape': does not draw the table's analysis",
+        ),
+        (
+            "figure: difficulty",
+            "figure: accuracy",
+            r"figure8.yaml.figure = 'accuracy': does not draw the table's analysis",
+        ),
     ],
 )
 def test_a_figure_that_does_not_draw_its_analysis_is_one_line(copy, edit, old, new, message):

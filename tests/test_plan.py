@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from distillery.canonical import digest, file_sha256
-from distillery.components import module_name
+from distillery.components.registry import module_name
 from distillery.errors import PlanError
 from distillery.plan.nodes import Node
 from distillery.plan.plan import Plan
 from distillery.plan.settings import merge, read_yaml
+from distillery.store.canonical import digest, file_sha256
 
 ROOT = Path(__file__).parent.parent
 
 
-def rooms(plan: Plan, table: str = "table2") -> Counter:
-    return Counter(node.spec.room for node in plan.missing([table]))
+def stages(plan: Plan, table: str = "table2") -> Counter:
+    return Counter(node.spec.stage for node in plan.missing([table]))
 
 
 def planned(root: Path, **changes) -> Plan:
@@ -29,7 +29,7 @@ def planned(root: Path, **changes) -> Plan:
 
 def ids(plan: Plan) -> dict[str, str]:
     """label -> id of everything the table needs."""
-    return {f"{n.spec.room}/{n.spec.label}": n.spec.id for n in plan.missing(["table2"])}
+    return {f"{n.spec.stage}/{n.spec.label}": n.spec.id for n in plan.missing(["table2"])}
 
 
 def moved(before: Plan, after: Plan) -> set[str]:
@@ -39,21 +39,35 @@ def moved(before: Plan, after: Plan) -> set[str]:
 
 def test_counts_of_the_tiny_table(project):
     # 1 data set; 2 teachers; random and infer; static labels for infer alone; 2 rows x 1 student x 1 ipc x 2 repeats.
-    assert rooms(planned(project)) == {"data": 1, "teacher": 2, "distill": 2, "label": 1, "evaluate": 4}
+    assert stages(planned(project)) == {
+        "data": 1,
+        "teacher": 2,
+        "distill": 2,
+        "label": 1,
+        "evaluate": 4,
+    }
 
 
 def test_counts_of_the_papers_table2():
     # INFER's 3 teachers and a fourth of G-VBSM's; random, sre2l, g-vbsm, infer at 2 ipc; static labels for the last three;
     # 7 rows x 3 students x 2 ipc x 3 repeats.
     plan = Plan(ROOT, read_yaml(ROOT / "params.yaml") | {"scale": "paper"})
-    assert rooms(plan) == {"data": 1, "teacher": 4, "distill": 8, "label": 6, "evaluate": 126}
+    assert stages(plan) == {"data": 1, "teacher": 4, "distill": 8, "label": 6, "evaluate": 126}
     assert len(plan.positions("table2")) == 42
 
 
 def test_published_numbers_stand_in_their_positions():
     plan = Plan(ROOT, read_yaml(ROOT / "params.yaml") | {"scale": "paper"})
-    cell = next(p for p in plan.positions("table2") if p.row.row == "INFER" and p.student == "resnet18" and p.ipc == 10)
-    assert (cell.published["mean"], cell.published["std"], cell.published["comparable"]) == (28.7, 0.2, True)
+    cell = next(
+        p
+        for p in plan.positions("table2")
+        if p.row.row == "INFER" and p.student == "resnet18" and p.ipc == 10
+    )
+    assert (cell.published["mean"], cell.published["std"], cell.published["comparable"]) == (
+        28.7,
+        0.2,
+        True,
+    )
     demo = Plan(ROOT, read_yaml(ROOT / "params.yaml") | {"scale": "demo"})
     assert all(p.published and not p.published["comparable"] for p in demo.positions("table2"))
 
@@ -74,9 +88,18 @@ def test_cifar_cells_find_the_numbers_of_table1():
     [
         (
             {"evaluate": {"static": {"training": {"epochs": 3}}}},
-            {"evaluate/digits-infer-ipc5-static-net-a-r0", "evaluate/digits-infer-ipc5-static-net-a-r1"},
+            {
+                "evaluate/digits-infer-ipc5-static-net-a-r0",
+                "evaluate/digits-infer-ipc5-static-net-a-r1",
+            },
         ),
-        ({"repeats": 3}, {"evaluate/digits-infer-ipc5-static-net-a-r2", "evaluate/digits-random-ipc5-hard-net-a-r2"}),
+        (
+            {"repeats": 3},
+            {
+                "evaluate/digits-infer-ipc5-static-net-a-r2",
+                "evaluate/digits-random-ipc5-hard-net-a-r2",
+            },
+        ),
         ({"distill": {"random": {}}}, set()),
         ({"device": "cpu"}, set()),
     ],
@@ -94,7 +117,10 @@ def test_a_method_setting_moves_that_method_and_what_follows(project):
 def test_values_swapped_between_settings_are_seen(project):
     optimizer = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
     first = planned(project, evaluate={"hard": {"training": {"optimizer": optimizer}}})
-    swapped = planned(project, evaluate={"hard": {"training": {"optimizer": optimizer | {"lr": 0.9, "momentum": 0.1}}}})
+    swapped = planned(
+        project,
+        evaluate={"hard": {"training": {"optimizer": optimizer | {"lr": 0.9, "momentum": 0.1}}}},
+    )
     assert len(moved(first, swapped)) == 2
 
 
@@ -107,12 +133,22 @@ def test_ids_do_not_depend_on_the_folder(project, tmp_path):
 
 
 def test_every_component_a_recipe_names_is_in_the_code_of_its_artefact(project):
-    kinds = {"network": "network", "student": "network", "loss": "loss", "method": "method", "labels": "label"}
+    kinds = {
+        "network": "network",
+        "student": "network",
+        "loss": "loss",
+        "method": "method",
+        "labels": "label",
+    }
     for node in planned(project).missing(["table2"]):
-        named = {kinds[key]: value["name"] for key, value in node.spec.recipe.items() if key in kinds}
+        named = {
+            kinds[key]: value["name"] for key, value in node.spec.recipe.items() if key in kinds
+        }
         assert {module_name(kind, name) for kind, name in named.items()} <= set(node.spec.roots)
-        reads_a_set = node.spec.room in ("label", "evaluate")
-        assert not reads_a_set or any(root.startswith("distillery.methods.") for root in node.spec.roots)
+        reads_a_set = node.spec.stage in ("label", "evaluate")
+        assert not reads_a_set or any(
+            root.startswith("distillery.methods.") for root in node.spec.roots
+        )
 
 
 def test_seeds_do_not_depend_on_code(project):
@@ -129,27 +165,60 @@ def test_seeds_do_not_depend_on_code(project):
         ({"scale": "tny"}, "params.yaml.scale = 'tny': did you mean 'tiny'?"),
         ({"repeats": 0}, "params.yaml.repeats = 0:"),
         ({"repeats": "3"}, "params.yaml.repeats = '3':"),
-        ({"distill": {"infer": {"alpa": 1}}}, "tiny.yaml.distill.infer.alpa: unknown key: did you mean 'alpha'?"),
+        (
+            {"distill": {"infer": {"alpa": 1}}},
+            "tiny.yaml.distill.infer.alpa: unknown key: did you mean 'alpha'?",
+        ),
         ({"distill": {"infer": {"iterations": -1}}}, "tiny.yaml.distill.infer.iterations = -1:"),
         ({"distill": {"infer": {"teachers": []}}}, "tiny.yaml.distill.infer.teachers: is empty"),
-        ({"distill": {"infer": {"teachers": ["resnet19"]}}}, "network 'resnet19' does not exist: did you mean 'resnet18'?"),
-        ({"teacher": {"net-a": {"trainin": {}}}}, "tiny.yaml.teacher.net-a.trainin: unknown key: did you mean 'training'?"),
-        ({"evaluate": {"static": {"los": {}}}}, "tiny.yaml.evaluate.static.los: unknown key: did you mean 'loss'?"),
-        ({"evaluate": {"static": {"loss": {"name": "lk"}}}}, "loss 'lk' does not exist: did you mean 'kl'?"),
-        ({"evaluate": {"static": {"training": {"optimizer": {"name": "sgdd"}}}}}, "training.optimizer.name = 'sgdd':"),
+        (
+            {"distill": {"infer": {"teachers": ["resnet19"]}}},
+            "network 'resnet19' does not exist: did you mean 'resnet18'?",
+        ),
+        (
+            {"teacher": {"net-a": {"trainin": {}}}},
+            "tiny.yaml.teacher.net-a.trainin: unknown key: did you mean 'training'?",
+        ),
+        (
+            {"evaluate": {"static": {"los": {}}}},
+            "tiny.yaml.evaluate.static.los: unknown key: did you mean 'loss'?",
+        ),
+        (
+            {"evaluate": {"static": {"loss": {"name": "lk"}}}},
+            "loss 'lk' does not exist: did you mean 'kl'?",
+        ),
+        (
+            {"evaluate": {"static": {"training": {"optimizer": {"name": "sgdd"}}}}},
+            "training.optimizer.name = 'sgdd':",
+        ),
         ({"evaluate": {"static": {"training": {"epochs": 1.5}}}}, "training.epochs = 1.5:"),
         ({"datasets": {"digits": {"source": "sklern:digits"}}}, "no such kind as 'sklern'"),
-        ({"evaluate": {"statc": {}}}, "params.yaml.evaluate.statc: no such block: did you mean 'static'?"),
-        ({"distill": {"infr": {}}}, "params.yaml.distill.infr: no such block: did you mean 'infer'?"),
+        (
+            {"evaluate": {"statc": {}}},
+            "params.yaml.evaluate.statc: no such block: did you mean 'static'?",
+        ),
+        (
+            {"distill": {"infr": {}}},
+            "params.yaml.distill.infr: no such block: did you mean 'infer'?",
+        ),
         ({"grid": {"table7": {}}}, "params.yaml.grid.table7: no such table at this scale:"),
         ({"grid": {"table2": {"ipc": ["a"]}}}, "ipc: 'a' is no number"),
         ({"grid": {"table2": {"student": [{"name": "convnet"}]}}}, "is no name"),
         ({"grid": {"table2": {"student": ["net-a", "net-a"]}}}, "each only once"),
         ({"tables": []}, "params.yaml.tables = []:"),
         ({"device": "cda"}, "params.yaml.device = 'cda':"),
-        ({"evaluate": {"static": {"training": 5}}}, "tiny.yaml.evaluate.static.training = 5: expected keys and values"),
-        ({"evaluate": {"static": {"training": {"augment": ["cropp:4"]}}}}, "'cropp:4' does not exist: did you mean 'crop'?"),
-        ({"evaluate": {"hard": {"loss": {"name": "kl"}}}}, "needs soft labels, row 'Random' has hard ones"),
+        (
+            {"evaluate": {"static": {"training": 5}}},
+            "tiny.yaml.evaluate.static.training = 5: expected keys and values",
+        ),
+        (
+            {"evaluate": {"static": {"training": {"augment": ["cropp:4"]}}}},
+            "'cropp:4' does not exist: did you mean 'crop'?",
+        ),
+        (
+            {"evaluate": {"hard": {"loss": {"name": "kl"}}}},
+            "needs soft labels, row 'Random' has hard ones",
+        ),
         ({"label": {"static": {"teachers": []}}}, "tiny.yaml.label.static.teachers: is empty"),
     ],
 )
@@ -162,7 +231,7 @@ def test_a_wrong_setting_is_one_line_with_file_key_and_value(project, change, me
 
 def test_a_smaller_grid_plans_only_its_rows(project):
     plan = planned(project, grid={"table2": {"rows": ["Random"]}})
-    assert rooms(plan) == {"data": 1, "distill": 1, "evaluate": 2}
+    assert stages(plan) == {"data": 1, "distill": 1, "evaluate": 2}
     assert [p.row.row for p in plan.positions("table2")] == ["Random", "INFER"]
     with pytest.raises(PlanError, match="no row 'Randm': did you mean 'Random'"):
         planned(project, grid={"table2": {"rows": ["Randm"]}}).positions("table2")
@@ -175,7 +244,11 @@ def test_a_smaller_grid_plans_only_its_rows(project):
         ("ipc: [5]", "ipc: [1.5]", "ipc 1.5 on 'digits': method 'random' needs a whole number"),
         ("ipc: [5]", "ipc: [500]", "ipc 500 on 'digits': a class has about 143 training images"),
         ("student: [net-a]", "student: [net-z]", "network 'net-z' does not exist"),
-        ("dataset: [digits]", "dataset: [digit]", "dataset 'digit' does not exist: did you mean 'digits'?"),
+        (
+            "dataset: [digits]",
+            "dataset: [digit]",
+            "dataset 'digit' does not exist: did you mean 'digits'?",
+        ),
         ("ipc: [5]}", "ipc: [5], width: [1]}", "axes must be dataset, student, ipc"),
     ],
 )
@@ -188,14 +261,22 @@ def test_a_wrong_axis_is_one_line(project, edit, old, new, message):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("method: infer", "method: infr", "row 'INFER': method 'infr' does not exist: did you mean 'infer'?"),
+        (
+            "method: infer",
+            "method: infr",
+            "row 'INFER': method 'infr' does not exist: did you mean 'infer'?",
+        ),
         ("row: INFER", "row: Random", "two rows are called 'Random'"),
         (
             "labels: static",
             "labels: static, override: {evalute: {}}",
-            "override.evalute: no such room: did you mean 'evaluate'?",
+            "override.evalute: no such stage: did you mean 'evaluate'?",
         ),
-        ("labels: static", "labels: static, protcol: x", "rows.1.protcol: unknown key: did you mean 'protocol'?"),
+        (
+            "labels: static",
+            "labels: static, protcol: x",
+            "rows.1.protcol: unknown key: did you mean 'protocol'?",
+        ),
         ("infer_table2.csv", "nope.csv", "published = 'nope.csv': no such file"),
     ],
 )
@@ -203,7 +284,9 @@ def test_a_wrong_table_file_is_one_line(project, edit, old, new, message):
     edit(project / "workflow/tables/infer/table2.yaml", old, new)
     with pytest.raises(PlanError) as error:
         planned(project).missing(["table2"])
-    assert str(error.value).startswith("workflow/tables/infer/table2.yaml") and message in str(error.value)
+    assert str(error.value).startswith("workflow/tables/infer/table2.yaml") and message in str(
+        error.value
+    )
 
 
 def test_a_budget_too_small_for_the_method_is_seen_before_any_work(project, edit):
@@ -218,7 +301,10 @@ def test_ten_and_ten_point_nought_are_one_budget(project):
 
 
 def test_the_runtime_is_part_of_every_artefacts_code(project):
-    assert all("distillery.runtime" in node.spec.roots for node in planned(project).missing(["table2"]))
+    assert all(
+        "distillery.store.runtime" in node.spec.roots
+        for node in planned(project).missing(["table2"])
+    )
 
 
 def test_raising_the_environment_makes_everything_anew(project):
@@ -233,7 +319,11 @@ def test_a_mark_never_touches_what_dvc_tracks(project):
 def test_planning_imports_no_torch(project):
     script = "import sys; from distillery.cli import main; main(['plan', 'table2']); assert 'torch' not in sys.modules, 'torch'"
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=project, capture_output=True, text=True, env={"PYTHONPATH": str(project / "src")}
+        [sys.executable, "-c", script],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(project / "src")},
     )
     assert done.returncode == 0, done.stderr
     assert "1 data, 2 teacher, 2 distill, 1 label, 4 evaluate to be made" in done.stdout

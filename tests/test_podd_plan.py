@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from distillery.canonical import file_sha256
+from distillery.components.fields import read
 from distillery.errors import PlanError
 from distillery.methods import podd
 from distillery.plan.checks import check_pixels, instances
@@ -17,7 +17,7 @@ from distillery.plan.nodes import Cell
 from distillery.plan.plan import Plan, Position
 from distillery.plan.settings import merge, read_yaml
 from distillery.plan.types import recipe_object
-from distillery.recipe import read
+from distillery.store.canonical import file_sha256
 from distillery.training.recipe import batch_size
 
 ROOT = Path(__file__).parent.parent
@@ -34,7 +34,9 @@ def paper() -> Plan:
 
 def position(plan: Plan, table: str, row: str, **place) -> Position:
     return next(
-        p for p in plan.positions(f"podd/{table}") if p.row.row == row and all(getattr(p, k) == v for k, v in place.items())
+        p
+        for p in plan.positions(f"podd/{table}")
+        if p.row.row == row and all(getattr(p, k) == v for k, v in place.items())
     )
 
 
@@ -50,31 +52,48 @@ def test_a_methods_fields_bring_whitening_and_embeddings():
     assert podd.evaluations[0].inputs["whitening"] is podd.distilled.inputs["whitening"]
     assert set(podd.distilled.inputs["embeddings"].inputs) == {"data", "teachers"}
     plain = position(at("demo"), "table2", "BPTT")  # whitening: none
-    assert set(plain.distilled.inputs) == {"data"} and set(plain.evaluations[0].inputs) == {"data", "distilled"}
+    assert set(plain.distilled.inputs) == {"data"} and set(plain.evaluations[0].inputs) == {
+        "data",
+        "distilled",
+    }
 
 
 def test_another_ridge_moves_all_that_is_whitened_and_nothing_else():
     before, after = at("demo"), at("demo", whiten={"zca": {"ridge": 0.2}})
-    old, new = ({n.spec.label: n.address for n in plan.missing(["podd/table2"])} for plan in (before, after))
+    old, new = (
+        {n.spec.label: n.address for n in plan.missing(["podd/table2"])} for plan in (before, after)
+    )
     moved = {label for label in old if old[label] != new[label]}
-    assert moved == {label for label in old if "podd" in label or "rat-bptt" in label or label == "digits-zca"}
+    assert moved == {
+        label for label in old if "podd" in label or "rat-bptt" in label or label == "digits-zca"
+    }
 
 
 def test_a_row_may_change_the_whitening():
     cell = Cell("digits", 1, "convnet-in16", position(at("demo"), "table1", "PoDD", ipc=1.0).row)
     builder = at("demo").builder
     other = cell.row.model_copy(update={"override": {"whiten": {"ridge": 0.5}}})
-    assert builder.distill(Cell("digits", 1, "convnet-in16", other)).inputs["whitening"].spec.recipe == {"ridge": 0.5}
+    assert builder.distill(Cell("digits", 1, "convnet-in16", other)).inputs[
+        "whitening"
+    ].spec.recipe == {"ridge": 0.5}
     assert builder.distill(cell).inputs["whitening"].spec.recipe == {"ridge": 0.1}
 
 
 def test_the_network_of_a_method_is_an_entry_of_networks_or_the_student():
     podd = position(at("demo"), "table1", "PoDD", ipc=1.0).distilled
-    assert podd.spec.recipe["method"]["network"] == {"name": "convnet", "width": 16, "norm": "instance"}
+    assert podd.spec.recipe["method"]["network"] == {
+        "name": "convnet",
+        "width": 16,
+        "norm": "instance",
+    }
     assert "distillery.nets.convnet" in podd.spec.roots
-    wide = position(at("demo", networks={"convnet-in16": {"width": 24}}), "table1", "PoDD", ipc=1.0).distilled
+    wide = position(
+        at("demo", networks={"convnet-in16": {"width": 24}}), "table1", "PoDD", ipc=1.0
+    ).distilled
     assert wide.spec.recipe["method"]["network"]["width"] == 24 and wide.key != podd.key
-    own = position(at("demo", distill={"podd": {"network": "student"}}), "table1", "PoDD", ipc=1.0).distilled
+    own = position(
+        at("demo", distill={"podd": {"network": "student"}}), "table1", "PoDD", ipc=1.0
+    ).distilled
     assert own.key == podd.key
     given = {"podd": {"network": {"name": "convnet", "width": 16, "norm": "instance"}}}
     assert position(at("demo", distill=given), "table1", "PoDD", ipc=1.0).distilled.key == podd.key
@@ -84,21 +103,35 @@ def test_a_file_of_embeddings_counts_by_its_content_not_by_its_place(tmp_path):
     found = []
     for name, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
         (tmp_path / name).write_bytes(content)
-        plan = at("demo", embed={"file": {"path": str(tmp_path / name)}}, distill={"podd": {"embedding": "file"}})
+        plan = at(
+            "demo",
+            embed={"file": {"path": str(tmp_path / name)}},
+            distill={"podd": {"embedding": "file"}},
+        )
         found.append(position(plan, "table1", "PoDD", ipc=1.0).distilled.inputs["embeddings"].spec)
     a, b, c = found
     assert a.recipe["digest"] == file_sha256(tmp_path / "a") and "path" not in a.recipe["source"]
     assert a.local["source"]["path"] == str(tmp_path / "a") and a.local != b.local
     assert a.id == b.id != c.id
-    absent = at("demo", embed={"file": {"path": "no/such"}}, distill={"podd": {"embedding": "file"}})
-    assert position(absent, "table1", "PoDD", ipc=1.0).distilled.inputs["embeddings"].spec.recipe["digest"] == "absent"
+    absent = at(
+        "demo", embed={"file": {"path": "no/such"}}, distill={"podd": {"embedding": "file"}}
+    )
+    assert (
+        position(absent, "table1", "PoDD", ipc=1.0)
+        .distilled.inputs["embeddings"]
+        .spec.recipe["digest"]
+        == "absent"
+    )
 
 
 def test_an_analysis_of_the_order_has_the_embeddings_of_the_set():
     plan = at("demo")
     (score,) = position(plan, "order-score", "PoDD").evaluations
     assert set(score.inputs) == {"data", "distilled", "embeddings", "whitening"}
-    with pytest.raises(PlanError, match=r"row 'PoDD': analysis 'order' needs embeddings; name some in distill.podd.embedding"):
+    with pytest.raises(
+        PlanError,
+        match=r"row 'PoDD': analysis 'order' needs embeddings; name some in distill.podd.embedding",
+    ):
         at("demo", distill={"podd-order": {"embedding": "none"}}).positions("podd/order-score")
 
 
@@ -109,7 +142,9 @@ def refused(row: str, table: str = "table2", **update) -> str:
     plan = at("demo")
     place = position(plan, table, row)
     with pytest.raises(PlanError) as error:
-        plan.builder.evaluations(Cell("digits", 1, "convnet-in16", place.row.model_copy(update=update)), 1)
+        plan.builder.evaluations(
+            Cell("digits", 1, "convnet-in16", place.row.model_copy(update=update)), 1
+        )
     return str(error.value)
 
 
@@ -123,15 +158,22 @@ def test_teachers_do_not_label_whitened_sets(labels):
 
 
 def test_analyses_with_teachers_do_not_look_at_whitened_sets():
-    with pytest.raises(PlanError, match="row 'x': analysis 'similarity' looks with teachers, which see normalised pixels"):
-        check_pixels({"teachers": ["a"]}, {"whitening": None}, "row 'x': analysis 'similarity' looks with")
+    with pytest.raises(
+        PlanError,
+        match="row 'x': analysis 'similarity' looks with teachers, which see normalised pixels",
+    ):
+        check_pixels(
+            {"teachers": ["a"]}, {"whitening": None}, "row 'x': analysis 'similarity' looks with"
+        )
     check_pixels({"teachers": ["a"]}, {}, "here")
     check_pixels({}, {"whitening": None}, "here")
 
 
 def test_learned_labels_need_a_method_that_learns_some():
     message = refused("Random", labels="learned", protocol="podd")
-    assert message.startswith("row 'Random': labels 'learned' are those that a set holds, method 'random' stores none")
+    assert message.startswith(
+        "row 'Random': labels 'learned' are those that a set holds, method 'random' stores none"
+    )
 
 
 def test_a_row_stands_only_where_it_says(tmp_path):
@@ -147,50 +189,128 @@ def test_a_share_of_an_image_names_its_artefacts():
     assert podd.distilled.spec.label == "digits-podd-ipc0.3"
     assert podd.evaluations[0].spec.label == "digits-podd-ipc0.3-learned-convnet-in16-r0"
     assert podd.distilled.spec.recipe["ipc"] == 0.3
-    with pytest.raises(PlanError, match=r"ipc 0.6 on 'digits': method 'rat-bptt' needs a whole number"):
-        at("demo").builder.distill(Cell("digits", 0.6, None, position(at("demo"), "table1", "RaT-BPTT").row))
+    with pytest.raises(
+        PlanError, match=r"ipc 0.6 on 'digits': method 'rat-bptt' needs a whole number"
+    ):
+        at("demo").builder.distill(
+            Cell("digits", 0.6, None, position(at("demo"), "table1", "RaT-BPTT").row)
+        )
 
 
 @pytest.mark.parametrize("scale", ["demo", "mini", "paper"])
 def test_every_poster_holds_a_patch(scale):
     # sheet 1.2: H = floor(rows h sqrt(K)), W = floor(K n h^2 / H), grids 5 x 2, 10 x 10, 20 x 10; at 0.9 the authors' own sizes
     rows = {10: 2, 100: 10, 200: 10}
-    authors = {"cifar10": (153, 60), "cifar100": (303, 303), "cub200": (610, 302), "tiny-imagenet": (1211, 608)}
+    authors = {
+        "cifar10": (153, 60),
+        "cifar100": (303, 303),
+        "cub200": (610, 302),
+        "tiny-imagenet": (1211, 608),
+    }
     plan = at(scale)
     for p in (p for p in plan.positions("podd/table1") if p.row.row == "PoDD"):
         facts = plan.settings.dataset(p.dataset).facts
         side = facts.shape[1]
         height = math.floor(rows[facts.classes] * side * math.sqrt(p.ipc))
-        width = height if facts.classes == 100 else math.floor(p.ipc * facts.classes * side**2 / height)
-        recipe = {key: value for key, value in p.distilled.spec.recipe["method"].items() if key != "name"}
+        width = (
+            height if facts.classes == 100 else math.floor(p.ipc * facts.classes * side**2 / height)
+        )
+        recipe = {
+            key: value for key, value in p.distilled.spec.recipe["method"].items() if key != "name"
+        }
         layout = podd.Layout.of(read(podd.Recipe, recipe), p.ipc, facts.classes, side)
         expected = authors[p.dataset] if (scale, p.ipc) == ("paper", 0.9) else (width, height)
-        assert (layout.width, layout.height) == expected and min(expected) >= side, (p.dataset, p.ipc)
+        assert (layout.width, layout.height) == expected and min(expected) >= side, (
+            p.dataset,
+            p.ipc,
+        )
         assert not layout.reference and "label_shape" not in recipe
 
 
 def test_the_instances_of_a_poster_are_its_patches(paper):
-    podd = position(paper, "table1", "PoDD", dataset="cub200", ipc=0.5).distilled.spec.recipe["method"]
+    podd = position(paper, "table1", "PoDD", dataset="cub200", ipc=0.5).distilled.spec.recipe[
+        "method"
+    ]
     assert instances(podd, 0.5, 200) == 1800
 
 
 # --- the papers' recipes -----------------------------------------------------------------------------------------------------
 
 RECIPES = [  # sheets 1.10 and 2
-    ("PoDD", "cifar10", {"meta_steps": 40000, "batch": 5000, "patch_grid": [16, 6], "window": 60, "longest": 200, "lr": 1e-3}),
-    ("PoDD", "cifar100", {"meta_steps": 50000, "batch": 2000, "patch_grid": [20, 20], "patches": 50, "window": 100}),
-    ("PoDD", "cub200", {"meta_steps": 16000, "batch": 3000, "patch_grid": [60, 30], "patches": 200, "longest": 200}),
-    ("PoDD", "tiny-imagenet", {"meta_steps": 100000, "batch": 500, "patch_grid": [40, 20], "patches": 30, "inner_lr": 5e-4}),
-    ("PoDD", "tiny-imagenet", {"lr": 5e-4, "window": 100, "longest": 300, "offset": "epoch", "labels": "learned"}),
-    ("RaT-BPTT", "cifar10", {"batch": 5000, "window": 60, "longest": 200, "lr": 1e-3, "inner_lr": 1e-3}),
-    ("RaT-BPTT", "cifar100", {"batch": 5000, "window": 90, "longest": 130, "offset": "fixed", "lr": 3e-4, "inner_lr": 1e-3}),
-    ("RaT-BPTT", "tiny-imagenet", {"batch": 1000, "window": 100, "longest": 300, "lr": 3e-4, "labels": "learned"}),
+    (
+        "PoDD",
+        "cifar10",
+        {
+            "meta_steps": 40000,
+            "batch": 5000,
+            "patch_grid": [16, 6],
+            "window": 60,
+            "inner_steps": 200,
+            "lr": 1e-3,
+        },
+    ),
+    (
+        "PoDD",
+        "cifar100",
+        {"meta_steps": 50000, "batch": 2000, "patch_grid": [20, 20], "patches": 50, "window": 100},
+    ),
+    (
+        "PoDD",
+        "cub200",
+        {
+            "meta_steps": 16000,
+            "batch": 3000,
+            "patch_grid": [60, 30],
+            "patches": 200,
+            "inner_steps": 200,
+        },
+    ),
+    (
+        "PoDD",
+        "tiny-imagenet",
+        {
+            "meta_steps": 100000,
+            "batch": 500,
+            "patch_grid": [40, 20],
+            "patches": 30,
+            "inner_lr": 5e-4,
+        },
+    ),
+    (
+        "PoDD",
+        "tiny-imagenet",
+        {"lr": 5e-4, "window": 100, "inner_steps": 300, "window_start": "epoch", "labels": "learned"},
+    ),
+    (
+        "RaT-BPTT",
+        "cifar10",
+        {"batch": 5000, "window": 60, "inner_steps": 200, "lr": 1e-3, "inner_lr": 1e-3},
+    ),
+    (
+        "RaT-BPTT",
+        "cifar100",
+        {
+            "batch": 5000,
+            "window": 90,
+            "inner_steps": 130,
+            "window_start": "fixed",
+            "lr": 3e-4,
+            "inner_lr": 1e-3,
+        },
+    ),
+    (
+        "RaT-BPTT",
+        "tiny-imagenet",
+        {"batch": 1000, "window": 100, "inner_steps": 300, "lr": 3e-4, "labels": "learned"},
+    ),
 ]
 
 
 @pytest.mark.parametrize(("row", "dataset", "expected"), RECIPES)
 def test_methods_have_the_papers_recipes(paper, row, dataset, expected):
-    recipe = position(paper, "table1", row, dataset=dataset, ipc=1.0).distilled.spec.recipe["method"]
+    recipe = position(paper, "table1", row, dataset=dataset, ipc=1.0).distilled.spec.recipe[
+        "method"
+    ]
     assert {key: recipe[key] for key in expected} == expected
     assert recipe["network"]["width"] == 128 and recipe["network"]["norm"] == "instance"
 
@@ -201,12 +321,18 @@ def test_rat_bptt_draws_as_its_budget_says(paper):
     found = {}
     for dataset, ipc in itertools.product(("cifar10", "cifar100", "tiny-imagenet"), (1, 10, 50)):
         made = paper.builder.distill(Cell(dataset, ipc, "convnet-in", row)).spec.recipe["method"]
-        found[dataset, ipc] = recipe_object("method", made).seen(ipc, paper.settings.dataset(dataset).facts.classes)
+        found[dataset, ipc] = recipe_object("method", made).seen(
+            ipc, paper.settings.dataset(dataset).facts.classes
+        )
     few, hundred = {1: 200, 10: 50, 50: 50}, {1: 100, 10: 100, 50: 100}
     expected = {"cifar10": {1: 10, 10: 100, 50: 100}, "cifar100": hundred, "tiny-imagenet": few}
-    assert found == {(dataset, ipc): count for dataset, counts in expected.items() for ipc, count in counts.items()}
+    assert found == {
+        (dataset, ipc): count
+        for dataset, counts in expected.items()
+        for ipc, count in counts.items()
+    }
     ten = paper.builder.distill(Cell("cifar100", 10, "convnet-in", row)).spec.recipe["method"]
-    assert (ten["lr"], ten["window"], ten["longest"], ten["offset"]) == (1e-3, 100, 300, "step")
+    assert (ten["lr"], ten["window"], ten["inner_steps"], ten["window_start"]) == (1e-3, 100, 300, "step")
 
 
 def test_posters_of_cifar10_have_fixed_labels_from_seven_tenths_on(paper):
@@ -215,27 +341,47 @@ def test_posters_of_cifar10_have_fixed_labels_from_seven_tenths_on(paper):
         for p in paper.positions("podd/table1")
         if (p.row.row, p.dataset) == ("PoDD", "cifar10")
     }
-    assert {ipc for ipc, recipe in found.items() if recipe["labels"] == "fixed"} == {1.0, 0.9, 0.8, 0.7}
+    assert {ipc for ipc, recipe in found.items() if recipe["labels"] == "fixed"} == {
+        1.0,
+        0.9,
+        0.8,
+        0.7,
+    }
     assert found[0.9]["size"] == [153, 60] and "size" not in found[0.8]
 
 
 def test_students_take_two_thousand_steps_of_the_inner_loop(paper):
     steps = {}
-    for p in [*paper.positions("podd/table1"), *paper.positions("podd/table2"), *paper.positions("podd/figure6")]:
+    for p in [
+        *paper.positions("podd/table1"),
+        *paper.positions("podd/table2"),
+        *paper.positions("podd/figure6"),
+    ]:
         if p.evaluations:
-            training, method = p.evaluations[0].spec.recipe["training"], p.distilled.spec.recipe["method"]
+            training, method = (
+                p.evaluations[0].spec.recipe["training"],
+                p.distilled.spec.recipe["method"],
+            )
             count = instances(method, p.ipc, paper.settings.dataset(p.dataset).facts.classes)
             batches = math.ceil(count / batch_size(count, training["batch"], None))
             steps[p.row.row, p.dataset, p.extra.get("patches")] = batches * training["epochs"]
             optimizer = training["optimizer"]
-            assert (optimizer["name"], optimizer["weight_decay"], training["schedule"]["name"]) == ("adam", 0.0, "constant")
-            assert optimizer["lr"] == (5e-4 if (p.row.row, p.dataset) == ("PoDD", "tiny-imagenet") else 1e-3)
+            assert (optimizer["name"], optimizer["weight_decay"], training["schedule"]["name"]) == (
+                "adam",
+                0.0,
+                "constant",
+            )
+            assert optimizer["lr"] == (
+                5e-4 if (p.row.row, p.dataset) == ("PoDD", "tiny-imagenet") else 1e-3
+            )
             assert (training["augment"], training["precision"]) == (["dsa:flip-rotate"], "fp32")
     assert len(steps) == 4 + 4 + 3 * 4 + 7 and set(steps.values()) == {2000, 1998}
 
 
 def test_short_runs_of_figure_6_and_of_the_orders(paper):
-    ten = position(paper, "figure6", "PoDD", extra={"patches": "10 (5x2)"}).distilled.spec.recipe["method"]
+    ten = position(paper, "figure6", "PoDD", extra={"patches": "10 (5x2)"}).distilled.spec.recipe[
+        "method"
+    ]
     assert (ten["patch_grid"], ten["labels"], ten["meta_steps"]) == ([5, 2], "fixed", 5000)
     orders = [p.distilled.spec.recipe["method"] for p in paper.positions("podd/order")]
     assert [o["order"] for o in orders] == ["poco", *(f"random:{i}" for i in range(30))]
@@ -252,13 +398,16 @@ def test_the_cost_of_unrolling_is_that_of_the_sheet(paper):
         ("RaT-BPTT", "cifar10", 30),
     ):
         node = position(paper, "table1", row, dataset=dataset, ipc=1.0).distilled
-        assert 2 * estimator.rate * estimator.cost(node).seconds / 1e15 == pytest.approx(petaflop, rel=0.1)
+        assert 2 * estimator.rate * estimator.cost(node).seconds / 1e15 == pytest.approx(
+            petaflop, rel=0.1
+        )
 
 
-def test_every_new_room_has_an_estimate():
+def test_every_new_stage_has_an_estimate():
     plan = at("demo")
     costs = {
-        n.spec.room: Estimator(plan.settings, plan.store).cost(n) for n in plan.missing(["podd/table1", "podd/order-score"])
+        n.spec.stage: Estimator(plan.settings, plan.store).cost(n)
+        for n in plan.missing(["podd/table1", "podd/order-score"])
     }
     assert {"whiten", "embed", "distill", "evaluate", "analyse"} <= set(costs)
     assert costs["whiten"].bytes == 4 * 64**2 and all(cost.seconds > 0 for cost in costs.values())
@@ -268,4 +417,8 @@ def test_an_average_is_printed_and_never_measured(paper):
     averages = [p for p in paper.positions("podd/table2") if p.dataset == "average"]
     assert len(averages) == 13 and not any(p.evaluations for p in averages)
     assert {p.row.row: p.published["mean"] for p in averages if p.published}["PoDD"] == 33.4
-    assert [p["original_bytes"] for p in paper.document("podd/table2")["positions"] if p["dataset"] == "average"] == [None] * 13
+    assert [
+        p["original_bytes"]
+        for p in paper.document("podd/table2")["positions"]
+        if p["dataset"] == "average"
+    ] == [None] * 13

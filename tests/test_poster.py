@@ -17,22 +17,47 @@ from distillery.poster.geometry import Grid
 
 CLIP = json.loads((Path(__file__).parent / "data/clip_cifar10_distances.json").read_text())
 DISTANCES = torch.tensor(CLIP["distances"], dtype=torch.float64)
-FIGURE_8 = (("truck", "airplane", "bird", "deer", "cat"), ("automobile", "ship", "frog", "horse", "dog"))
+FIGURE_8 = (
+    ("truck", "airplane", "bird", "deer", "cat"),
+    ("automobile", "ship", "frog", "horse", "dog"),
+)
 
 IPC = (1, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 SIZES = {  # sizes by ipc, PoDD's rule: CIFAR-10, CIFAR-100, CUB-200, Tiny-ImageNet
-    (10, 32): dict(zip(IPC, [(160, 64), (143, 57), (135, 53), (125, 49), (113, 45), (102, 40), (87, 35)], strict=True))
+    (10, 32): dict(
+        zip(
+            IPC,
+            [(160, 64), (143, 57), (135, 53), (125, 49), (113, 45), (102, 40), (87, 35)],
+            strict=True,
+        )
+    )
     | {0.9: (153, 60)},
-    (100, 32): {ipc: (side, side) for ipc, side in zip(IPC, [320, 286, 267, 247, 226, 202, 175], strict=True)}
+    (100, 32): {
+        ipc: (side, side)
+        for ipc, side in zip(IPC, [320, 286, 267, 247, 226, 202, 175], strict=True)
+    }
     | {0.9: (303, 303)},
     (200, 32): dict(
-        zip(IPC, [(640, 320), (572, 286), (536, 267), (497, 247), (453, 226), (405, 202), (351, 175)], strict=True)
+        zip(
+            IPC,
+            [(640, 320), (572, 286), (536, 267), (497, 247), (453, 226), (405, 202), (351, 175)],
+            strict=True,
+        )
     ),
     (200, 64): dict(
-        zip(IPC, [(1280, 640), (1145, 572), (1071, 535), (992, 495), (906, 452), (811, 404), (702, 350)], strict=True)
+        zip(
+            IPC,
+            [(1280, 640), (1145, 572), (1071, 535), (992, 495), (906, 452), (811, 404), (702, 350)],
+            strict=True,
+        )
     ),
 }
-PATCHES = {(10, 32): Grid(16, 6), (100, 32): Grid(20, 20), (200, 32): Grid(60, 30), (200, 64): Grid(40, 20)}
+PATCHES = {
+    (10, 32): Grid(16, 6),
+    (100, 32): Grid(20, 20),
+    (200, 32): Grid(60, 30),
+    (200, 64): Grid(40, 20),
+}
 SETTINGS = [(*data, ipc) for data, sizes in SIZES.items() for ipc in sizes]
 
 
@@ -47,14 +72,28 @@ def test_sizes_are_the_table_and_patches_reach_the_borders(classes, side, ipc):
     assert width * height <= round(ipc * classes * side**2, 6)
     grid = PATCHES[classes, side]
     corners = geometry.corners(width, height, side, grid)
-    assert corners.amin(0).tolist() == [0, 0] and corners.amax(0).tolist() == [width - side, height - side]
+    assert corners.amin(0).tolist() == [0, 0] and corners.amax(0).tolist() == [
+        width - side,
+        height - side,
+    ]
     distinct = len(corners.unique(dim=0))
-    assert distinct == (64 if (classes, ipc) == (10, 0.3) else grid.count), "duplicates only for CIFAR-10 at 0.3"
+    assert distinct == (64 if (classes, ipc) == (10, 0.3) else grid.count), (
+        "duplicates only for CIFAR-10 at 0.3"
+    )
 
 
 def test_class_grids_are_the_most_square_ones_as_wide_as_high():
     found = {n: geometry.class_grid(n) for n in (1, 2, 7, 10, 12, 100, 200, 1000)}
-    expected = {1: (1, 1), 2: (2, 1), 7: (7, 1), 10: (5, 2), 12: (4, 3), 100: (10, 10), 200: (20, 10), 1000: (40, 25)}
+    expected = {
+        1: (1, 1),
+        2: (2, 1),
+        7: (7, 1),
+        10: (5, 2),
+        12: (4, 3),
+        100: (10, 10),
+        200: (20, 10),
+        1000: (40, 25),
+    }
     assert {n: (grid.columns, grid.rows) for n, grid in found.items()} == expected
 
 
@@ -73,7 +112,15 @@ def test_a_poster_smaller_than_a_patch_is_refused(ipc, classes):
 
 def test_positions_round_halves_to_even():
     assert geometry.positions(10, 5, 3).tolist() == [0, 2, 5]  # 2.5 -> 2
-    assert geometry.positions(14, 5, 7).tolist() == [0, 2, 3, 4, 6, 8, 9]  # 1.5, 4.5, 7.5 -> 2, 4, 8
+    assert geometry.positions(14, 5, 7).tolist() == [
+        0,
+        2,
+        3,
+        4,
+        6,
+        8,
+        9,
+    ]  # 1.5, 4.5, 7.5 -> 2, 4, 8
     assert geometry.positions(10, 5, 1).tolist() == [0]
 
 
@@ -81,7 +128,9 @@ def test_at_one_image_per_class_the_patches_are_the_tiles():
     tiles = torch.randn(2, 5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     whole = torch.cat([torch.cat(list(row), 2) for row in tiles], 1)
     index = geometry.flat_index(160, 64, 32, Grid(5, 2))
-    assert torch.equal(geometry.cut(whole, index), tiles.transpose(0, 1).flatten(0, 1)), "x outermost"
+    assert torch.equal(geometry.cut(whole, index), tiles.transpose(0, 1).flatten(0, 1)), (
+        "x outermost"
+    )
 
 
 @pytest.mark.parametrize("cyclic", [False, True])
@@ -96,7 +145,9 @@ def test_patches_are_slices_and_their_gradient_counts_them(cyclic):
     patches = geometry.cut(image, index)
     assert torch.equal(patches, torch.stack(rolled))
     (gradient,) = torch.autograd.grad(patches.sum(), image)
-    assert torch.equal(gradient[0].flatten(), index.flatten().bincount(minlength=width * height).float())
+    assert torch.equal(
+        gradient[0].flatten(), index.flatten().bincount(minlength=width * height).float()
+    )
 
 
 def test_cyclic_patches_cover_every_pixel_as_often():
@@ -107,10 +158,19 @@ def test_cyclic_patches_cover_every_pixel_as_often():
 
 def owners(width: int, height: int, rows: int, columns: int) -> Tensor:
     """Cell (H, W) of each pixel, one pixel at a time."""
-    return torch.tensor([[y * rows // height * columns + x * columns // width for x in range(width)] for y in range(height)])
+    return torch.tensor(
+        [
+            [y * rows // height * columns + x * columns // width for x in range(width)]
+            for y in range(height)
+        ]
+    )
 
 
-CASES = [(10, 32, 0.7, Grid(16, 6), False, 1), (10, 32, 0.3, Grid(16, 6), True, 1), (6, 8, 0.8, Grid(4, 4), True, 3)]
+CASES = [
+    (10, 32, 0.7, Grid(16, 6), False, 1),
+    (10, 32, 0.3, Grid(16, 6), True, 1),
+    (6, 8, 0.8, Grid(4, 4), True, 3),
+]
 
 
 @pytest.mark.parametrize(("classes", "side", "ipc", "grid", "cyclic", "refine"), CASES)
@@ -144,7 +204,9 @@ def test_fixed_labels_count_pixels(ipc):
     expected = []
     for left, top in geometry.corners(width, height, 32, Grid(16, 6)).tolist():
         counts = owner[top : top + 32, left : left + 32].flatten().bincount(minlength=10)
-        expected.append([float(count == counts.max()) / int((counts == counts.max()).sum()) for count in counts])
+        expected.append(
+            [float(count == counts.max()) / int((counts == counts.max()).sum()) for count in counts]
+        )
     found = labels.fixed(labels.weights(width, height, 32, Grid(5, 2), Grid(16, 6)), placed, 10)
     torch.testing.assert_close(found, torch.tensor(expected))
 
@@ -161,7 +223,9 @@ def test_ties_share_a_label():
 def test_learned_labels_sum_to_one_and_their_gradient_is_that_of_differences(refine):
     weights = labels.weights(13, 9, 6, Grid(3, 2), Grid(4, 3), refine=refine).double()
     stream = torch.Generator().manual_seed(0)
-    cells = torch.rand(2 * refine, 3 * refine, 6, generator=stream, dtype=torch.float64).requires_grad_()
+    cells = torch.rand(
+        2 * refine, 3 * refine, 6, generator=stream, dtype=torch.float64
+    ).requires_grad_()
     found = labels.learned(weights, cells)
     torch.testing.assert_close(found.sum(1), torch.ones(12, dtype=torch.float64), atol=1e-6, rtol=0)
     assert torch.autograd.gradcheck(lambda y: labels.learned(weights, y), cells)
@@ -182,14 +246,26 @@ def test_every_class_starts_with_a_label(classes, side, ipc):
 
 def test_refined_labels_start_as_those_they_refine():
     placed = order.shuffled(10, 2, 5, torch.Generator().manual_seed(0))
-    coarse = labels.learned(labels.weights(150, 60, 32, Grid(5, 2), Grid(16, 6)), labels.initial(placed, 10))
+    coarse = labels.learned(
+        labels.weights(150, 60, 32, Grid(5, 2), Grid(16, 6)), labels.initial(placed, 10)
+    )
     fine = labels.weights(150, 60, 32, Grid(5, 2), Grid(16, 6), refine=3)
     torch.testing.assert_close(labels.learned(fine, labels.initial(placed, 10, refine=3)), coarse)
 
 
 REFERENCE = {  # poster, classes: rows and columns of the authors' label array, classes that start without a label
-    **{(303, 303, 100): (10, 9, 10), (610, 302, 200): (9, 21, 20), (1211, 608, 200): (10, 19, 10), (125, 49, 10): (1, 6, 5)},
-    **{(113, 45, 10): (1, 6, 5), (102, 40, 10): (1, 6, 5), (87, 35, 10): (2, 4, 2), (286, 286, 100): (10, 9, 10)},
+    **{
+        (303, 303, 100): (10, 9, 10),
+        (610, 302, 200): (9, 21, 20),
+        (1211, 608, 200): (10, 19, 10),
+        (125, 49, 10): (1, 6, 5),
+    },
+    **{
+        (113, 45, 10): (1, 6, 5),
+        (102, 40, 10): (1, 6, 5),
+        (87, 35, 10): (2, 4, 2),
+        (286, 286, 100): (10, 9, 10),
+    },
     **{(side, side, 100): (10, 10, 0) for side in (320, 267, 247, 226, 202, 175)},
     **{(160, 64, 10): (2, 5, 0), (640, 320, 200): (10, 20, 0)},
 }
@@ -201,9 +277,15 @@ def test_reference_labels_have_the_authors_shape_and_lose_as_many_classes(width,
     side, cells = (64 if width > 1000 else 32), geometry.class_grid(classes)
     placed = torch.arange(classes).view(cells.rows, cells.columns)
     weights, start = labels.reference(width, height, side, placed, PATCHES[classes, side])
-    assert labels.reference_shape(width, height, classes) == (rows, columns) and start.shape == (rows, columns, classes)
+    assert labels.reference_shape(width, height, classes) == (rows, columns) and start.shape == (
+        rows,
+        columns,
+        classes,
+    )
     assert (start.sum((0, 1)) == 0).sum() == lost
-    assert ((weights == 1).sum(1) == 1).all() and (weights.sum(1) == 1).all(), "each patch copies one cell"
+    assert ((weights == 1).sum(1) == 1).all() and (weights.sum(1) == 1).all(), (
+        "each patch copies one cell"
+    )
     assert len(labels.learned(weights, start)) == PATCHES[classes, side].count
 
 
@@ -240,7 +322,9 @@ def greedy(distances: list[list[float]], start: int) -> dict[tuple[int, int], in
     placed, free = {(0, 0): start}, [label for label in range(10) if label != start]
     for cell in [(1, 0), (0, 1), (1, 1), (0, 2), (1, 2), (0, 3), (1, 3), (0, 4), (1, 4)]:
         touching = [label for other, label in placed.items() if math.dist(cell, other) == 1]
-        best = min(free, key=lambda label: (sum(distances[label][other] for other in touching), label))
+        best = min(
+            free, key=lambda label: (sum(distances[label][other] for other in touching), label)
+        )
         placed[cell] = best
         free.remove(best)
     return placed
@@ -249,9 +333,9 @@ def greedy(distances: list[list[float]], start: int) -> dict[tuple[int, int], in
 @pytest.mark.parametrize("start", range(10))
 def test_cifar10_in_order_of_clip(start):
     found = order.place(DISTANCES, 2, 5, start)
-    assert {(row, column): int(found[row, column]) for row in range(2) for column in range(5)} == greedy(
-        CLIP["distances"], start
-    )
+    assert {
+        (row, column): int(found[row, column]) for row in range(2) for column in range(5)
+    } == greedy(CLIP["distances"], start)
 
 
 def test_scores_of_cifar10_orders():
@@ -262,10 +346,16 @@ def test_scores_of_cifar10_orders():
     assert by_start[index("airplane")] == pytest.approx(1.516, abs=6e-4)
     assert by_start[index("truck")] == pytest.approx(1.522, abs=6e-4)
     assert min(by_start) == by_start[index("deer")] == pytest.approx(1.488, abs=6e-4)
-    assert order.score(order.place(DISTANCES, 2, 5), DISTANCES) == pytest.approx(1 / 1.516, abs=3e-4)
+    assert order.score(order.place(DISTANCES, 2, 5), DISTANCES) == pytest.approx(
+        1 / 1.516, abs=3e-4
+    )
     stream = torch.Generator().manual_seed(0)
-    random = torch.tensor([order.total(order.shuffled(10, 2, 5, stream), DISTANCES) for _ in range(1000)])
-    assert random.mean().item() == pytest.approx(1.690, abs=8e-3) and random.std().item() == pytest.approx(0.062, abs=6e-3)
+    random = torch.tensor(
+        [order.total(order.shuffled(10, 2, 5, stream), DISTANCES) for _ in range(1000)]
+    )
+    assert random.mean().item() == pytest.approx(
+        1.690, abs=8e-3
+    ) and random.std().item() == pytest.approx(0.062, abs=6e-3)
 
 
 def test_tiles_have_unit_length_where_nothing_overlaps():
@@ -279,23 +369,41 @@ def test_tiles_have_unit_length_where_nothing_overlaps():
 def test_tiles_scatter_by_a_quarter_of_the_smallest_distance_around_their_means():
     found = initial.tiles(1, 8, 4, 4, Grid(2, 1), torch.Generator().manual_seed(0))
     stream = torch.Generator().manual_seed(0)
-    (first, second), scatter = torch.randn(2, 16, generator=stream), torch.randn(2, 16, generator=stream)
+    (first, second), scatter = (
+        torch.randn(2, 16, generator=stream),
+        torch.randn(2, 16, generator=stream),
+    )
     tile = second + (first - second).norm() / 4 * scatter[1]
     torch.testing.assert_close(found[0, :, 4:], (tile / tile.norm()).view(4, 4))
 
 
-@pytest.mark.parametrize(("grid", "ipc"), [(Grid(5, 2), 0.3), (Grid(2, 5), 0.6), (Grid(7, 1), 0.5), (Grid(5, 2), 3)])
+@pytest.mark.parametrize(
+    ("grid", "ipc"), [(Grid(5, 2), 0.3), (Grid(2, 5), 0.6), (Grid(7, 1), 0.5), (Grid(5, 2), 3)]
+)
 def test_tiles_fill_posters_of_any_size(grid, ipc):
     width, height = geometry.size(ipc, grid.count, 32, grid)
     found = initial.tiles(3, width, height, 32, grid, torch.Generator().manual_seed(0))
     assert found.shape == (3, height, width) and (found != 0).all()
     assert 0.5 < found.std().item() * math.sqrt(3 * 32**2) < 1.1
-    assert torch.equal(found, initial.tiles(3, width, height, 32, grid, torch.Generator().manual_seed(0)))
+    assert torch.equal(
+        found, initial.tiles(3, width, height, 32, grid, torch.Generator().manual_seed(0))
+    )
 
 
 def test_overlapping_tiles_fade_linearly():
     left, right = torch.zeros(1, 2, 6), torch.ones(1, 2, 6)
-    assert initial._faded([left, right], [0, 4])[0, 0].tolist() == [0, 0, 0, 0, 0.25, 0.75, 1, 1, 1, 1]
+    assert initial._faded([left, right], [0, 4])[0, 0].tolist() == [
+        0,
+        0,
+        0,
+        0,
+        0.25,
+        0.75,
+        1,
+        1,
+        1,
+        1,
+    ]
 
 
 def test_noise_has_its_standard_deviation():

@@ -12,16 +12,16 @@ from safetensors.torch import load_file, save_file
 from test_meta import METHODS, classes
 from test_methods import data_artefact, job_in, tiny_set
 
-from distillery import components
-from distillery.analyse import room
-from distillery.analyse.subject import Result, Subject
 from distillery.analyses import convergence
-from distillery.artefact import Artefact
-from distillery.distilled import DistilledSet
+from distillery.analyses.subject import Result, Subject
+from distillery.components import registry
 from distillery.errors import ClassOrderError, PlanError
-from distillery.methods.meta import SNAPSHOTS
+from distillery.methods.shared.meta import SNAPSHOTS
 from distillery.poster import geometry, labels
 from distillery.poster.geometry import Grid
+from distillery.sets.distilled import DistilledSet
+from distillery.stages import analyse as stage
+from distillery.store.artefact import Artefact
 
 TRAIN = tiny_set(classes=6)
 ORDER = torch.tensor([[4, 0, 2], [1, 5, 3]])
@@ -39,8 +39,10 @@ def distilled(**changed: torch.Tensor) -> DistilledSet:
 
 
 def analyse(folder: Path, name: str, **changed: torch.Tensor) -> Result:
-    analysis, recipe = components.build("analysis", {"name": name})
-    subject = Subject(TRAIN, TRAIN, distilled(**changed), None, [], None, (0.5,), (0.25,), distances=DISTANCES)
+    analysis, recipe = registry.build("analysis", {"name": name})
+    subject = Subject(
+        TRAIN, TRAIN, distilled(**changed), None, [], None, (0.5,), (0.25,), distances=DISTANCES
+    )
     return analysis.analyse(subject, recipe, job_in(folder))
 
 
@@ -48,9 +50,15 @@ def test_poster_counts_the_pixels_of_each_class(tmp_path):
     result = analyse(tmp_path, "poster")
     owner = torch.tensor([[ORDER[y * 2 // 13, x * 3 // 20] for x in range(20)] for y in range(13)])
     assert result.value == 260 and torch.equal(result.arrays["map"], owner)
-    assert result.values["pixels"] == owner.flatten().bincount().tolist() and sum(result.values["patches"]) == 12
+    assert (
+        result.values["pixels"] == owner.flatten().bincount().tolist()
+        and sum(result.values["patches"]) == 12
+    )
     assert result.arrays["corners"].tolist() == [[x, y] for x in (0, 4, 8, 12) for y in (0, 2, 5)]
-    assert torch.equal(result.arrays["poster"], PARTS["poster"][0]) and result.arrays["side"].item() == 8
+    assert (
+        torch.equal(result.arrays["poster"], PARTS["poster"][0])
+        and result.arrays["side"].item() == 8
+    )
     fixed = labels.fixed(labels.weights(20, 13, 8, Grid(3, 2), Grid(4, 3)), ORDER, 6)
     assert torch.equal(result.arrays["labels"], fixed)
     assert result.values["mass"] == pytest.approx(fixed.sum(0).tolist())
@@ -69,23 +77,36 @@ def test_poster_shows_learned_labels_where_the_set_holds_them(cyclic, tmp_path):
 def test_order_sums_its_neighbours(tmp_path):
     result = analyse(tmp_path, "order")
     pairs = [(4, 0), (0, 2), (1, 5), (5, 3), (4, 1), (0, 5), (2, 3)]
-    distance = {pair: DISTANCES[pair].item() for pair in pairs} | {pair[::-1]: DISTANCES[pair].item() for pair in pairs}
+    distance = {pair: DISTANCES[pair].item() for pair in pairs} | {
+        pair[::-1]: DISTANCES[pair].item() for pair in pairs
+    }
     assert result.value == pytest.approx(1 / sum(distance[pair] for pair in pairs))
     for label, (row, column, mean) in enumerate(
         zip(*(result.values[name] for name in ("row", "column", "distance")), strict=True)
     ):
         mine = [value for pair, value in distance.items() if pair[0] == label]
         assert ORDER[row, column] == label and mean == pytest.approx(sum(mine) / len(mine))
-    assert result.arrays["right"].flatten().tolist() == pytest.approx([distance[pair] for pair in pairs[:4]])
-    assert result.arrays["down"].flatten().tolist() == pytest.approx([distance[pair] for pair in pairs[4:]])
+    assert result.arrays["right"].flatten().tolist() == pytest.approx(
+        [distance[pair] for pair in pairs[:4]]
+    )
+    assert result.arrays["down"].flatten().tolist() == pytest.approx(
+        [distance[pair] for pair in pairs[4:]]
+    )
     mean = 7 * DISTANCES.sum().item() / 30  # of a random order: 7 pairs of 15
-    assert result.arrays["random"].mean().item() == pytest.approx(mean, rel=0.03) and len(result.arrays["random"]) == 1000
+    assert (
+        result.arrays["random"].mean().item() == pytest.approx(mean, rel=0.03)
+        and len(result.arrays["random"]) == 1000
+    )
 
 
 def test_accuracy_stands_beside_the_score_of_the_order(tmp_path):
-    analysis, recipe = components.build("analysis", {"name": "order-accuracy"})
-    subject = Subject(TRAIN, TRAIN, distilled(), None, [], None, (0.5,), (0.25,), distances=DISTANCES)
-    student = Artefact(tmp_path, {"id": "s", "facts": {"accuracy": {"last": 41.5, "best": 50.0}}, "files": {}})
+    analysis, recipe = registry.build("analysis", {"name": "order-accuracy"})
+    subject = Subject(
+        TRAIN, TRAIN, distilled(), None, [], None, (0.5,), (0.25,), distances=DISTANCES
+    )
+    student = Artefact(
+        tmp_path, {"id": "s", "facts": {"accuracy": {"last": 41.5, "best": 50.0}}, "files": {}}
+    )
     result = analysis.analyse(subject, recipe, job_in(tmp_path, inputs={"student": student}))
     assert result.value == 41.5 and result.values["accuracy"] == [41.5]
     assert result.values["score"] == [analyse(tmp_path, "order").value]
@@ -95,9 +116,11 @@ def test_accuracy_stands_beside_the_score_of_the_order(tmp_path):
 
 
 def test_sets_without_a_poster_or_of_other_classes_are_named(tmp_path):
-    subject = SimpleNamespace(distilled=SimpleNamespace(parts={}, method="random"), distances=DISTANCES)
+    subject = SimpleNamespace(
+        distilled=SimpleNamespace(parts={}, method="random"), distances=DISTANCES
+    )
     for name in ("poster", "order"):
-        analysis, recipe = components.build("analysis", {"name": name})
+        analysis, recipe = registry.build("analysis", {"name": name})
         with pytest.raises(PlanError, match=f"analysis '{name}': method 'random' has none"):
             analysis.analyse(subject, recipe, None)
     with pytest.raises(PlanError, match="the order is none of the 6 classes"):
@@ -109,10 +132,13 @@ def test_sets_without_a_poster_or_of_other_classes_are_named(tmp_path):
 def embeddings(folder: Path, class_order: str) -> Artefact:
     folder.mkdir()
     save_file({"distances": DISTANCES}, folder / "embeddings.safetensors")
-    return Artefact(folder, {"id": "e", "facts": {"class_order": class_order}, "files": {"embeddings.safetensors": {}}})
+    return Artefact(
+        folder,
+        {"id": "e", "facts": {"class_order": class_order}, "files": {"embeddings.safetensors": {}}},
+    )
 
 
-def test_room_hands_distances_on_and_refuses_those_of_other_classes(tmp_path):
+def test_stage_hands_distances_on_and_refuses_those_of_other_classes(tmp_path):
     made = tmp_path / "set"
     made.mkdir()
     distilled().save(made)
@@ -121,13 +147,13 @@ def test_room_hands_distances_on_and_refuses_those_of_other_classes(tmp_path):
     recipe = {"analysis": {"name": "order"}}
     own = {"embeddings": embeddings(tmp_path / "own", TRAIN.class_order)}
     job = job_in(tmp_path / "job", recipe=recipe, inputs=inputs | own)
-    assert room.make(job)["value"] == analyse(tmp_path / "direct", "order").value
+    assert stage.make(job)["value"] == analyse(tmp_path / "direct", "order").value
     assert load_file(job.out / "arrays.safetensors")["right"].shape == (2, 2)
     other = {"embeddings": embeddings(tmp_path / "other", "0")}
     with pytest.raises(ClassOrderError, match="embeddings e have class order 0"):
-        room.make(job_in(tmp_path / "other job", recipe=recipe, inputs=inputs | other))
+        stage.make(job_in(tmp_path / "other job", recipe=recipe, inputs=inputs | other))
     with pytest.raises(PlanError, match="needs embeddings"):
-        room.make(job_in(tmp_path / "no job", recipe=recipe, inputs=inputs))
+        stage.make(job_in(tmp_path / "no job", recipe=recipe, inputs=inputs))
 
 
 STUDENT = {"name": "convnet", "width": 4, "depth": 2, "norm": "instance"}
@@ -141,17 +167,31 @@ def test_convergence_trains_a_student_of_each_state_once(tmp_path, monkeypatch):
     states, trained = load_file(made.out / SNAPSHOTS), convergence.train
 
     def watch(student, samples, training, loss, job, *, test, labeller):
-        every = SimpleNamespace(indices=torch.arange(len(samples)), mixing=SimpleNamespace(labels=lambda y: y))
+        every = SimpleNamespace(
+            indices=torch.arange(len(samples)), mixing=SimpleNamespace(labels=lambda y: y)
+        )
         seen.append((samples.normalise(samples.take(every.indices)), labeller(every).softmax(1)))
         return trained(student, samples, training, loss, job, test=test, labeller=labeller)
 
     monkeypatch.setattr(convergence, "train", watch)
-    values = {"student": STUDENT, "labels": {"name": "learned"}, "loss": {"name": "soft-ce"}, "training": TRAINING, "repeat": 0}
-    job = job_in(tmp_path, recipe=values, inputs={"distilled": Artefact(made.out, {"id": "set", "files": {}})})
+    values = {
+        "student": STUDENT,
+        "labels": {"name": "learned"},
+        "loss": {"name": "soft-ce"},
+        "training": TRAINING,
+        "repeat": 0,
+    }
+    job = job_in(
+        tmp_path,
+        recipe=values,
+        inputs={"distilled": Artefact(made.out, {"id": "set", "files": {}})},
+    )
     subject = Subject(train, train, whole, None, [], None, whole.mean, whole.std)
     first, again = (convergence.analyse(subject, convergence.Recipe(), job) for _ in range(2))
     assert first == again and first.values["meta_step"] == [2, 4] and len(seen) == 2
-    assert first.value == first.values["accuracy"][1] and all(0 <= value <= 100 for value in first.values["accuracy"])
+    assert first.value == first.values["accuracy"][1] and all(
+        0 <= value <= 100 for value in first.values["accuracy"]
+    )
     for step, (images, labels_) in zip((2, 4), seen, strict=True):
         torch.testing.assert_close(images, (states[f"{step}/images"] - 0.5) / 0.25)
         soft = states[f"{step}/soft"]

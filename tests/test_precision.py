@@ -12,7 +12,14 @@ from distillery.training.precision import autocast, lay_out
 
 
 def norms(norm):
-    return nn.Sequential(nn.Conv2d(3, 8, 3), norm, nn.ReLU(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        norm,
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
 
 
 @pytest.mark.parametrize(
@@ -39,12 +46,19 @@ def test_channels_last_where_it_is_faster(norm, device, bf16, last):
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d, lambda width: nn.GroupNorm(width, width)])
 def test_the_layout_of_the_weights_decides_and_not_that_of_the_images(norm, bf16):
-    images, cpu = torch.randn(4, 3, 9, 9, generator=torch.Generator().manual_seed(0)), torch.device("cpu")
+    images, cpu = (
+        torch.randn(4, 3, 9, 9, generator=torch.Generator().manual_seed(0)),
+        torch.device("cpu"),
+    )
     found = []
     for layout in (torch.contiguous_format, torch.channels_last):
         model = lay_out(initialise(lambda: norms(norm(8)), 0), cpu, bf16)
         with autocast(cpu, bf16):
-            logits = model(images.contiguous(memory_format=layout) if isinstance(model[1], nn.BatchNorm2d) else images)
+            logits = model(
+                images.contiguous(memory_format=layout)
+                if isinstance(model[1], nn.BatchNorm2d)
+                else images
+            )
         logits.float().square().sum().backward()
         found.append([logits, *(p.grad for p in model.parameters())])
     assert all(one.equal(other) for one, other in zip(*found, strict=True))

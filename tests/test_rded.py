@@ -9,19 +9,23 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from distillery.errors import BudgetError
-from distillery.job import Job
 from distillery.methods import rded
+from distillery.store.job import Job
 from distillery.teacher.load import Teacher
 from distillery.training.augment import draw_boxes
 
 RDED = {"name": "rded", "teachers": ["net"], "pool": 10, "crops": 3}
 
 
-def slow_class(train: TinySet, label: int, count: int, factor: int, together: int, teacher: Teacher, job: Job) -> list[Tensor]:
+def slow_class(
+    train: TinySet, label: int, count: int, factor: int, together: int, teacher: Teacher, job: Job
+) -> list[Tensor]:
     """The best crops (uint8) of a class, image by image and crop by crop, cut by torchvision, scored in float64."""
     stream, members = job.generator(f"class/{label}"), train.of_class(label)
     pool = members[torch.randperm(len(members), generator=stream)[:10]]
-    drawn = [draw_boxes(3 * len(part), (8, 8), stream, 0.08, (1, 1)) for part in pool.split(together)]
+    drawn = [
+        draw_boxes(3 * len(part), (8, 8), stream, 0.08, (1, 1)) for part in pool.split(together)
+    ]
     starts, sizes = (torch.cat(found, 1) for found in zip(*drawn, strict=True))
     best, side = [], 8 // factor
     for i, member in enumerate(pool):
@@ -36,7 +40,10 @@ def slow_class(train: TinySet, label: int, count: int, factor: int, together: in
             probability = teacher.model(canvas[None])[0].double().softmax(0)[label]
             found.append((-probability.log().item(), crop))
         best.append(min(found, key=lambda pair: pair[0]))
-    return [(crop * 255).round().to(torch.uint8) for _, crop in sorted(best, key=lambda pair: pair[0])[:count]]
+    return [
+        (crop * 255).round().to(torch.uint8)
+        for _, crop in sorted(best, key=lambda pair: pair[0])[:count]
+    ]
 
 
 @pytest.mark.parametrize(("factor", "ipc", "together"), [(1, 4, 100), (2, 2, 100), (2, 2, 4)])
@@ -50,7 +57,13 @@ def test_selection_is_the_slow_loop(factor, ipc, together, tmp_path, monkeypatch
         crops = slow_class(train, label, ipc * factor**2, factor, together, teacher, job)
         for rank, crop in enumerate(crops):
             row, column = divmod(rank // ipc, factor)
-            cell = images[rank % ipc, label, :, row * side : (row + 1) * side, column * side : (column + 1) * side]
+            cell = images[
+                rank % ipc,
+                label,
+                :,
+                row * side : (row + 1) * side,
+                column * side : (column + 1) * side,
+            ]
             assert (cell - crop.float() / 255).abs().max() < 1.1 / 255, (label, rank)
     assert distilled.parts["labels"].tolist() == [0, 1, 2, 3] * ipc
     assert distilled.bytes == {"images": 4 * ipc * 192}
@@ -79,7 +92,9 @@ def test_padding_is_centred():
 def test_factor_one_with_the_whole_area_keeps_the_images_the_teacher_knows_best(tmp_path):
     train = tiny_set()
     teacher = tiny_teacher(train)
-    images = distil({**RDED, "pool": 300, "smallest": 1.0}, train, 3, job_in(tmp_path), [teacher]).parts["images"]
+    images = distil(
+        {**RDED, "pool": 300, "smallest": 1.0}, train, 3, job_in(tmp_path), [teacher]
+    ).parts["images"]
     for label in range(4):
         own = train.images[train.of_class(label)]
         losses = -teacher.model((own.float() / 255 - 0.5) / 0.25).log_softmax(1)[:, label]
@@ -90,7 +105,11 @@ def test_factor_one_with_the_whole_area_keeps_the_images_the_teacher_knows_best(
     ("fields", "ipc", "message"),
     [
         ({}, 0, "ipc = 0"),
-        ({"pool": 300}, 8, "needs 8 images of each class, 7 of the 7 images of class 'class 2'.* lower ipc to 7"),
+        (
+            {"pool": 300},
+            8,
+            "needs 8 images of each class, 7 of the 7 images of class 'class 2'.* lower ipc to 7",
+        ),
         ({"factor": 2}, 2, "factor 2 needs 8 images of each class, 7 of the 7 .* lower ipc to 1"),
         ({"pool": 3}, 4, r"3 of the 7 images of class 'class 2' are in the pool \(pool = 3\)"),
     ],
@@ -101,7 +120,14 @@ def test_a_budget_that_the_pool_cannot_fill(fields, ipc, message, tmp_path):
     train = TinySet(train.images[keep], train.labels[keep], train.classes)
     with pytest.raises(BudgetError, match=message):
         distil({**RDED, **fields}, train, ipc, job_in(tmp_path), [tiny_teacher(train)])
-    assert len(distil({**RDED, "pool": 300}, train, 7, job_in(tmp_path / "all"), [tiny_teacher(train)]).expand()) == 28
+    assert (
+        len(
+            distil(
+                {**RDED, "pool": 300}, train, 7, job_in(tmp_path / "all"), [tiny_teacher(train)]
+            ).expand()
+        )
+        == 28
+    )
 
 
 def test_the_first_teacher_scores_and_comes_out_as_it_went_in(tmp_path):
@@ -112,7 +138,8 @@ def test_the_first_teacher_scores_and_comes_out_as_it_went_in(tmp_path):
     assert all(torch.equal(v, before[k]) for k, v in teachers[0].model.state_dict().items())
     assert not teachers[0].model.training
     alone, other = (
-        distil(RDED, train, 3, job_in(tmp_path / name), [teacher]) for name, teacher in zip("bc", teachers, strict=True)
+        distil(RDED, train, 3, job_in(tmp_path / name), [teacher])
+        for name, teacher in zip("bc", teachers, strict=True)
     )
     assert torch.equal(one.parts["images"], alone.parts["images"])
     assert not torch.equal(one.parts["images"], other.parts["images"])
@@ -121,7 +148,10 @@ def test_the_first_teacher_scores_and_comes_out_as_it_went_in(tmp_path):
 def test_same_cell_same_bytes_also_after_a_kill(tmp_path, monkeypatch):
     train, calls, whole = tiny_set(), [], rded.class_images
     teachers = [tiny_teacher(train)]
-    expected, other = (distil(RDED, train, 3, job_in(tmp_path / key, key), teachers).parts["images"] for key in ("one", "two"))
+    expected, other = (
+        distil(RDED, train, 3, job_in(tmp_path / key, key), teachers).parts["images"]
+        for key in ("one", "two")
+    )
     assert not torch.equal(expected, other)
 
     def killed(*arguments: object) -> Tensor:

@@ -14,8 +14,8 @@ from distillery.errors import PlanError
 from distillery.plan.nodes import Node
 from distillery.plan.plan import Plan, Position
 from distillery.plan.settings import merge, read_yaml
+from distillery.stages.table import write
 from distillery.table.assemble import COLUMNS, assemble
-from distillery.table.room import write
 from distillery.table.scores import (
     ACCURACIES,
     SCORES,
@@ -33,7 +33,8 @@ NAMES = ("real_hard", "syn_hard", "rdm_any", "syn_noaug", "rdm_noaug")
 
 
 @pytest.mark.parametrize(
-    ("hlr", "ior", "score"), [(0.30, 0.05, 0.218949), (0.25, -0.02, 0.215213), (0.10, 0.20, 0.290755), (0.0, 0.0, 0.268941)]
+    ("hlr", "ior", "score"),
+    [(0.30, 0.05, 0.218949), (0.25, -0.02, 0.215213), (0.10, 0.20, 0.290755), (0.0, 0.0, 0.268941)],
 )
 def test_label_robust_score(hlr, ior, score):
     assert label_robust_score(ior, hlr) == pytest.approx(score, abs=1e-6)
@@ -56,7 +57,14 @@ def test_percent_becomes_fractions():
     assert improvement_over_random(syn_any=55.0, rdm_any=50.0) == pytest.approx(0.05)
     found = robustness(dict(zip(ACCURACIES, (90.0, 60.0, 55.0, 50.0, 40.0, 42.0), strict=True)))
     assert found == pytest.approx(
-        dict(zip((*ACCURACIES, *SCORES), (90, 60, 55, 50, 40, 42, 0.30, 0.05, 0.218949, 0.275371), strict=True)), abs=1e-6
+        dict(
+            zip(
+                (*ACCURACIES, *SCORES),
+                (90, 60, 55, 50, 40, 42, 0.30, 0.05, 0.218949, 0.275371),
+                strict=True,
+            )
+        ),
+        abs=1e-6,
     )
 
 
@@ -82,7 +90,11 @@ def scored(project: Path, table: str = TABLE, student: str = "net-a", **params: 
 @pytest.fixture
 def scales(project, edit):
     """The tiny project with axes for a second table, and a base recipe that augments."""
-    edit(project / "workflow/scales/tiny.yaml", "  infer/table2:", "  infer/table1: {}\n  infer/table2:")
+    edit(
+        project / "workflow/scales/tiny.yaml",
+        "  infer/table2:",
+        "  infer/table1: {}\n  infer/table2:",
+    )
     edit(
         project / "workflow/scales/tiny.yaml",
         "training: &training {epochs: 2, batch: 32, augment: []",
@@ -109,16 +121,30 @@ def test_scores_compare_with_the_right_cells(scales):
     assert compared["real_hard"] == (plan.builder.teacher("net-a", "digits"),)
     for i in range(2):
         hard, drawn, plain, drawn_plain = (compared[name][i] for name in NAMES[1:])
-        assert hard.inputs["distilled"] is plain.inputs["distilled"] is infer.distilled and "label" not in hard.inputs
+        assert (
+            hard.inputs["distilled"] is plain.inputs["distilled"] is infer.distilled
+            and "label" not in hard.inputs
+        )
         random = found["Random"].evaluations[i]
-        assert hard.spec.recipe == random.spec.recipe and hard.spec.recipe["labels"] == {"name": "hard"}
-        assert drawn.inputs["distilled"] is drawn_plain.inputs["distilled"] is found["Random"].distilled
-        assert drawn.spec.recipe == own[i].spec.recipe and drawn.spec.recipe["loss"]["temperature"] == 2.0
+        assert hard.spec.recipe == random.spec.recipe and hard.spec.recipe["labels"] == {
+            "name": "hard"
+        }
+        assert (
+            drawn.inputs["distilled"]
+            is drawn_plain.inputs["distilled"]
+            is found["Random"].distilled
+        )
+        assert (
+            drawn.spec.recipe == own[i].spec.recipe
+            and drawn.spec.recipe["loss"]["temperature"] == 2.0
+        )
         assert drawn.inputs["label"].inputs["distilled"] is found["Random"].distilled
         assert plain.spec.recipe == drawn_plain.spec.recipe and plain.inputs == own[i].inputs
         assert recipe(plain, "training") == recipe(own[i], "training")
         assert (
-            own[i].spec.recipe["training"] | {"augment": []} == plain.spec.recipe["training"] != own[i].spec.recipe["training"]
+            own[i].spec.recipe["training"] | {"augment": []}
+            == plain.spec.recipe["training"]
+            != own[i].spec.recipe["training"]
         )
 
 
@@ -147,9 +173,15 @@ def test_the_document_names_them_and_the_table_waits_for_them(scales):
     document, positions = plan.document("table1"), plan.positions("table1")
     assert document["scores"] is True
     for written, planned in zip(document["positions"], positions, strict=True):
-        assert written["scores"] == {name: [node.address for node in nodes] for name, nodes in planned.scores.items()}
-        assert {node for nodes in planned.scores.values() for node in nodes} <= set(plan.table_inputs("table1"))
-    assert {node for p in positions for nodes in p.scores.values() for node in nodes} <= set(plan.missing(["table1"]))
+        assert written["scores"] == {
+            name: [node.address for node in nodes] for name, nodes in planned.scores.items()
+        }
+        assert {node for nodes in planned.scores.values() for node in nodes} <= set(
+            plan.table_inputs("table1")
+        )
+    assert {node for p in positions for nodes in p.scores.values() for node in nodes} <= set(
+        plan.missing(["table1"])
+    )
     measured = rows(scored(scales, grid={"infer/table1": {"rows": ["INFER"]}}))
     assert measured["Random"].scores == {} and measured["INFER"].scores.keys() == set(NAMES)
 
@@ -158,19 +190,36 @@ def test_a_table_without_scores_plans_as_before(scales):
     plain = scored(scales, TABLE.replace("scores: true\n", ""))
     document = plain.document("table1")
     assert "scores" not in document and not any("scores" in p for p in document["positions"])
-    assert {n.spec.room for n in plain.table_inputs("table1")} == {"evaluate", "distill", "label", "data"}
+    assert {n.spec.stage for n in plain.table_inputs("table1")} == {
+        "evaluate",
+        "distill",
+        "label",
+        "data",
+    }
     with_scores = scored(scales).document("table1")
-    bare = [{key: value for key, value in p.items() if key != "scores"} for p in with_scores["positions"]]
+    bare = [
+        {key: value for key, value in p.items() if key != "scores"}
+        for p in with_scores["positions"]
+    ]
     assert bare == document["positions"]
 
 
 def test_what_scores_refuse(scales, edit):
-    edit(scales / "workflow/scales/tiny.yaml", "datasets:\n", "  net-c: {name: convnet, width: 5, norm: batch}\ndatasets:\n")
+    edit(
+        scales / "workflow/scales/tiny.yaml",
+        "datasets:\n",
+        "  net-c: {name: convnet, width: 5, norm: batch}\ndatasets:\n",
+    )
     message = r"accuracy of student 'net-c' on the real data: workflow/scales/tiny.yaml.teacher.net-c: no such block"
     with pytest.raises(PlanError, match=message):
         scored(scales, student="net-c").positions("table1")
-    with pytest.raises(PlanError, match=r"table1.yaml.scores: are of accuracies, analysis 'difficulty' measures none"):
-        scored(scales, TABLE.replace("scores: true", "scores: true\nanalysis: difficulty")).positions("table1")
+    with pytest.raises(
+        PlanError,
+        match=r"table1.yaml.scores: are of accuracies, analysis 'difficulty' measures none",
+    ):
+        scored(
+            scales, TABLE.replace("scores: true", "scores: true\nanalysis: difficulty")
+        ).positions("table1")
 
 
 # --- the table ---------------------------------------------------------------------------------------------------------------
@@ -179,7 +228,11 @@ def test_what_scores_refuse(scales, edit):
 @pytest.fixture
 def store(tmp_path) -> Path:
     store = tmp_path / "store"
-    data = {"counts": {"train": 1400, "test": 397}, "raw_bytes": 89_600, "classes": [str(digit) for digit in range(10)]}
+    data = {
+        "counts": {"train": 1400, "test": 397},
+        "raw_bytes": 89_600,
+        "classes": [str(digit) for digit in range(10)],
+    }
     put(store, "data/d", data)
     put(store, "distill/s", {"bytes": {"images": 4480}})
     accuracies = {"own": (54.0, 56.0), "syn_hard": (59.0, 61.0), "rdm_any": (48.0, 52.0)}
@@ -193,11 +246,29 @@ def store(tmp_path) -> Path:
 
 @pytest.fixture
 def plan() -> dict:
-    compared = {name: [f"evaluate/{name}-r{i}" for i in range(2)] for name in NAMES[1:]} | {"real_hard": ["teacher/t"]}
-    own = {"evaluations": ["evaluate/own-r0", "evaluate/own-r1"], "distilled": "distill/s", "data": "data/d"}
+    compared = {name: [f"evaluate/{name}-r{i}" for i in range(2)] for name in NAMES[1:]} | {
+        "real_hard": ["teacher/t"]
+    }
+    own = {
+        "evaluations": ["evaluate/own-r0", "evaluate/own-r1"],
+        "distilled": "distill/s",
+        "data": "data/d",
+    }
     return {
-        **{"table": "infer/table2", "title": "with scores", "paper": "infer", "scale": "demo", "scores": True},
-        **{"quantity": "top-1 accuracy, percent", "digits": 1, "analysis": None, "figure": None, "axes": []},
+        **{
+            "table": "infer/table2",
+            "title": "with scores",
+            "paper": "infer",
+            "scale": "demo",
+            "scores": True,
+        },
+        **{
+            "quantity": "top-1 accuracy, percent",
+            "digits": 1,
+            "analysis": None,
+            "figure": None,
+            "axes": [],
+        },
         "shape": {"rows": ["Random", "INFER"], "columns": ["student", "ipc"], "panel": "dataset"},
         "positions": [
             position("Random", "random", "hard", scores={}),
@@ -216,7 +287,18 @@ def test_columns_by_hand(plan, store, tmp_path):
     unmeasured, infer = made(plan, store, tmp_path / "table2")
     assert list(infer) == [*COLUMNS, *ACCURACIES, *SCORES]
     # HLR 90 - 60, IOR 55 - 50, without augmentation 40 - 42: the oracles 0.218949 and 0.275371
-    expected = ("90.0000", "60.0000", "55.0000", "50.0000", "40.0000", "42.0000", "0.3000", "0.0500", "0.2189", "0.2754")
+    expected = (
+        "90.0000",
+        "60.0000",
+        "55.0000",
+        "50.0000",
+        "40.0000",
+        "42.0000",
+        "0.3000",
+        "0.0500",
+        "0.2189",
+        "0.2754",
+    )
     assert tuple(infer[name] for name in (*ACCURACIES, *SCORES)) == expected
     assert {unmeasured[name] for name in (*ACCURACIES, *SCORES)} == {""}
     assert assemble(plan, store).iloc[0][list(SCORES)].tolist() == [None] * 4
@@ -246,5 +328,8 @@ def test_without_scores_nothing_of_them_is_written(plan, store, tmp_path):
     assert list(row) == list(COLUMNS) and row == {name: full[name] for name in COLUMNS}
     assert "Robustness" not in (tmp_path / "bare/table2.md").read_text()
     assert "HLR" not in (tmp_path / "bare/table2.md").read_text()
-    one, two = (json.loads((tmp_path / f"{place}/table2.metrics.json").read_text()) for place in ("bare", "full"))
+    one, two = (
+        json.loads((tmp_path / f"{place}/table2.metrics.json").read_text())
+        for place in ("bare", "full")
+    )
     assert one == two

@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distillery.statistics import record_inputs, running_distance, shifted_moments
+from distillery.matching.statistics import record_inputs, running_distance, shifted_moments
 
 
 def two_layers() -> tuple[nn.Sequential, list[nn.BatchNorm2d]]:
     """1x1 convolutions times 1 and times 3, so that every feature can be worked out by hand."""
     first, second = nn.BatchNorm2d(1, eps=0.0), nn.BatchNorm2d(1, eps=0.0)
-    net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), first, nn.ReLU(), nn.Conv2d(1, 1, 1, bias=False), second).eval()
+    net = nn.Sequential(
+        nn.Conv2d(1, 1, 1, bias=False), first, nn.ReLU(), nn.Conv2d(1, 1, 1, bias=False), second
+    ).eval()
     nn.init.constant_(net[0].weight, 1.0)
     nn.init.constant_(net[3].weight, 3.0)
     return net, [first, second]
@@ -21,13 +23,21 @@ def two_layers() -> tuple[nn.Sequential, list[nn.BatchNorm2d]]:
 def random_net(seed: int = 0) -> tuple[nn.Sequential, list[nn.BatchNorm2d]]:
     torch.manual_seed(seed)
     norms = [nn.BatchNorm2d(5), nn.BatchNorm2d(4)]
-    net = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), norms[0], nn.ReLU(), nn.Conv2d(5, 4, 3), norms[1]).double()
-    net(torch.randn(50, 3, 6, 6).double() * 2 + 1)  # gives the running statistics values of their own
+    net = nn.Sequential(
+        nn.Conv2d(3, 5, 3, padding=1), norms[0], nn.ReLU(), nn.Conv2d(5, 4, 3), norms[1]
+    ).double()
+    net(
+        torch.randn(50, 3, 6, 6).double() * 2 + 1
+    )  # gives the running statistics values of their own
     return net.eval().requires_grad_(False), norms
 
 
 def distance(
-    net: nn.Module, layers: list[nn.BatchNorm2d], images: Tensor, groups: int = 1, first_weight: float = 10.0
+    net: nn.Module,
+    layers: list[nn.BatchNorm2d],
+    images: Tensor,
+    groups: int = 1,
+    first_weight: float = 10.0,
 ) -> Tensor:
     with record_inputs(layers, lambda layer, x: shifted_moments(layer, x, groups)) as moments:
         net(images)
@@ -35,7 +45,11 @@ def distance(
 
 
 def plain_distance(
-    net: nn.Module, layers: list[nn.BatchNorm2d], images: Tensor, weights: list[float], correction: int = 0
+    net: nn.Module,
+    layers: list[nn.BatchNorm2d],
+    images: Tensor,
+    weights: list[float],
+    correction: int = 0,
 ) -> Tensor:
     """Eq. 4 written down a second time, with torch's own mean and variance."""
     with record_inputs(layers, lambda layer, x: x) as inputs:
@@ -43,7 +57,9 @@ def plain_distance(
     total = 0.0
     for layer, x, weight in zip(layers, inputs, weights, strict=True):
         mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=correction)
-        total = total + weight * ((mean - layer.running_mean).norm() + (variance - layer.running_var).norm())
+        total = total + weight * (
+            (mean - layer.running_mean).norm() + (variance - layer.running_var).norm()
+        )
     return total
 
 
@@ -59,7 +75,9 @@ def test_worked_by_hand():
 def test_second_implementation_and_biased_variance():
     net, layers = random_net()
     images = torch.randn(4, 3, 6, 6, dtype=torch.float64)
-    assert distance(net, layers, images).item() == pytest.approx(plain_distance(net, layers, images, [10, 1]).item(), rel=1e-12)
+    assert distance(net, layers, images).item() == pytest.approx(
+        plain_distance(net, layers, images, [10, 1]).item(), rel=1e-12
+    )
     unbiased = plain_distance(net, layers, images, [10, 1], correction=1).item()
     assert distance(net, layers, images).item() != pytest.approx(unbiased, rel=1e-4)
 
@@ -92,7 +110,9 @@ def test_no_cancellation_far_from_zero():
     layer.running_mean.fill_(1000.0)
     x = 1000 + 0.1 * torch.randn(64, 1, 4, 4)
     shift, square = shifted_moments(layer, x)
-    assert (square - shift.square()).item() == pytest.approx(x.double().var(correction=0).item(), rel=1e-4)
+    assert (square - shift.square()).item() == pytest.approx(
+        x.double().var(correction=0).item(), rel=1e-4
+    )
 
 
 def test_hooks_are_gone_even_after_an_error():

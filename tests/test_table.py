@@ -11,20 +11,41 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from distillery.canonical import digest
 from distillery.errors import ArtefactError, PlanError
+from distillery.stages.table import make_table, write
+from distillery.store.canonical import digest
 from distillery.table.assemble import AXES, COLUMNS, assemble
 from distillery.table.gains import gains
 from distillery.table.published import lookup
 from distillery.table.render import show
-from distillery.table.room import make_table, write
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "workflow/published"
 ROWS = {
-    **{"infer_table1": 81, "infer_table2": 42, "infer_table3": 16, "infer_table4": 24, "infer_table5": 12, "infer_table6": 16},
-    **{"gift_table1": 88, "gift_table2": 36, "gift_table3": 42, "gift_table4": 84, "gift_table5": 48, "gift_table6": 56},
-    **{"gift_table7": 48, "gift_table8": 4, "gift_table9": 8, "gift_table10": 8, "gift_table11": 12, "gift_table12": 36},
+    **{
+        "infer_table1": 81,
+        "infer_table2": 42,
+        "infer_table3": 16,
+        "infer_table4": 24,
+        "infer_table5": 12,
+        "infer_table6": 16,
+    },
+    **{
+        "gift_table1": 88,
+        "gift_table2": 36,
+        "gift_table3": 42,
+        "gift_table4": 84,
+        "gift_table5": 48,
+        "gift_table6": 56,
+    },
+    **{
+        "gift_table7": 48,
+        "gift_table8": 4,
+        "gift_table9": 8,
+        "gift_table10": 8,
+        "gift_table11": 12,
+        "gift_table12": 36,
+    },
     **{"gift_table13": 54, "podd_table1": 40, "podd_table2": 43, "podd_figure6": 7},
 }
 
@@ -62,7 +83,12 @@ def find(paper, dataset, ipc, method, student, labels="", variant="", table=None
         (("infer", "imagenet-1k", 50, "infer+dyn", "resnet50", "dynamic"), 63.4, 0.3, "2"),
         (("infer", "cifar10", 10, "random", "convnet", "hard"), 31.0, 0.5, "1"),
         (("infer", "cifar10", 10.0, "random", "convnet128", "hard"), 31.0, 0.5, "1"),
-        (("infer", "imagenet-1k", 10, "sre2l", "resnet18", "static", "static-same-cr"), 9.8, 0.1, "2"),
+        (
+            ("infer", "imagenet-1k", 10, "sre2l", "resnet18", "static", "static-same-cr"),
+            9.8,
+            0.1,
+            "2",
+        ),
         (("infer", "imagenet-1k", 10, "sre2l", "resnet18", "dynamic"), 21.3, 0.6, "2"),
         (("infer", "cifar100", 50, "infer", "resnet50", "dynamic"), 70.0, 0.2, "4"),
         (("gift", "cifar100", 10, "rded", "convnet", "", "gift"), 50.6, 0.3, "1"),
@@ -81,21 +107,33 @@ def test_lookup_prefers_the_table_that_asks():
     setting = ("gift", "tiny-imagenet", 10, "datm", "convnet", "", "")
     assert find(*setting, "table1", distill_arch="convnet")["mean"] == 26.5
     assert find(*setting, "table4", distill_arch="convnet")["mean"] == 36.1
-    assert find("podd", "cifar10", 1, "podd", "convnet", "hard", table="podd/table2")["table"] == "2"
+    assert (
+        find("podd", "cifar10", 1, "podd", "convnet", "hard", table="podd/table2")["table"] == "2"
+    )
 
 
 def test_lookup_keeps_apart_what_two_tables_call_by_one_name():
     made, labelled = (
-        find("infer", "cifar100", 10, "infer", "resnet18", "static", "ensemble=R", t) for t in ("table3", "table6")
+        find("infer", "cifar100", 10, "infer", "resnet18", "static", "ensemble=R", t)
+        for t in ("table3", "table6")
     )
     assert (made["mean"], labelled["mean"]) == (40.9, 37.6)
-    assert find("infer", "cifar100", 10, "infer", "resnet18", "static", "ensemble=R", "table1") is None
+    assert (
+        find("infer", "cifar100", 10, "infer", "resnet18", "static", "ensemble=R", "table1") is None
+    )
 
 
 @pytest.mark.parametrize(
     "setting",
     [
-        ("infer", "imagenet-1k", 10, "random", "resnet18", "static"),  # printed with hard labels only
+        (
+            "infer",
+            "imagenet-1k",
+            10,
+            "random",
+            "resnet18",
+            "static",
+        ),  # printed with hard labels only
         ("infer", "imagenet-1k", 20, "infer", "resnet18", "static"),
         ("infer", "imagenet-1k", 10, "sre2l", "resnet18", "static"),  # printed as static-same-cr
         ("infer", "digits", 10, "infer", "resnet18", "static"),
@@ -108,32 +146,47 @@ def test_lookup_invents_nothing(setting):
 
 
 def test_lookup_refuses_to_choose():
-    with pytest.raises(PlanError, match=r"gift table 5 prints 3 numbers.*optimizer: adam, adamw, sgd"):
+    with pytest.raises(
+        PlanError, match=r"gift table 5 prints 3 numbers.*optimizer: adam, adamw, sgd"
+    ):
         find("gift", "cifar100", 10, "sre2l", "convnet", table="table5")
-    assert find("gift", "cifar100", 10, "sre2l", "convnet", table="table5", optimizer="sgd")["mean"] == 1.5
+    assert (
+        find("gift", "cifar100", 10, "sre2l", "convnet", table="table5", optimizer="sgd")["mean"]
+        == 1.5
+    )
 
 
 def test_lookup_says_when_the_paper_names_no_network():
     assert find("podd", "cifar10", 1, "frepo", "convnet", table="table2")["network_stated"] is False
-    assert find("podd", "cifar10", 1, "rat-bptt", "convnet", table="table2")["network_stated"] is True
+    assert (
+        find("podd", "cifar10", 1, "rat-bptt", "convnet", table="table2")["network_stated"] is True
+    )
 
 
 # --- a table of a fabricated store -------------------------------------------------------------------------------------------
 
-DATA = {"counts": {"train": 1400, "test": 397}, "raw_bytes": 89_600, "classes": [str(digit) for digit in range(10)]}
+DATA = {
+    "counts": {"train": 1400, "test": 397},
+    "raw_bytes": 89_600,
+    "classes": [str(digit) for digit in range(10)],
+}
 LAST, BEST = (40.0, 42.0, 47.0), (41.0, 42.5, 48.0)
 
 
 def put(store, address, facts):
     folder = store / address
     folder.mkdir(parents=True, exist_ok=True)
-    room, _, identity = address.partition("/")
-    meta = {"room": room, "id": identity, "spec": {}, "facts": facts, "files": {}, "seconds": 1.5}
+    stage, _, identity = address.partition("/")
+    meta = {"stage": stage, "id": identity, "spec": {}, "facts": facts, "files": {}, "seconds": 1.5}
     (folder / "meta.json").write_text(json.dumps(meta))
 
 
 def evaluation(last, best):
-    return {"accuracy": {"last": last, "best": best, "best_epoch": 3}, "epochs": 20, "student": {"name": "convnet"}}
+    return {
+        "accuracy": {"last": last, "best": best, "best_epoch": 3},
+        "epochs": 20,
+        "student": {"name": "convnet"},
+    }
 
 
 @pytest.fixture
@@ -151,9 +204,22 @@ def store(tmp_path):
 
 def position(row, method, labels, **changes):
     return {
-        **{"row": row, "method": method, "labels": labels, "charged": labels, "variant": "", "protocol": labels},
+        **{
+            "row": row,
+            "method": method,
+            "labels": labels,
+            "charged": labels,
+            "variant": "",
+            "protocol": labels,
+        },
         **{"label_epochs": 20, "against": None},
-        **{"dataset": "digits", "student": "convnet-w32", "ipc": 7, "published": None, "evaluations": []},
+        **{
+            "dataset": "digits",
+            "student": "convnet-w32",
+            "ipc": 7,
+            "published": None,
+            "evaluations": [],
+        },
         **{"paper": {"dataset": "imagenet-1k", "student": "resnet18", "ipc": 10}},
         **{"distilled": None, "label": None, "data": None},
         **changes,
@@ -173,13 +239,36 @@ def printed(mean, std, ratio, comparable=False):
 
 @pytest.fixture
 def plan():
-    random = {"evaluations": ["evaluate/random-r0"], "distilled": "distill/digits-random-ccc", "data": "data/digits-aaa"}
-    infer = {"distilled": "distill/digits-infer-bbb", "label": "label/digits-infer-ddd", "data": "data/digits-aaa"}
+    random = {
+        "evaluations": ["evaluate/random-r0"],
+        "distilled": "distill/digits-random-ccc",
+        "data": "data/digits-aaa",
+    }
+    infer = {
+        "distilled": "distill/digits-infer-bbb",
+        "label": "label/digits-infer-ddd",
+        "data": "data/digits-aaa",
+    }
     infer["evaluations"] = [f"evaluate/infer-r{repeat}" for repeat in range(3)]
     return {
-        **{"table": "infer/table2", "title": "INFER, Table 2: 100 % of_it", "paper": "infer", "scale": "demo"},
-        **{"quantity": "top-1 accuracy on the test set, percent", "digits": 1, "analysis": None, "figure": None, "axes": []},
-        "shape": {"rows": ["Random", "G-VBSM", "INFER"], "columns": ["student", "ipc"], "panel": "dataset"},
+        **{
+            "table": "infer/table2",
+            "title": "INFER, Table 2: 100 % of_it",
+            "paper": "infer",
+            "scale": "demo",
+        },
+        **{
+            "quantity": "top-1 accuracy on the test set, percent",
+            "digits": 1,
+            "analysis": None,
+            "figure": None,
+            "axes": [],
+        },
+        "shape": {
+            "rows": ["Random", "G-VBSM", "INFER"],
+            "columns": ["student", "ipc"],
+            "panel": "dataset",
+        },
         "positions": [
             position("Random", "random", "hard", published=printed(10.5, 0.4, 0.78), **random),
             position("G-VBSM", "g-vbsm", "dynamic", published=printed(31.4, 0.5, 4.53)),
@@ -198,30 +287,69 @@ def test_cells_of_the_tidy_table(plan, store, tmp_path):
     random, quoted, infer = made(plan, store, tmp_path / "table2")
     assert list(infer) == list(COLUMNS)
     assert infer == {
-        **{"paper": "infer", "table": "table2", "row": "INFER", "method": "infer", "variant": "", "labels": "static"},
-        **{"protocol": "static", "scale": "demo", "dataset": "digits", "ipc": "7", "student": "convnet-w32"},
-        **{"published": "28.7", "published_std": "0.2", "published_table": "2", "published_dataset": "imagenet-1k"},
+        **{
+            "paper": "infer",
+            "table": "table2",
+            "row": "INFER",
+            "method": "infer",
+            "variant": "",
+            "labels": "static",
+        },
+        **{
+            "protocol": "static",
+            "scale": "demo",
+            "dataset": "digits",
+            "ipc": "7",
+            "student": "convnet-w32",
+        },
+        **{
+            "published": "28.7",
+            "published_std": "0.2",
+            "published_table": "2",
+            "published_dataset": "imagenet-1k",
+        },
         **{"published_student": "resnet18", "published_ipc": "10", "comparable": "no"},
         # 40, 42, 47: mean 43, variance (9 + 1 + 16) / 2; t_{0.975, 2} = 4.302653
-        **{"measured": "43.0000", "std": "3.6056", "n": "3", "ci95": "8.9567", "measured_best": "43.83", "difference": ""},
+        **{
+            "measured": "43.0000",
+            "std": "3.6056",
+            "n": "3",
+            "ci95": "8.9567",
+            "measured_best": "43.83",
+            "difference": "",
+        },
         # 70 of 1400 images + 2800 of 89600 bytes; stored 4480 + 512 + 1400 of 89600
         **{"cr_published": "0.81", "cr_paper": "8.12", "cr_stored": "7.13", "bytes": "6392"},
         "bytes_by_part": "compensators=512;images=4480;labels=1400",
-        **{"pixels": "", "label_floats": ""},  # the artefacts do not say: they are older than the columns
+        **{
+            "pixels": "",
+            "label_floats": "",
+        },  # the artefacts do not say: they are older than the columns
         **{"ids": "infer-r0;infer-r1;infer-r2", "distilled_id": "digits-infer-bbb"},
         **{"label_id": "digits-infer-ddd", "data_id": "digits-aaa"},
     }
-    assert (random["measured"], random["n"], random["std"], random["ci95"]) == ("31.5000", "1", "", "")
+    assert (random["measured"], random["n"], random["std"], random["ci95"]) == (
+        "31.5000",
+        "1",
+        "",
+        "",
+    )
     assert (random["cr_paper"], random["cr_stored"], random["label_id"]) == ("5.00", "5.00", "")
     assert (quoted["published"], quoted["cr_published"]) == ("31.4", "4.53")
-    assert {quoted[name] for name in COLUMNS[COLUMNS.index("measured") :] if name != "cr_published"} == {""}
+    assert {
+        quoted[name] for name in COLUMNS[COLUMNS.index("measured") :] if name != "cr_published"
+    } == {""}
 
 
 def test_difference_only_where_the_setting_is_the_papers(plan, store, tmp_path):
     plan["positions"][2]["published"] |= {"comparable": True}
     *_, infer = made(plan, store, tmp_path / "table2")
     assert (infer["comparable"], infer["difference"]) == ("yes", "14.30")
-    assert (infer["published_dataset"], infer["published_student"], infer["published_ipc"]) == ("digits", "convnet-w32", "7")
+    assert (infer["published_dataset"], infer["published_student"], infer["published_ipc"]) == (
+        "digits",
+        "convnet-w32",
+        "7",
+    )
     assert "Difference (measured − published)" in (tmp_path / "table2.md").read_text()
     plan["positions"][2]["published"] |= {"network_stated": False}
     *_, infer = made(plan, store, tmp_path / "other")
@@ -232,7 +360,9 @@ def test_difference_only_where_the_setting_is_the_papers(plan, store, tmp_path):
 def test_dynamic_labels_are_charged_by_the_paper_and_not_stored(plan, store, tmp_path):
     plan["positions"][2] |= {"labels": "dynamic", "charged": "dynamic", "label": None}
     *_, infer = made(plan, store, tmp_path / "table2")
-    assert float(infer["cr_paper"]) == pytest.approx(5 + 100 * 14_000 * 25.9 * 2**30 / 1.5e10 / 89_600, abs=0.005)
+    assert float(infer["cr_paper"]) == pytest.approx(
+        5 + 100 * 14_000 * 25.9 * 2**30 / 1.5e10 / 89_600, abs=0.005
+    )
     assert (infer["bytes"], infer["cr_stored"]) == ("4992", "5.57")
     plan["positions"][2] |= {"label_epochs": 0}
     assert made(plan, store, tmp_path / "table2")[2]["cr_paper"] == ""
@@ -240,7 +370,9 @@ def test_dynamic_labels_are_charged_by_the_paper_and_not_stored(plan, store, tmp
 
 def test_the_papers_own_size_of_the_original_takes_precedence(plan, store, tmp_path):
     plan["positions"][2] |= {"original_bytes": 28_000}
-    assert made(plan, store, tmp_path / "table2")[2]["cr_paper"] == "15.00"  # 5 % of the images + 2800 of 28000 bytes
+    assert (
+        made(plan, store, tmp_path / "table2")[2]["cr_paper"] == "15.00"
+    )  # 5 % of the images + 2800 of 28000 bytes
 
 
 def test_missing_or_foreign_artefacts_are_named(plan, store):
@@ -248,9 +380,13 @@ def test_missing_or_foreign_artefacts_are_named(plan, store):
     with pytest.raises(ArtefactError, match="evaluate/random-r1: not in the store"):
         assemble(plan, store)
     put(store, "evaluate/random-r1", {"epochs": 20})
-    with pytest.raises(ArtefactError, match=r"evaluate/random-r1: its meta\.json states no 'accuracy'"):
+    with pytest.raises(
+        ArtefactError, match=r"evaluate/random-r1: its meta\.json states no 'accuracy'"
+    ):
         assemble(plan, store)
-    (store / "evaluate/random-r1/meta.json").write_text((store / "evaluate/random-r0/meta.json").read_text())
+    (store / "evaluate/random-r1/meta.json").write_text(
+        (store / "evaluate/random-r0/meta.json").read_text()
+    )
     with pytest.raises(ArtefactError, match="random-r1: holds evaluate/random-r0"):
         assemble(plan, store)
 
@@ -272,7 +408,9 @@ SUFFIXES = (".csv", ".md", ".tex", ".metrics.json", ".json")
 def test_same_plan_same_bytes_and_nothing_else_is_left(plan, store, tmp_path):
     for name in ("one", "two"):
         made(plan, store, tmp_path / name / "table2")
-    first, second = ({f.name: f.read_bytes() for f in (tmp_path / name).iterdir()} for name in ("one", "two"))
+    first, second = (
+        {f.name: f.read_bytes() for f in (tmp_path / name).iterdir()} for name in ("one", "two")
+    )
     assert set(first) == {f"table2{suffix}" for suffix in SUFFIXES}
     assert first == second
 
@@ -283,20 +421,32 @@ def test_sidecar_names_plan_cells_and_content(plan, store, tmp_path):
     assert sidecar == {
         **{"table": "infer/table2", "scale": "demo", "plan": digest(plan, 64)},
         "csv_sha256": hashlib.sha256((tmp_path / "table2.csv").read_bytes()).hexdigest(),
-        "cells": ["evaluate/random-r0", "evaluate/infer-r0", "evaluate/infer-r1", "evaluate/infer-r2"],
+        "cells": [
+            "evaluate/random-r0",
+            "evaluate/infer-r0",
+            "evaluate/infer-r1",
+            "evaluate/infer-r2",
+        ],
     }
 
 
 def test_metrics_hold_measured_numbers_only(plan, store, tmp_path):
     made(plan, store, tmp_path / "table2")
     metrics = json.loads((tmp_path / "table2.metrics.json").read_text())
-    assert metrics == {"Random": {"digits": {"convnet-w32/7": 31.5}}, "INFER": {"digits": {"convnet-w32/7": 43.0}}}
+    assert metrics == {
+        "Random": {"digits": {"convnet-w32/7": 31.5}},
+        "INFER": {"digits": {"convnet-w32/7": 43.0}},
+    }
 
 
 def grid(text, title):
     """The cells of the Markdown grid under `title`."""
     lines = text.partition(f"**{title}**\n\n")[2].partition("\n\n")[0].splitlines()
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if not line.startswith("| --")]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in lines
+        if not line.startswith("| --")
+    ]
 
 
 def test_markdown_has_the_papers_shape(plan, store, tmp_path):
@@ -314,16 +464,27 @@ def test_markdown_has_the_papers_shape(plan, store, tmp_path):
         ["G-VBSM", "4.53", "31.4 ± 0.5"],
         ["INFER", "0.81", "28.7 ± 0.2"],
     ]
-    assert grid(text, "Stored")[-1] == ["INFER", "7", "8.12", "7.13", "6392", "compensators=512;images=4480;labels=1400"]
+    assert grid(text, "Stored")[-1] == [
+        "INFER",
+        "7",
+        "8.12",
+        "7.13",
+        "6392",
+        "compensators=512;images=4480;labels=1400",
+    ]
     with pytest.raises(ArtefactError, match="not made yet"):
         show(tmp_path / "table9")
 
 
 def test_columns_keep_the_axes_order_when_a_row_lacks_some(plan, store, tmp_path):
-    wide = [position("INFER", "infer", "static", student=s, ipc=i) for s in ("a", "b") for i in (10, 50)]
+    wide = [
+        position("INFER", "infer", "static", student=s, ipc=i) for s in ("a", "b") for i in (10, 50)
+    ]
     plan["positions"] = [position("Random", "random", "hard", student="b", ipc=10), *wide]
     made(plan, store, tmp_path / "table2")
-    header, *_ = grid(show(tmp_path / "table2"), "Measured (scale demo, dataset digits, n=0, last epoch)")
+    header, *_ = grid(
+        show(tmp_path / "table2"), "Measured (scale demo, dataset digits, n=0, last epoch)"
+    )
     assert header == ["", "b ipc 10", "b ipc 50", "a ipc 10", "a ipc 50"]
 
 
@@ -340,20 +501,27 @@ def test_latex_is_well_formed(plan, store, tmp_path):
     assert len(tables) == 3
     for columns, rows in tables:
         lines = [line for line in rows.splitlines() if line.endswith("\\\\")]
-        spans = [sum(int(n) - 1 for n in re.findall(r"\\multicolumn\{(\d+)\}", line)) for line in lines]
-        assert {len(re.findall(r"(?<!\\)&", line)) + 1 + span for line, span in zip(lines, spans, strict=True)} == {
-            len(columns)
-        }
+        spans = [
+            sum(int(n) - 1 for n in re.findall(r"\\multicolumn\{(\d+)\}", line)) for line in lines
+        ]
+        assert {
+            len(re.findall(r"(?<!\\)&", line)) + 1 + span
+            for line, span in zip(lines, spans, strict=True)
+        } == {len(columns)}
 
 
 def test_a_table_rebuilds_without_torch(plan, store, tmp_path):
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     code = (
-        "import sys; from pathlib import Path; from distillery.table.room import make_table;"
+        "import sys; from pathlib import Path; from distillery.stages.table import make_table;"
         f"make_table(Path({str(tmp_path / 'plan.json')!r}), Path({str(store)!r}), Path({str(tmp_path / 'table2')!r}));"
-        "assert not {'torch', 'pydantic', 'snakemake', 'dvc'} & set(sys.modules), 'the table room imports too much'"
+        "assert not {'torch', 'pydantic', 'snakemake', 'dvc'} & set(sys.modules), 'the table stage imports too much'"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"})
+    subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        env={"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+    )
     assert json.loads((tmp_path / "table2.json").read_text())["plan"] == digest(plan, 64)
 
 
@@ -370,13 +538,26 @@ def test_lookup_needs_the_standard_library_alone():
 
 
 def test_a_gain_is_the_difference_at_the_same_place_with_welchs_p():
-    values = {("a", 5): [40.0, 42.0, 47.0], ("b", 5): [30.0, 31.0, 33.0], ("a", 9): [50.0], ("b", 9): [50.5], ("b", 7): [1.0]}
-    places = [{"row": row, "ipc": ipc, "dataset": "d", "against": "b" if row == "a" else None} for row, ipc in values]
+    values = {
+        ("a", 5): [40.0, 42.0, 47.0],
+        ("b", 5): [30.0, 31.0, 33.0],
+        ("a", 9): [50.0],
+        ("b", 9): [50.5],
+        ("b", 7): [1.0],
+    }
+    places = [
+        {"row": row, "ipc": ipc, "dataset": "d", "against": "b" if row == "a" else None}
+        for row, ipc in values
+    ]
     plan = {"shape": {"panel": "dataset", "columns": ["ipc"]}, "positions": places}
     first, second, third, fourth, fifth = gains(plan, lambda p: values[p["row"], p["ipc"]])
     # variances 13 and 7/3: t = (43 - 94/3) / sqrt(46/9), Welch-Satterthwaite's degrees of freedom by hand
     t, df = (43 - 94 / 3) / (46 / 9) ** 0.5, (46 / 9) ** 2 / ((13 / 3) ** 2 / 2 + (7 / 9) ** 2 / 2)
-    assert first == {"against": "b", "gain": pytest.approx(35 / 3), "gain_p": pytest.approx(2 * stats.t.sf(t, df))}
+    assert first == {
+        "against": "b",
+        "gain": pytest.approx(35 / 3),
+        "gain_p": pytest.approx(2 * stats.t.sf(t, df)),
+    }
     assert third == {"against": "b", "gain": -0.5, "gain_p": None}  # one repeat has no spread
     assert second == fourth == fifth == {}
 
@@ -389,6 +570,13 @@ def test_gains_and_own_axes_have_columns_only_where_a_table_has_them(plan, store
     plan["positions"][2]["against"] = "Random"
     with_gain = made(plan, store, tmp_path / "gain")
     assert list(plain[0]) == list(COLUMNS)
-    assert list(with_gain[0]) == [*COLUMNS[:AXES], "optimizer", *COLUMNS[AXES:], "against", "gain", "gain_p"]
+    assert list(with_gain[0]) == [
+        *COLUMNS[:AXES],
+        "optimizer",
+        *COLUMNS[AXES:],
+        "against",
+        "gain",
+        "gain_p",
+    ]
     assert (with_gain[2]["gain"], with_gain[2]["optimizer"]) == ("11.5000", "sgd")  # 43 - 31.5
     assert "Gain (row − the row it is compared with; * Welch p < 0.05)" in show(tmp_path / "gain")

@@ -1,4 +1,4 @@
-"""The teacher room measures before it publishes: teachers near chance and weights in another class order are refused."""
+"""The teacher stage measures before it publishes: teachers near chance and weights in another class order are refused."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 from sklearn.datasets import load_digits
 from test_methods import TinySet, data_artefact, job_in
 
-from distillery.artefact import Artefact
 from distillery.errors import ClassOrderError, TeacherError
-from distillery.job import Job
-from distillery.network import load_network
-from distillery.teacher import room
-from distillery.teacher.order import check_order
+from distillery.nets.network import load_network
+from distillery.stages import teacher as stage
+from distillery.store.artefact import Artefact
+from distillery.store.job import Job
+from distillery.teacher.class_order import check_order
 
 NETWORK = {"name": "convnet", "width": 8, "depth": 2, "norm": "batch"}
 TRAINING = {"epochs": 4, "batch": 32, "optimizer": {"name": "sgd", "lr": 0.1}}
@@ -32,7 +32,9 @@ def data(tmp_path_factory) -> Artefact:
     labels = torch.tensor(digits.target)
     test, train = (TinySet(images[s], labels[s], NAMES) for s in (slice(200), slice(200, 800)))
     found = data_artefact(folder / "train", train)
-    shutil.copy(data_artefact(folder / "test", test).path / "train.parquet", found.path / "test.parquet")
+    shutil.copy(
+        data_artefact(folder / "test", test).path / "train.parquet", found.path / "test.parquet"
+    )
     return replace(found, meta={**found.meta, "files": {"train.parquet": {}, "test.parquet": {}}})
 
 
@@ -44,7 +46,7 @@ def job(folder: Path, data: Artefact, key: str = "key", **recipe: object) -> Job
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory) -> tuple[dict, Path]:
     made = job(tmp_path_factory.mktemp("trained"), data)
-    return room.make(made), made.out / "weights.safetensors"
+    return stage.make(made), made.out / "weights.safetensors"
 
 
 def published(monkeypatch, file: Path, order: list[int]) -> None:
@@ -55,7 +57,7 @@ def published(monkeypatch, file: Path, order: list[int]) -> None:
         last = list(state)[-2:]
         model.load_state_dict(state | {key: state[key][order] for key in last})
 
-    monkeypatch.setattr(room, "_published", load)
+    monkeypatch.setattr(stage, "_published", load)
 
 
 def test_a_good_teacher_is_measured_and_kept(trained):
@@ -66,7 +68,7 @@ def test_a_good_teacher_is_measured_and_kept(trained):
 def test_published_weights_are_measured_as_they_are(monkeypatch, data, trained, tmp_path):
     facts, file = trained
     published(monkeypatch, file, list(range(10)))
-    found = room.make(job(tmp_path, data, weights="Some_Weights.V1", training=None, loss=None))
+    found = stage.make(job(tmp_path, data, weights="Some_Weights.V1", training=None, loss=None))
     assert found["accuracy"]["last"] == facts["accuracy"]["last"]
 
 
@@ -79,27 +81,34 @@ def test_published_weights_are_measured_as_they_are(monkeypatch, data, trained, 
         ([0, 1, 2, 3, 4, 6, 5, 8, 9, 7], "answer '5' as '6', '6' as '5', '7' as '9' "),
     ],
 )
-def test_weights_in_another_class_order_are_named_as_that(order, named, monkeypatch, data, trained, tmp_path):
+def test_weights_in_another_class_order_are_named_as_that(
+    order, named, monkeypatch, data, trained, tmp_path
+):
     published(monkeypatch, trained[1], order)
     weights = job(tmp_path, data, weights="Some_Weights.V1", training=None, loss=None)
-    with pytest.raises(ClassOrderError, match=f"'Some_Weights.V1' know these classes in another order: they {named}"):
-        room.make(weights)
+    with pytest.raises(
+        ClassOrderError,
+        match=f"'Some_Weights.V1' know these classes in another order: they {named}",
+    ):
+        stage.make(weights)
     assert not list(weights.out.iterdir())
 
 
 @pytest.mark.parametrize("key", ["a", "b", "c", "d", "e", "f"])
 def test_random_weights_are_no_teacher(key, monkeypatch, data, tmp_path):
-    monkeypatch.setattr(room, "_published", lambda model, name: None)
+    monkeypatch.setattr(stage, "_published", lambda model, name: None)
     weights = job(tmp_path, data, key, weights="Some_Weights.V1", training=None, loss=None)
-    with pytest.raises(TeacherError, match=r"'convnet' has \d+\.\d\d % test accuracy, guessing has 10\.00 %"):
-        room.make(weights)
+    with pytest.raises(
+        TeacherError, match=r"'convnet' has \d+\.\d\d % test accuracy, guessing has 10\.00 %"
+    ):
+        stage.make(weights)
     assert not list(weights.out.iterdir())
 
 
 def test_a_training_that_taught_nothing_is_no_teacher(data, tmp_path):
     idle = {**TRAINING, "epochs": 1, "optimizer": {"name": "sgd", "lr": 1e-12}}
     with pytest.raises(TeacherError, match=r"data train.*train it for more epochs"):
-        room.make(job(tmp_path, data, "a", training=idle))
+        stage.make(job(tmp_path, data, "a", training=idle))
 
 
 def test_an_order_fitted_to_chance_is_none():

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from distillery.distilled import Instances
 from distillery.errors import DistilleryError
+from distillery.sets.distilled import Instances
 from distillery.training import loop
 from distillery.training.batches import ROLES, Batches
 from distillery.training.loop import CHECKPOINT, History, accuracy, initialise, train
@@ -39,7 +39,11 @@ def digits(count=None, start=0):
     data = load_digits()
     pixels = torch.tensor(data.images[start:][:count] * 15.9375).round().to(torch.uint8)[:, None]
     return SimpleNamespace(
-        labels=data.target[start:][:count], shape=(1, 8, 8), mean=(0.3,), std=(0.35,), pixels=lambda i: pixels[i].numpy()
+        labels=data.target[start:][:count],
+        shape=(1, 8, 8),
+        mean=(0.3,),
+        std=(0.35,),
+        pixels=lambda i: pixels[i].numpy(),
     )
 
 
@@ -80,7 +84,9 @@ RICH = Training(4, 32, augment=("crop:1", "flip"), mix=Mix("mixup"), test_every=
 @pytest.mark.parametrize(("resident", "reads"), [(20 * 64, 1), (20 * 64 - 1, 2)])
 def test_samples_are_pixels_over_255_resident_or_read_by_batch(resident, reads):
     images, indices, calls = digits(20), torch.tensor([3, 3, 19, 0]), []
-    source = SimpleNamespace(**vars(images) | {"pixels": lambda i: calls.append(i) or images.pixels(i)})
+    source = SimpleNamespace(
+        **vars(images) | {"pixels": lambda i: calls.append(i) or images.pixels(i)}
+    )
     found = Samples.from_images(source, "cpu", resident=resident)
     expected = torch.as_tensor(images.pixels(indices).astype(np.float32) / 255)
     assert torch.equal(found.take(indices), expected)
@@ -97,8 +103,12 @@ def test_samples_take_the_normalisation_that_is_asked_for():
 @pytest.mark.parametrize(("resident", "built"), [(5 * 192, [1, 5]), (5 * 192 - 1, [1, 2, 5])])
 def test_instances_keep_their_floats_and_are_built_by_batch_when_large(resident, built):
     images, calls = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(0)), []
-    instances = Instances(torch.arange(5), lambda indices: calls.append(len(indices)) or images[indices])
-    found = Samples.from_instances(instances, (0.1, 0.2, 0.3), (1.0, 2.0, 4.0), "cpu", resident=resident)
+    instances = Instances(
+        torch.arange(5), lambda indices: calls.append(len(indices)) or images[indices]
+    )
+    found = Samples.from_instances(
+        instances, (0.1, 0.2, 0.3), (1.0, 2.0, 4.0), "cpu", resident=resident
+    )
     assert found.take(torch.tensor([4, 1])).equal(images[[4, 1]])
     assert found.take(torch.arange(5)).equal(images)
     assert calls == built
@@ -108,14 +118,24 @@ def test_instances_keep_their_floats_and_are_built_by_batch_when_large(resident,
 # ---- loop -----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(70, [32, 32, 6]), (64, [32, 32]), (5, [5]), (65, [32, 33])])
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(70, [32, 32, 6]), (64, [32, 32]), (5, [5]), (65, [32, 33])]
+)
 def test_an_epoch_sees_every_sample_once_last_batch_kept(job, count, sizes):
     seen = []
 
     def labeller(batch):
         seen.append(batch.indices.tolist())
 
-    train(network(), samples(count), Training(2, 32), cross_entropy, job, test=samples(5), labeller=labeller)
+    train(
+        network(),
+        samples(count),
+        Training(2, 32),
+        cross_entropy,
+        job,
+        test=samples(5),
+        labeller=labeller,
+    )
     assert [len(batch) for batch in seen] == sizes * 2
     first, second = (list(chain(*part)) for part in (seen[: len(sizes)], seen[len(sizes) :]))
     assert sorted(first) == sorted(second) == list(range(count))
@@ -125,17 +145,30 @@ def test_an_epoch_sees_every_sample_once_last_batch_kept(job, count, sizes):
 GIFT = ((10, 10), (500, 50), (20_000, 100))
 
 
-@pytest.mark.parametrize(("count", "batch"), [(1, 10), (10, 10), (11, 50), (500, 50), (501, 100), (20_000, 100), (20_001, 200)])
+@pytest.mark.parametrize(
+    ("count", "batch"),
+    [(1, 10), (10, 10), (11, 50), (500, 50), (501, 100), (20_000, 100), (20_001, 200)],
+)
 def test_batches_of_gifts_table_11(count, batch):
     assert batch_size(count, 200, GIFT) == batch_size(count, 200, GIFT[::-1]) == batch
     assert batch_size(count, 200, None) == batch_size(count, 200, ()) == 200
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(20, [8, 8, 4]), (21, [16, 5]), (70, [16] * 4 + [6]), (71, [32, 32, 7])])
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(20, [8, 8, 4]), (21, [16, 5]), (70, [16] * 4 + [6]), (71, [32, 32, 7])]
+)
 def test_the_size_of_the_training_set_chooses_the_batch(job, count, sizes):
     recipe, seen = Training(1, 32, batch_up_to=((20, 8), (70, 16))), []
     assert len(Batches(samples(count), recipe, {})) == len(sizes)
-    train(network(), samples(count), recipe, cross_entropy, job, test=samples(5), labeller=lambda b: seen.append(len(b)))
+    train(
+        network(),
+        samples(count),
+        recipe,
+        cross_entropy,
+        job,
+        test=samples(5),
+        labeller=lambda b: seen.append(len(b)),
+    )
     assert seen == sizes
 
 
@@ -147,9 +180,18 @@ def test_the_same_streams_give_the_same_batches_and_each_knows_its_place():
         return [batch for epoch in range(2) for batch in batches.epoch(epoch)]
 
     found = drawn()
-    assert [(batch.epoch, batch.position, len(batch)) for batch in found] == [(0, 0, 32), (0, 32, 33), (1, 0, 32), (1, 32, 33)]
+    assert [(batch.epoch, batch.position, len(batch)) for batch in found] == [
+        (0, 0, 32),
+        (0, 32, 33),
+        (1, 0, 32),
+        (1, 32, 33),
+    ]
     for one, again in zip(found, drawn(), strict=True):
-        assert one.indices.equal(again.indices) and one.images.equal(again.images) and one.mixing.lam == again.mixing.lam
+        assert (
+            one.indices.equal(again.indices)
+            and one.images.equal(again.images)
+            and one.mixing.lam == again.mixing.lam
+        )
     assert not found[0].images.equal(found[2].images)
 
 
@@ -159,14 +201,18 @@ class Double(nn.Module):
     def __init__(self, norm):
         super().__init__()
         middle = [nn.BatchNorm1d(8)] if norm else []
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), *middle, nn.Tanh(), nn.Linear(8, 10)).double()
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(64, 8), *middle, nn.Tanh(), nn.Linear(8, 10)
+        ).double()
 
     def forward(self, images):
         return self.layers(images.double())
 
 
 @pytest.mark.parametrize("mix", ["none", "mixup", "cutmix"])
-@pytest.mark.parametrize("loss", [cross_entropy, lambda logits, target: F.mse_loss(logits, target.soft("test").double())])
+@pytest.mark.parametrize(
+    "loss", [cross_entropy, lambda logits, target: F.mse_loss(logits, target.soft("test").double())]
+)
 def test_micro_batches_take_the_step_of_the_whole_batch(job, mix, loss):
     # 70 samples: batches of 32, 32 and 6, in parts of 5, 5, ... 2; 65: the last batch of 33 ends in 8 + 9
     found, logits = {}, torch.randn(70, 10, generator=torch.Generator().manual_seed(0))
@@ -183,7 +229,9 @@ def test_micro_batches_take_the_step_of_the_whole_batch(job, mix, loss):
 
 def test_batch_norm_takes_its_statistics_over_each_micro_batch(job):
     seen, model = [], initialise(lambda: Double(norm=True), 0)
-    model.layers[2].register_forward_pre_hook(lambda module, args: seen.append(len(args[0])) if module.training else None)
+    model.layers[2].register_forward_pre_hook(
+        lambda module, args: seen.append(len(args[0])) if module.training else None
+    )
     train(model, samples(65), Training(1, 32, micro_batch=8), cross_entropy, job, test=samples(5))
     assert seen == [8] * 4 + [8] * 3 + [9]
     assert model.layers[2].num_batches_tracked == 8
@@ -191,7 +239,14 @@ def test_batch_norm_takes_its_statistics_over_each_micro_batch(job):
 
 def test_the_loss_of_an_epoch_is_the_mean_over_its_samples(job):
     data, model = samples(70), network()
-    history = train(model, data, Training(2, 32), lambda z, t: t.hard.float().mean() + 0 * z.sum(), job, test=data)
+    history = train(
+        model,
+        data,
+        Training(2, 32),
+        lambda z, t: t.hard.float().mean() + 0 * z.sum(),
+        job,
+        test=data,
+    )
     assert history.loss == pytest.approx([data.labels.float().mean().item()] * 2)
 
 
@@ -214,10 +269,14 @@ def test_labeller_and_loss_see_what_the_network_sees(job):
         indices, images, mixing = batch.indices, batch.images, batch.mixing
         clean = data.normalise(data.take(indices))
         assert seen.equal(images)
-        torch.testing.assert_close(images, mixing.lam * clean + (1 - mixing.lam) * clean[mixing.permutation])
+        torch.testing.assert_close(
+            images, mixing.lam * clean + (1 - mixing.lam) * clean[mixing.permutation]
+        )
         assert target.hard.equal(data.labels[indices])
         one_hot = F.one_hot(target.hard, 10).float()
-        torch.testing.assert_close(target.mixed, mixing.lam * one_hot + (1 - mixing.lam) * one_hot[mixing.permutation])
+        torch.testing.assert_close(
+            target.mixed, mixing.lam * one_hot + (1 - mixing.lam) * one_hot[mixing.permutation]
+        )
         assert target.logits.equal(mixing.labels(logits[indices]))
 
 
@@ -234,7 +293,15 @@ def test_what_a_crop_pads_is_black_not_the_mean(job):
         lowest.append(batch.images.amin((1, 2, 3)))
         zeros.append((batch.images == 0).any())
 
-    train(network(), samples(40), Training(1, 40, augment=("crop:8",)), cross_entropy, job, test=samples(40), labeller=labeller)
+    train(
+        network(),
+        samples(40),
+        Training(1, 40, augment=("crop:8",)),
+        cross_entropy,
+        job,
+        test=samples(40),
+        labeller=labeller,
+    )
     torch.testing.assert_close(lowest[0], torch.full((40,), -0.3 / 0.35))
     assert not zeros[0]  # the mean, 0.3, is no multiple of 1/255
 
@@ -244,7 +311,9 @@ def test_static_and_dynamic_labels_agree_without_mixing_and_augmentation(job):
     static = teacher(data.normalise(data.take(torch.arange(40))))
 
     def labeller(batch):
-        apart.append((teacher(batch.images) - batch.mixing.labels(static[batch.indices])).abs().max().item())
+        apart.append(
+            (teacher(batch.images) - batch.mixing.labels(static[batch.indices])).abs().max().item()
+        )
 
     train(network(), data, Training(1, 16), cross_entropy, job, test=data, labeller=labeller)
     assert max(apart) < 1e-5
@@ -262,8 +331,15 @@ def test_accuracy_is_measured_every_so_often_and_at_the_end(job):
 def test_history_facts():
     history = History({2: 60.0, 4: 70.0, 5: 65.0}, [1.0, 0.5, 0.4, 0.3, 0.2])
     curve = [[2, 60.0], [4, 70.0], [5, 65.0]]
-    assert history.facts() == {"accuracy": {"last": 65.0, "best": 70.0, "curve": curve}, "loss": history.loss}
-    assert History.of(42.0).facts()["accuracy"] == {"last": 42.0, "best": 42.0, "curve": [[0, 42.0]]}
+    assert history.facts() == {
+        "accuracy": {"last": 65.0, "best": 70.0, "curve": curve},
+        "loss": history.loss,
+    }
+    assert History.of(42.0).facts()["accuracy"] == {
+        "last": 42.0,
+        "best": 42.0,
+        "curve": [[0, 42.0]],
+    }
 
 
 def test_accuracy_counts_by_hand_and_changes_nothing():
@@ -273,14 +349,19 @@ def test_accuracy_counts_by_hand_and_changes_nothing():
     assert model.training
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
     model.eval()
-    right = sum(model(data.normalise(data.take(torch.tensor([i])))).argmax().item() == data.labels[i].item() for i in range(50))
+    right = sum(
+        model(data.normalise(data.take(torch.tensor([i])))).argmax().item() == data.labels[i].item()
+        for i in range(50)
+    )
     assert found == accuracy(model, data) == 2 * right
     assert not model.training
 
 
 def test_the_loop_learns_digits(job):
     recipe = Training(4, 32, Optimizer("sgd", 0.1), test_every=4)
-    history = train(network(), samples(1200), recipe, cross_entropy, job, test=samples(500, start=1200))
+    history = train(
+        network(), samples(1200), recipe, cross_entropy, job, test=samples(500, start=1200)
+    )
     assert history.last > 85
     assert history.loss[-1] < history.loss[0] / 2
 
@@ -308,11 +389,22 @@ def test_initialise_depends_on_its_seed_alone():
     assert not first.equal(build(6))
 
 
-@pytest.mark.parametrize("optimizer", [Optimizer("sgd", 0.05, nesterov=True), Optimizer("adamw", decay="matrices")])
+@pytest.mark.parametrize(
+    "optimizer", [Optimizer("sgd", 0.05, nesterov=True), Optimizer("adamw", decay="matrices")]
+)
 @pytest.mark.parametrize("mix", ["mixup", "cutmix"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_killed_run_ends_with_the_bits_of_an_uninterrupted_one(job, optimizer, mix, precision):
-    recipe = Training(5, 32, optimizer, Schedule(warmup=1), ("crop:1", "resized-crop"), Mix(mix), precision, test_every=2)
+    recipe = Training(
+        5,
+        32,
+        optimizer,
+        Schedule(warmup=1),
+        ("crop:1", "resized-crop"),
+        Mix(mix),
+        precision,
+        test_every=2,
+    )
     whole = network()
     expected = train(whole, samples(), recipe, cross_entropy, job, test=samples())
 
@@ -328,11 +420,19 @@ def test_a_killed_run_ends_with_the_bits_of_an_uninterrupted_one(job, optimizer,
     assert (job.scratch / CHECKPOINT).is_file()
     resumed, count = network(), []
     history = train(
-        resumed, samples(), recipe, lambda z, t: count.append(1) or cross_entropy(z, t), job, test=samples(), checkpoint_every=0
+        resumed,
+        samples(),
+        recipe,
+        lambda z, t: count.append(1) or cross_entropy(z, t),
+        job,
+        test=samples(),
+        checkpoint_every=0,
     )
     assert len(count) == 9  # epochs 3 to 5 only
     assert history == expected
-    assert all(value.equal(resumed.state_dict()[name]) for name, value in whole.state_dict().items())
+    assert all(
+        value.equal(resumed.state_dict()[name]) for name, value in whole.state_dict().items()
+    )
     assert not list(job.scratch.iterdir())
 
 
@@ -361,7 +461,9 @@ def test_bf16_keeps_weights_and_loss_in_float32_and_stays_near(job):
     losses = {}
     for precision in ("fp32", "bf16"):
         model = network()
-        losses[precision] = train(model, samples(), Training(2, 32, precision=precision), loss, job, test=samples()).loss
+        losses[precision] = train(
+            model, samples(), Training(2, 32, precision=precision), loss, job, test=samples()
+        ).loss
         dtypes.update(p.dtype for p in model.parameters())
     assert dtypes == {torch.float32}
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)

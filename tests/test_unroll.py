@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, softmax
 
 from distillery.errors import DistilleryError
-from distillery.network import build_network
+from distillery.nets.network import build_network
 from distillery.training.augment import pipeline
 from distillery.unroll.network import Network
 from distillery.unroll.optimizers import Adam, Sgd
@@ -22,12 +22,16 @@ def generator(seed):
 
 
 def convnet(width=4, norm="instance", dtype=torch.float64):
-    return build_network({"name": "convnet", "width": width, "norm": norm}, (2, SIDE, SIDE), CLASSES).to(dtype)
+    return build_network(
+        {"name": "convnet", "width": width, "norm": norm}, (2, SIDE, SIDE), CLASSES
+    ).to(dtype)
 
 
 def smooth():
     """A network without kinks, for finite differences."""
-    return nn.Sequential(nn.Conv2d(2, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(3 * (SIDE - 2) ** 2, CLASSES)).double()
+    return nn.Sequential(
+        nn.Conv2d(2, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(3 * (SIDE - 2) ** 2, CLASSES)
+    ).double()
 
 
 def some(count, seed, dtype=torch.float64):
@@ -71,7 +75,11 @@ def test_it_is_the_module_with_those_parameters():
 def test_a_fresh_theta_is_that_of_a_fresh_module_and_draws_nothing_from_torchs_stream():
     network, before = Network(convnet(dtype=torch.float32)), torch.get_rng_state()
     theta = network.initial(5)
-    assert torch.get_rng_state().equal(before) and theta.equal(network.initial(5)) and not theta.equal(network.initial(6))
+    assert (
+        torch.get_rng_state().equal(before)
+        and theta.equal(network.initial(5))
+        and not theta.equal(network.initial(6))
+    )
     torch.manual_seed(5)
     assert theta.equal(nn.utils.parameters_to_vector(convnet(dtype=torch.float32).parameters()))
 
@@ -80,7 +88,10 @@ def test_the_mask_is_the_biases_before_a_norm_and_their_true_gradient_is_roundin
     module = convnet()
     names = [name for name, p in module.named_parameters() for _ in range(p.numel())]
     network = Network(module)
-    assert {name for name, free in zip(names, network.mask, strict=True) if not free} == {"0.bias", "4.bias"}
+    assert {name for name, free in zip(names, network.mask, strict=True) if not free} == {
+        "0.bias",
+        "4.bias",
+    }
     cross_entropy(module(real[0]), real[1]).backward()
     exact = torch.cat([p.grad.flatten() for p in module.parameters()])
     assert exact[network.mask == 0].abs().max() < 1e-15 < exact[network.mask == 1].abs().max()
@@ -91,7 +102,9 @@ def test_the_mask_is_the_biases_before_a_norm_and_their_true_gradient_is_roundin
 
 
 def test_other_biases_are_not_masked():
-    grouped = nn.Sequential(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.Conv2d(4, 4, 1, bias=False), nn.GroupNorm(4, 4))
+    grouped = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.Conv2d(4, 4, 1, bias=False), nn.GroupNorm(4, 4)
+    )
     assert Network(grouped).mask.all() and Network(smooth()).mask.all()
 
 
@@ -113,7 +126,9 @@ def test_training_leaves_masked_biases_where_they_were(optimizer):
 def torchs(optimizer, parameter):
     if isinstance(optimizer, Adam):
         return torch.optim.Adam([parameter], optimizer.lr, optimizer.betas, optimizer.eps)
-    return torch.optim.SGD([parameter], optimizer.lr, optimizer.momentum, weight_decay=optimizer.weight_decay)
+    return torch.optim.SGD(
+        [parameter], optimizer.lr, optimizer.momentum, weight_decay=optimizer.weight_decay
+    )
 
 
 @pytest.mark.parametrize("optimizer", [*OPTIMIZERS, Adam(0.1, (0.5, 0.9), 1e-3)], ids=str)
@@ -123,7 +138,9 @@ def test_steps_are_those_of_torch(optimizer):
     parameter, moments = nn.Parameter(theta.clone()), optimizer.start(theta)
     other = torchs(optimizer, parameter)
     for count in range(8):
-        gradient = torch.randn(9, generator=stream, dtype=torch.float64) * 10.0 ** torch.arange(-8, 1)
+        gradient = torch.randn(9, generator=stream, dtype=torch.float64) * 10.0 ** torch.arange(
+            -8, 1
+        )
         gradient[0] = 0.0
         parameter.grad = gradient
         other.step()
@@ -134,7 +151,9 @@ def test_steps_are_those_of_torch(optimizer):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 def test_a_steps_derivative_is_that_of_finite_differences(optimizer):
     stream = generator(1)
-    theta, gradient, *moments = torch.randn(2 + len(optimizer.start(torch.ones(1))), 6, generator=stream, dtype=torch.float64)
+    theta, gradient, *moments = torch.randn(
+        2 + len(optimizer.start(torch.ones(1))), 6, generator=stream, dtype=torch.float64
+    )
     if len(moments) == 2:
         moments[1] = moments[1].square() + 0.1
     values = [value.requires_grad_() for value in (theta, gradient, *moments)]
@@ -156,9 +175,14 @@ def apart(one, other):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 def test_replay_equals_the_full_graph(optimizer):
     inner, state, data, outer = setting(optimizer)
-    (loss, *found), (expected, *whole) = (gradients(inner, *state, *data, range(3, 9), outer, replay=r) for r in (True, False))
+    (loss, *found), (expected, *whole) = (
+        gradients(inner, *state, *data, range(3, 9), outer, replay=r) for r in (True, False)
+    )
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
-    assert all(one.norm() > 0 and apart(one, other) < 1e-10 for one, other in zip(found, whole, strict=True))
+    assert all(
+        one.norm() > 0 and apart(one, other) < 1e-10
+        for one, other in zip(found, whole, strict=True)
+    )
     assert [one.shape for one in found] == [tensor.shape for tensor in data]
     assert not any(tensor.requires_grad for tensor in (loss, *found, *data, state[0], *state[1]))
 
@@ -178,13 +202,20 @@ def test_the_gradient_is_that_of_finite_differences(optimizer):
     found, steps, step = gradients(inner, *state, *data, range(3, 7), outer), range(3, 7), 1e-5
     for which in (0, 1):
         for seed in range(3):
-            direction = torch.randn(data[which].shape, generator=generator(seed), dtype=torch.float64)
+            direction = torch.randn(
+                data[which].shape, generator=generator(seed), dtype=torch.float64
+            )
             ends = []
             for sign in (1, -1):
-                moved = [tensor + sign * step * direction if i == which else tensor for i, tensor in enumerate(data)]
+                moved = [
+                    tensor + sign * step * direction if i == which else tensor
+                    for i, tensor in enumerate(data)
+                ]
                 ends.append(outer(run(inner, *state, *moved, steps)[0]))
             expected = (ends[0] - ends[1]) / (2 * step)
-            torch.testing.assert_close((found[1 + which] * direction).sum(), expected, rtol=1e-5, atol=1e-9)
+            torch.testing.assert_close(
+                (found[1 + which] * direction).sum(), expected, rtol=1e-5, atol=1e-9
+            )
 
 
 def test_the_loss_is_that_of_plain_steps_and_a_window_continues_a_training():
@@ -201,12 +232,17 @@ def test_a_dead_channel_leaves_the_gradient_finite(replay):
     inner, _, data, outer = setting(Adam(), convnet(dtype=torch.float32), torch.float32)
     module = convnet(dtype=torch.float32)
     with torch.no_grad():
-        module[1].weight[0], module[1].bias[0] = 0.0, -1.0  # the ReLU behind lets nothing of it through
+        module[1].weight[0], module[1].bias[0] = (
+            0.0,
+            -1.0,
+        )  # the ReLU behind lets nothing of it through
     theta = nn.utils.parameters_to_vector(module.parameters()).detach()
     _, moments = run(inner, theta, inner.optimizer.start(theta), *data, range(2))
     assert (moments[1][inner.network.mask == 1] == 0).any()
     outer = batched_loss(inner.network, real[0].float(), real[1].float())
-    found = gradients(inner, theta, inner.optimizer.start(theta), *data, range(4), outer, replay=replay)
+    found = gradients(
+        inner, theta, inner.optimizer.start(theta), *data, range(4), outer, replay=replay
+    )
     assert all(value.isfinite().all() for value in found) and found.images.norm() > 0
 
 
@@ -220,7 +256,10 @@ def test_the_same_call_gives_the_same_bits():
     inner, state, data, outer = setting(Adam(), dtype=torch.float32)
     outer = batched_loss(inner.network, real[0], real[1])
     first, again = (gradients(inner, *state, *data, range(3, 6), outer) for _ in range(2))
-    assert all(one.equal(other) and one.dtype == torch.float32 for one, other in zip(first, again, strict=True))
+    assert all(
+        one.equal(other) and one.dtype == torch.float32
+        for one, other in zip(first, again, strict=True)
+    )
 
 
 # ---- the outer loss in parts ----------------------------------------------------------------------------------------------
@@ -241,13 +280,17 @@ def test_a_loss_in_parts_is_that_of_all_at_once(chunk, labels):
     found = batched_loss(counted, real[0], labels, chunk)(theta)
     assert max(seen) <= chunk and sum(seen) == 7
     torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(*(torch.autograd.grad(3 * loss, theta)[0] for loss in (found, expected)))
+    torch.testing.assert_close(
+        *(torch.autograd.grad(3 * loss, theta)[0] for loss in (found, expected))
+    )
 
 
 @pytest.mark.parametrize("replay", [True, False])
 def test_the_meta_gradient_through_a_loss_in_parts_is_the_same(replay):
     inner, state, data, outer = setting(Adam(1e-2))
     parts = batched_loss(inner.network, *real, chunk=3)
-    found = (gradients(inner, *state, *data, range(3, 6), loss, replay=replay) for loss in (parts, outer))
+    found = (
+        gradients(inner, *state, *data, range(3, 6), loss, replay=replay) for loss in (parts, outer)
+    )
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-14)

@@ -1,4 +1,4 @@
-"""Whitening: ZCA worked by hand on a small set, its room, and what a set that was whitened asks of its readers."""
+"""Whitening: ZCA worked by hand on a small set, its stage, and what a set that was whitened asks of its readers."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_methods import data_artefact, job_in, tiny_set
 
-from distillery import distilled
-from distillery.analyse.subject import Subject
-from distillery.artefact import Artefact
-from distillery.distilled import SIDECAR, DistilledSet, Instances
+from distillery.analyses.subject import Subject
 from distillery.errors import ArtefactError, DataError
-from distillery.evaluate import room as evaluate
+from distillery.sets import distilled
+from distillery.sets.distilled import SIDECAR, DistilledSet, Instances
+from distillery.sets.whitening import FILE, Whitening, covariance, fitting, unit, zca
+from distillery.stages import evaluate
+from distillery.stages import whiten as stage
+from distillery.store.artefact import Artefact
 from distillery.training.samples import Samples
-from distillery.whiten import room
-from distillery.whitening import FILE, Whitening, covariance, fitting, unit, zca
 
 IMAGES = torch.rand(40, 2, 3, 3, generator=torch.Generator().manual_seed(0))
 
@@ -36,9 +36,13 @@ def test_vectors_have_no_mean_and_length_one_and_a_plain_image_is_nothing():
     images = torch.cat([IMAGES, torch.full((1, 2, 3, 3), 0.3)])
     vectors = unit(images)
     assert vectors[:-1].mean(1).abs().max() < 1e-7
-    torch.testing.assert_close(vectors.norm(dim=1), torch.tensor([1.0] * 40 + [0.0]), atol=2e-3, rtol=0)
+    torch.testing.assert_close(
+        vectors.norm(dim=1), torch.tensor([1.0] * 40 + [0.0]), atol=2e-3, rtol=0
+    )
     torch.testing.assert_close(unit(255 * IMAGES), unit(IMAGES))  # 0..255 or 0..1
-    by_hand = torch.tensor([[0.0, 1.0], [2.0, 5.0]])[None, None]  # mean 2; (-2, -1, 0, 3) of length sqrt(14)
+    by_hand = torch.tensor([[0.0, 1.0], [2.0, 5.0]])[
+        None, None
+    ]  # mean 2; (-2, -1, 0, 3) of length sqrt(14)
     torch.testing.assert_close(unit(by_hand), torch.tensor([[-2.0, -1.0, 0.0, 3.0]]) / 14**0.5)
 
 
@@ -57,15 +61,21 @@ def test_zca_is_symmetric_and_leaves_each_eigenvalue_over_itself_plus_the_ridge(
     expected, vectors = torch.linalg.eigh(sigma)
     torch.testing.assert_close(values, expected.clamp_min(0))
     whitened = vectors.T @ (found @ sigma @ found) @ vectors
-    torch.testing.assert_close(whitened, torch.diag(expected / (expected + 0.1 / 18)), atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(
+        whitened, torch.diag(expected / (expected + 0.1 / 18)), atol=1e-9, rtol=1e-9
+    )
 
 
 def test_restoring_gives_the_unit_images_back():
     whitening = Whitening.of(matrix().float())
     whitened = whitening.apply(IMAGES)
     assert whitened.shape == IMAGES.shape and whitened.dtype == torch.float32
-    torch.testing.assert_close(whitened.flatten(1), (unit(IMAGES.double()) @ matrix()).float(), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(whitening.restore(whitened).flatten(1), unit(IMAGES), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        whitened.flatten(1), (unit(IMAGES.double()) @ matrix()).float(), atol=1e-4, rtol=1e-4
+    )
+    torch.testing.assert_close(
+        whitening.restore(whitened).flatten(1), unit(IMAGES), atol=1e-5, rtol=1e-4
+    )
 
 
 def test_the_digest_is_that_of_the_bytes_whatever_the_layout():
@@ -74,11 +84,11 @@ def test_the_digest_is_that_of_the_bytes_whatever_the_layout():
     assert one.digest != Whitening.of(matrix(0.2).float()).digest
 
 
-def test_the_room_writes_the_whitening_of_the_training_images(tmp_path, monkeypatch):
+def test_the_stage_writes_the_whitening_of_the_training_images(tmp_path, monkeypatch):
     train = tiny_set()
-    monkeypatch.setattr(room, "load_images", lambda data, split: {"train": train}[split])
+    monkeypatch.setattr(stage, "load_images", lambda data, split: {"train": train}[split])
     job = job_in(tmp_path, recipe={"ridge": 0.3}, inputs={"data": SimpleNamespace(id="tiny")})
-    facts = room.make(job)
+    facts = stage.make(job)
     images = train.pixels(torch.arange(len(train))).double() / 255
     expected, values = zca(covariance([images]), 0.3)
     stored = load_file(job.out / FILE)["matrix"]
@@ -90,16 +100,18 @@ def test_the_room_writes_the_whitening_of_the_training_images(tmp_path, monkeypa
 
 
 def test_images_of_one_colour_cannot_be_whitened(tmp_path, monkeypatch):
-    plain = SimpleNamespace(pixels=lambda part: torch.full((len(part), 1, 4, 4), 9, dtype=torch.uint8))
+    plain = SimpleNamespace(
+        pixels=lambda part: torch.full((len(part), 1, 4, 4), 9, dtype=torch.uint8)
+    )
 
     class Plain(SimpleNamespace):
         def __len__(self):
             return 5
 
-    monkeypatch.setattr(room, "load_images", lambda data, split: Plain(pixels=plain.pixels))
+    monkeypatch.setattr(stage, "load_images", lambda data, split: Plain(pixels=plain.pixels))
     job = job_in(tmp_path, recipe={"ridge": 0.1}, inputs={"data": SimpleNamespace(id="grey")})
     with pytest.raises(DataError, match="data grey: its images give no finite whitening"):
-        room.make(job)
+        stage.make(job)
 
 
 def test_a_set_is_read_with_its_own_whitening_alone(tmp_path):
@@ -107,7 +119,11 @@ def test_a_set_is_read_with_its_own_whitening_alone(tmp_path):
     loaded = fitting(artefact(tmp_path, own), own.digest, "set x")
     assert torch.equal(loaded.matrix, own.matrix)
     assert fitting(None, None, "set x") is None
-    for given, digest in ((artefact(tmp_path, own), other.digest), (artefact(tmp_path, own), None), (None, own.digest)):
+    for given, digest in (
+        (artefact(tmp_path, own), other.digest),
+        (artefact(tmp_path, own), None),
+        (None, own.digest),
+    ):
         with pytest.raises(ArtefactError, match="set x was made with whitening"):
             fitting(given, digest, "set x")
 
@@ -140,14 +156,22 @@ def whitened(whitening, monkeypatch) -> DistilledSet:
 
     monkeypatch.setattr(distilled, "load", lambda kind, name: SimpleNamespace(expand=expand))
     soft = torch.rand(8, 4, generator=torch.Generator().manual_seed(2))
-    parts = {"images": whitening.apply(TRAIN.images[:8] / 255), "labels": soft.argmax(1), "soft": soft / soft.sum(1, True)}
-    return DistilledSet("learner", 2, TRAIN.classes, (0.0,), (1.0,), parts, whitening=whitening.digest)
+    parts = {
+        "images": whitening.apply(TRAIN.images[:8] / 255),
+        "labels": soft.argmax(1),
+        "soft": soft / soft.sum(1, True),
+    }
+    return DistilledSet(
+        "learner", 2, TRAIN.classes, (0.0,), (1.0,), parts, whitening=whitening.digest
+    )
 
 
 def test_real_images_are_whitened_when_they_are_read(whitening):
     expected = whitening.apply(TEST.images / 255)
     for resident in (1 << 30, 0):
-        samples = Samples.from_images(TEST, "cpu", mean=(0.5,), std=(0.25,), whitening=whitening, resident=resident)
+        samples = Samples.from_images(
+            TEST, "cpu", mean=(0.5,), std=(0.25,), whitening=whitening, resident=resident
+        )
         seen = samples.normalise(samples.take(torch.tensor([5, 0])))
         torch.testing.assert_close(seen, expected[[5, 0]])
 
@@ -155,10 +179,15 @@ def test_real_images_are_whitened_when_they_are_read(whitening):
 def test_a_whitened_set_names_its_whitening_and_others_say_nothing_of_it(whitened, tmp_path):
     whitened.save(tmp_path)
     assert DistilledSet.load(tmp_path).whitening == whitened.whitening
-    assert whitened.numbers == {"images": 8 * 64, "soft": 32} and whitened.bytes == {"images": 4 * 8 * 64, "soft": 4 * 32}
+    assert whitened.numbers == {"images": 8 * 64, "soft": 32} and whitened.bytes == {
+        "images": 4 * 8 * 64,
+        "soft": 4 * 32,
+    }
     plain = DistilledSet("random", 2, TRAIN.classes, (0.5,), (0.25,), {"labels": torch.arange(4)})
     plain.save(tmp_path)
-    assert "whitening" not in (tmp_path / SIDECAR).read_text()  # what is stored already has no such entry
+    assert (
+        "whitening" not in (tmp_path / SIDECAR).read_text()
+    )  # what is stored already has no such entry
     assert DistilledSet.load(tmp_path).whitening is None
 
 
@@ -168,26 +197,40 @@ def job_of(folder, whitened: DistilledSet, labels: str, loss: str, given: Whiten
     inputs = {"distilled": Artefact(folder / "set", {"id": "set", "facts": {}, "files": {}})}
     inputs |= {"data": data_artefact(folder / "data", TRAIN, test=TEST)}
     inputs |= {"whitening": artefact(folder / "whitening", given)} if given else {}
-    recipe = {"student": STUDENT, "labels": {"name": labels}, "loss": {"name": loss}, "training": TRAINING, "repeat": 0}
+    recipe = {
+        "student": STUDENT,
+        "labels": {"name": labels},
+        "loss": {"name": loss},
+        "training": TRAINING,
+        "repeat": 0,
+    }
     return job_in(folder, recipe=recipe, inputs=inputs)
 
 
-def test_a_student_of_a_whitened_set_sees_whitened_images_and_the_sets_labels(whitened, whitening, tmp_path, monkeypatch):
+def test_a_student_of_a_whitened_set_sees_whitened_images_and_the_sets_labels(
+    whitened, whitening, tmp_path, monkeypatch
+):
     seen = {}
 
     def watch(student, samples, training, loss, job, *, test, labeller, seeds):
         seen.update(train=samples, test=test, labeller=labeller)
-        return trained(student, samples, training, loss, job, test=test, labeller=labeller, seeds=seeds)
+        return trained(
+            student, samples, training, loss, job, test=test, labeller=labeller, seeds=seeds
+        )
 
     trained = evaluate.train
     monkeypatch.setattr(evaluate, "train", watch)
     facts = evaluate.make(job_of(tmp_path, whitened, "learned", "soft-ce", whitening))
     every = torch.arange(len(TEST))
-    torch.testing.assert_close(seen["test"].normalise(seen["test"].take(every)), whitening.apply(TEST.images / 255))
+    torch.testing.assert_close(
+        seen["test"].normalise(seen["test"].take(every)), whitening.apply(TEST.images / 255)
+    )
     first = seen["train"].normalise(seen["train"].take(torch.arange(8)))
     torch.testing.assert_close(first, whitened.parts["images"])
     batch = SimpleNamespace(indices=torch.arange(8), mixing=SimpleNamespace(labels=lambda y: y))
-    torch.testing.assert_close(seen["labeller"](batch).softmax(1), whitened.parts["soft"], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        seen["labeller"](batch).softmax(1), whitened.parts["soft"], atol=1e-6, rtol=1e-5
+    )
     assert facts["instances"] == 8 and len(facts["loss"]) == 3
 
 
@@ -205,4 +248,6 @@ def test_a_whitened_set_is_not_evaluated_with_other_images(whitened, tmp_path):
 def test_analyses_see_whitened_test_images_of_a_whitened_set(whitened, whitening):
     subject = Subject(TRAIN, TEST, whitened, None, [], None, whitened.mean, whitened.std, whitening)
     samples = subject.test_samples("cpu")
-    torch.testing.assert_close(samples.normalise(samples.take(torch.arange(3))), whitening.apply(TEST.images[:3] / 255))
+    torch.testing.assert_close(
+        samples.normalise(samples.take(torch.arange(3))), whitening.apply(TEST.images[:3] / 255)
+    )

@@ -53,29 +53,29 @@ wildcard_constraints:
     figure=names(name for name, table in TABLES.items() if table.figure),
 
 
-def node_of(room, wildcards):
-    return PLAN.node(f"{room}/{wildcards.id}")
+def node_of(stage, wildcards):
+    return PLAN.node(f"{stage}/{wildcards.id}")
 
 
-def upstream(room):
-    return lambda wildcards: absent(node_of(room, wildcards).upstream())
+def upstream(stage):
+    return lambda wildcards: absent(node_of(stage, wildcards).upstream())
 
 
-def spec(room):
-    return lambda wildcards: node_of(room, wildcards).spec.dumps()
+def spec(stage):
+    return lambda wildcards: node_of(stage, wildcards).spec.dumps()
 
 
-def estimate(room):
+def estimate(stage):
     def cost(wildcards):
-        known = ESTIMATOR.cost(node_of(room, wildcards))
+        known = ESTIMATOR.cost(node_of(stage, wildcards))
         return describe(known) if known else "no estimate"
 
     return cost
 
 
-def memory(room):
+def memory(stage):
     def mem_mb(wildcards, attempt):
-        known = ESTIMATOR.cost(node_of(room, wildcards))
+        known = ESTIMATOR.cost(node_of(stage, wildcards))
         if not known:
             return attempt * 4000
         on_host = 0 if GPUS else known.activations
@@ -84,9 +84,9 @@ def memory(room):
     return mem_mb
 
 
-def runtime(room):
+def runtime(stage):
     def minutes(wildcards, attempt):
-        known = ESTIMATOR.cost(node_of(room, wildcards))
+        known = ESTIMATOR.cost(node_of(stage, wildcards))
         return int(attempt * (10 + 3 * known.seconds / 60)) if known else 1440
 
     return minutes

@@ -11,7 +11,9 @@ STORE = Path("results/store")
 
 def dvc(*arguments: str) -> str:
     """Run a dvc command and return its output; leave with its message when it fails."""
-    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], stdout=subprocess.PIPE, text=True
+    )
     if done.returncode:
         # An empty listing would silently recompute everything, so a failed one ends the run.
         sys.exit(f"dvc {' '.join(arguments[:3])} failed: see its message above")
@@ -22,4 +24,6 @@ def tracked() -> set[str]:
     """Paths of all files of the store that DVC tracks, on disk or not."""
     if not list(STORE.glob("*.dvc")):
         return set()
-    return {f"{STORE}/{line}" for line in dvc("ls", "-R", "--dvc-only", ".", str(STORE)).splitlines()}
+    return {
+        f"{STORE}/{line}" for line in dvc("ls", "-R", "--dvc-only", ".", str(STORE)).splitlines()
+    }

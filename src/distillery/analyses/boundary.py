@@ -12,13 +12,13 @@ from sklearn.manifold import TSNE
 from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
 
-from distillery.analyse.subject import Result, fixed_choice, outputs
+from distillery.analyses.subject import Result, fixed_choice, outputs
+from distillery.components.fields import Count, Positive
 from distillery.nets.features import penultimate
-from distillery.recipe import Count, Positive
 
 if TYPE_CHECKING:
-    from distillery.analyse.subject import Subject
-    from distillery.job import Job
+    from distillery.analyses.subject import Subject
+    from distillery.store.job import Job
 
 NAMES = ("boundary",)
 NEEDS = ("student",)
@@ -51,7 +51,10 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     samples = subject.test_samples(job.device)
     chosen = fixed_choice("boundary", recipe.classes, len(subject.classes)).sort().values
     members = [subject.test.of_class(label)[: recipe.per_class] for label in chosen.tolist()]
-    indices, labels = torch.cat(members), torch.arange(len(chosen)).repeat_interleave(torch.tensor(list(map(len, members))))
+    indices, labels = (
+        torch.cat(members),
+        torch.arange(len(chosen)).repeat_interleave(torch.tensor(list(map(len, members)))),
+    )
     predictions = outputs(subject.student, samples, indices)[:, chosen].argmax(1)
     points = embed(outputs(partial(penultimate, subject.student), samples, indices).numpy(), recipe)
     grid, region = regions(points, predictions.numpy(), recipe)
@@ -61,7 +64,11 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
         "images": list(map(len, members)),
         "correct": torch.bincount(labels[correct], minlength=len(chosen)).tolist(),
     }
-    arrays = {"points": torch.from_numpy(points), "grid": torch.from_numpy(grid), "region": torch.from_numpy(region)}
+    arrays = {
+        "points": torch.from_numpy(points),
+        "grid": torch.from_numpy(grid),
+        "region": torch.from_numpy(region),
+    }
     arrays |= {"labels": labels, "predictions": predictions, "classes": chosen}
     return Result(100 * correct.double().mean().item(), values, arrays)
 
@@ -70,10 +77,16 @@ def embed(features: np.ndarray, recipe: Recipe) -> np.ndarray:
     """A 2-D t-SNE map (N, 2) float32 of `features` (N, F): fixed seed, PCA start. One thread, for sums in one order."""
     perplexity = min(recipe.perplexity, (len(features) - 1) / 3)
     with threadpool_limits(1):
-        return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(features).astype(np.float32)
+        return (
+            TSNE(perplexity=perplexity, init="pca", random_state=0)
+            .fit_transform(features)
+            .astype(np.float32)
+        )
 
 
-def regions(points: np.ndarray, predictions: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+def regions(
+    points: np.ndarray, predictions: np.ndarray, recipe: Recipe
+) -> tuple[np.ndarray, np.ndarray]:
     """Places (2, g) float32 over the extent of `points` (N, 2), and the class (g, g) int64 at each, rows along y."""
     low, high = points.min(0), points.max(0)
     margin = MARGIN * (high - low)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from distillery.analyse.subject import Result, fixed_choice
+from distillery.analyses.subject import Result, fixed_choice
+from distillery.components.fields import Count
 from distillery.errors import PlanError
-from distillery.recipe import Count
 
 if TYPE_CHECKING:
-    from distillery.analyse.subject import Subject
-    from distillery.job import Job
+    from distillery.analyses.subject import Subject
+    from distillery.store.job import Job
 
 NAMES = ("compensators",)
 NEEDS = ("distilled",)
@@ -36,14 +36,28 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     """
     parts = subject.distilled.parts
     if "compensators" not in parts:
-        raise PlanError(f"analysis 'compensators': method '{subject.distilled.method}' has none; name a row of INFER")
+        raise PlanError(
+            f"analysis 'compensators': method '{subject.distilled.method}' has none; name a row of INFER"
+        )
     every = parts["compensators"].float()
     flat = every.flatten(2)
     largest, spread = flat.abs().amax(2), flat.std(2, correction=0)
     teacher, subset = torch.cartesian_prod(*map(torch.arange, largest.shape)).unbind(1)
-    columns = {"teacher": teacher, "subset": subset, "max_abs": largest.flatten(), "std": spread.flatten()}
+    columns = {
+        "teacher": teacher,
+        "subset": subset,
+        "max_abs": largest.flatten(),
+        "std": spread.flatten(),
+    }
     classes = fixed_choice("compensators", recipe.classes, len(subject.classes)).sort().values
     natural = parts["natural"][0, classes].float() / 255
     compensated = (natural + every[:, :1]).clamp(0, 1)
-    arrays = {"u": every[:, : recipe.subsets], "natural": natural, "compensated": compensated, "classes": classes}
-    return Result(largest.mean().item(), {name: column.tolist() for name, column in columns.items()}, arrays)
+    arrays = {
+        "u": every[:, : recipe.subsets],
+        "natural": natural,
+        "compensated": compensated,
+        "classes": classes,
+    }
+    return Result(
+        largest.mean().item(), {name: column.tolist() for name, column in columns.items()}, arrays
+    )

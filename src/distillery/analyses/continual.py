@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from distillery import components
-from distillery.analyse.subject import Result, fixed_generator
+from distillery.analyses.subject import Result, fixed_generator
+from distillery.components import registry
+from distillery.components.fields import Count
 from distillery.errors import PlanError
-from distillery.evaluate.room import protocol
-from distillery.methods.scratch import kept
-from distillery.network import build_network
-from distillery.recipe import Count
+from distillery.nets.network import build_network
+from distillery.store.checkpoint import kept
 from distillery.training.loop import initialise, train
+from distillery.training.protocol import protocol
 from distillery.training.samples import Samples
 
 if TYPE_CHECKING:
-    from distillery.analyse.subject import Subject
-    from distillery.evaluate.room import Protocol
-    from distillery.job import Job
+    from distillery.analyses.subject import Subject
+    from distillery.store.job import Job
     from distillery.training.batches import Batch
     from distillery.training.loop import Labeller
+    from distillery.training.protocol import Protocol
 
 NAMES = ("continual",)
 NEEDS = ("distilled", "protocol")
@@ -58,7 +58,9 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     Raises PlanError when the first group would hold a single class, and for teacher_scope "seen" where there are teachers.
     """
     _check(subject, recipe, job)
-    order = torch.randperm(len(subject.classes), generator=fixed_generator(f"continual/{job.recipe['repeat']}"))
+    order = torch.randperm(
+        len(subject.classes), generator=fixed_generator(f"continual/{job.recipe['repeat']}")
+    )
     course = _Course(
         protocol(subject.distilled, job, subject.distilled.expand(job.device).soft),
         subject.train.shape,
@@ -85,7 +87,9 @@ def restricted(samples: Samples, seen: Tensor) -> tuple[Samples, Tensor]:
     seen = seen.to(samples.device)
     members = torch.isin(samples.labels, seen).nonzero().flatten()
     labels = torch.searchsorted(seen, samples.labels[members])
-    return replace(samples, labels=labels, read=lambda indices: samples.read(members[indices])), members
+    return replace(
+        samples, labels=labels, read=lambda indices: samples.read(members[indices])
+    ), members
 
 
 def relabelled(labeller: Labeller, members: Tensor, seen: Tensor) -> Labeller:
@@ -115,11 +119,26 @@ class _Course:
         def learn() -> dict[str, Tensor]:
             build = partial(build_network, job.recipe["student"], self.shape, len(seen))
             student = initialise(build, job.seed("init")).to(job.device)
-            test, labeller = restricted(self.test, seen)[0], relabelled(self.how.labeller, members, seen)
-            history = train(student, samples, self.how.training, self.how.loss, job, test=test, labeller=labeller)
+            test, labeller = (
+                restricted(self.test, seen)[0],
+                relabelled(self.how.labeller, members, seen),
+            )
+            history = train(
+                student,
+                samples,
+                self.how.training,
+                self.how.loss,
+                job,
+                test=test,
+                labeller=labeller,
+            )
             return {"accuracy": torch.tensor(history.last, dtype=torch.float64)}
 
-        return len(seen), len(samples), kept(job.scratch / "accuracy.safetensors", learn)["accuracy"].item()
+        return (
+            len(seen),
+            len(samples),
+            kept(job.scratch / "accuracy.safetensors", learn)["accuracy"].item(),
+        )
 
 
 def _check(subject: Subject, recipe: Recipe, job: Job) -> None:
@@ -128,8 +147,12 @@ def _check(subject: Subject, recipe: Recipe, job: Job) -> None:
         raise PlanError(
             f"continual.steps = {recipe.steps}: a step needs two classes to tell apart, there are {classes}; ask for less"
         )
-    method = components.load("method", subject.distilled.method)
-    taught = job.inputs.get("teachers") or job.inputs.get("label") or "teachers" in getattr(method, "NEEDS", ())
+    method = registry.load("method", subject.distilled.method)
+    taught = (
+        job.inputs.get("teachers")
+        or job.inputs.get("label")
+        or "teachers" in getattr(method, "NEEDS", ())
+    )
     if recipe.teacher_scope == "seen" and taught:
         raise PlanError(
             "continual.teacher_scope = 'seen': no teacher was trained on the classes seen alone; set it to 'all', or take hard "

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from distillery.analyse.subject import Result
+from distillery.analyses.subject import Result
 from distillery.errors import PlanError
-from distillery.evaluate.room import protocol
-from distillery.methods.meta import SNAPSHOTS, snapshots
-from distillery.methods.scratch import kept
-from distillery.network import build_network
+from distillery.methods.shared.meta import SNAPSHOTS, snapshots
+from distillery.nets.network import build_network
+from distillery.store.checkpoint import kept
 from distillery.training.loop import initialise, train
+from distillery.training.protocol import protocol
 from distillery.training.samples import Samples
 
 if TYPE_CHECKING:
-    from distillery.analyse.subject import Subject
-    from distillery.job import Job
-    from distillery.methods.meta import Values
+    from distillery.analyses.subject import Subject
+    from distillery.methods.shared.meta import Values
+    from distillery.store.job import Job
 
 NAMES = ("convergence",)
 NEEDS = ("distilled", "protocol")
@@ -40,14 +40,21 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     """
     folder = job.inputs["distilled"].path
     if not (folder / SNAPSHOTS).is_file():
-        raise PlanError(f"convergence: distilled set {folder.name} has one state only; set distill.snapshots to 2 or more")
+        raise PlanError(
+            f"convergence: distilled set {folder.name} has one state only; set distill.snapshots to 2 or more"
+        )
     states = snapshots(folder)
-    found = [_accuracy(subject, states[step], step, job) for step in job.progress(list(states), "convergence")]
+    found = [
+        _accuracy(subject, states[step], step, job)
+        for step in job.progress(list(states), "convergence")
+    ]
     return Result(found[-1], {"meta_step": list(states), "accuracy": found})
 
 
 def _accuracy(subject: Subject, state: Values, step: int, job: Job) -> float:
-    part = replace(job, key=f"{job.key}/meta-step {step}", scratch=job.scratch / f"meta-step-{step}")
+    part = replace(
+        job, key=f"{job.key}/meta-step {step}", scratch=job.scratch / f"meta-step-{step}"
+    )
     part.scratch.mkdir(exist_ok=True)
 
     def learn() -> dict[str, Tensor]:
@@ -57,9 +64,13 @@ def _accuracy(subject: Subject, state: Values, step: int, job: Job) -> float:
             protocol(distilled, part, instances.soft),
             Samples.from_instances(instances, subject.mean, subject.std, job.device),
         )
-        build = partial(build_network, job.recipe["student"], subject.train.shape, len(subject.classes))
+        build = partial(
+            build_network, job.recipe["student"], subject.train.shape, len(subject.classes)
+        )
         student = initialise(build, part.seed("init")).to(job.device)
-        history = train(student, samples, how.training, how.loss, part, test=test, labeller=how.labeller)
+        history = train(
+            student, samples, how.training, how.loss, part, test=test, labeller=how.labeller
+        )
         return {"accuracy": torch.tensor(history.last, dtype=torch.float64)}
 
     return kept(part.scratch / "accuracy.safetensors", learn)["accuracy"].item()

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch.nn.functional import cross_entropy
 
-from distillery.analyse.subject import Result, outputs
-from distillery.recipe import Count
+from distillery.analyses.subject import Result, outputs
+from distillery.components.fields import Count
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from distillery.analyse.subject import Subject
-    from distillery.job import Job
+    from distillery.analyses.subject import Subject
+    from distillery.store.job import Job
 
 NAMES = ("difficulty",)
 NEEDS = ("teachers", "student")
@@ -38,22 +38,35 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     """
     samples = subject.test_samples(job.device)
     labels = samples.labels.cpu()
-    hardness = cross_entropy(outputs(subject.teachers[0].model, samples).double(), labels, reduction="none").numpy()
+    hardness = cross_entropy(
+        outputs(subject.teachers[0].model, samples).double(), labels, reduction="none"
+    ).numpy()
     correct = (outputs(subject.student, samples).argmax(1) == labels).numpy()
     edges = {
         "width": np.linspace(0, hardness.max(), recipe.bins + 1),
         "quantile": np.quantile(hardness, np.linspace(0, 1, recipe.bins + 1)),
     }
-    rows = [row for kind, bounds in edges.items() for row in histogram(kind, bounds, hardness, correct)]
+    rows = [
+        row for kind, bounds in edges.items() for row in histogram(kind, bounds, hardness, correct)
+    ]
     values = dict(zip(COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
     teacher = subject.teachers[0]
-    facts = {"teacher": {"name": teacher.name, "accuracy": teacher.accuracy}, "mean_cross_entropy": float(hardness.mean())}
+    facts = {
+        "teacher": {"name": teacher.name, "accuracy": teacher.accuracy},
+        "mean_cross_entropy": float(hardness.mean()),
+    }
     return Result(100 * float(correct.mean()), values, facts=facts)
 
 
-def histogram(kind: str, edges: np.ndarray, hardness: np.ndarray, correct: np.ndarray) -> list[tuple[Any, ...]]:
+def histogram(
+    kind: str, edges: np.ndarray, hardness: np.ndarray, correct: np.ndarray
+) -> list[tuple[Any, ...]]:
     """A row of `COLUMNS` per bin: [edges[i], edges[i + 1]), the last one closed. Inner edges alone decide, so none is lost."""
     bins = len(edges) - 1
     index = np.searchsorted(edges[1:-1], hardness, side="right")
-    total, right = (np.bincount(index, weights, bins).astype(int).tolist() for weights in (None, correct))
-    return [(kind, i, float(edges[i]), float(edges[i + 1]), total[i], right[i]) for i in range(bins)]
+    total, right = (
+        np.bincount(index, weights, bins).astype(int).tolist() for weights in (None, correct)
+    )
+    return [
+        (kind, i, float(edges[i]), float(edges[i + 1]), total[i], right[i]) for i in range(bins)
+    ]

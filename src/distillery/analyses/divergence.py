@@ -11,14 +11,14 @@ import torch
 from scipy.special import betaincinv
 from torch import Generator, Tensor
 
-from distillery.analyse.subject import BATCH, Result, outputs
-from distillery.label.ensemble import mean_logits
-from distillery.recipe import Count, Positive
+from distillery.analyses.subject import BATCH, Result, outputs
+from distillery.components.fields import Count, Positive
+from distillery.labels.ensemble import mean_logits
 from distillery.training.augment import around
 
 if TYPE_CHECKING:
-    from distillery.analyse.subject import Subject
-    from distillery.job import Job
+    from distillery.analyses.subject import Subject
+    from distillery.store.job import Job
     from distillery.training.samples import Samples
 
 NAMES = ("divergence",)
@@ -71,18 +71,34 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     def ensemble(images: Tensor) -> Tensor:
         return mean_logits(subject.teachers, images)
 
-    stored = outputs(ensemble, samples).to(job.device) if subject.stored is None else subject.stored.float()
+    stored = (
+        outputs(ensemble, samples).to(job.device)
+        if subject.stored is None
+        else subject.stored.float()
+    )
     rows = []
     for augment in dict.fromkeys([(), recipe.augment]):
         transform, stream = around(samples.normalise, augment), job.generator("augment")
         parts = job.progress(mixes.split(), f"divergence {'+'.join(augment) or 'clean'}")
-        found = divergences(samples, stored, parts, ensemble, recipe.temperatures, lambda x, f=transform, g=stream: f(x, g))
+        found = divergences(
+            samples,
+            stored,
+            parts,
+            ensemble,
+            recipe.temperatures,
+            lambda x, f=transform, g=stream: f(x, g),
+        )
         errors = found.std(1, correction=0) / math.sqrt(max(1, recipe.mixes - 1))
-        for temperature, kl, error in zip(recipe.temperatures, found.mean(1).tolist(), errors.tolist(), strict=True):
+        for temperature, kl, error in zip(
+            recipe.temperatures, found.mean(1).tolist(), errors.tolist(), strict=True
+        ):
             rows.append((bool(augment), temperature, kl, error, recipe.mixes))
     columns = ("augmented", "temperature", "kl", "standard_error", "mixes")
     values = dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True))
-    facts = {"standard_error": rows[0][3], "static": "teachers" if subject.stored is None else "stored"}
+    facts = {
+        "standard_error": rows[0][3],
+        "static": "teachers" if subject.stored is None else "stored",
+    }
     return Result(rows[0][2], values, facts=facts)
 
 
@@ -110,7 +126,11 @@ def divergences(
         images = part.of(*(augment(samples.take(side)) for side in (part.first, part.second)))
         dynamic = ensemble(images).double()
         static = part.of(stored[part.first], stored[part.second]).double()
-        found.append(torch.stack([_kl(dynamic / temperature, static / temperature) for temperature in temperatures]))
+        found.append(
+            torch.stack(
+                [_kl(dynamic / temperature, static / temperature) for temperature in temperatures]
+            )
+        )
     return torch.cat(found, 1).cpu()
 
 

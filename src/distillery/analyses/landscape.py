@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from distillery.analyse.subject import BATCH, Result, fixed_choice, fixed_generator
-from distillery.recipe import Count, Positive
+from distillery.analyses.subject import BATCH, Result, fixed_choice, fixed_generator
+from distillery.components.fields import Count, Positive
 
 if TYPE_CHECKING:
-    from distillery.analyse.subject import Subject
-    from distillery.job import Job
+    from distillery.analyses.subject import Subject
+    from distillery.store.job import Job
 
 NAMES = ("landscape",)
 NEEDS = ("student",)
@@ -51,17 +51,29 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
         logits = subject.student(samples.normalise(images)).float()
         return cross_entropy(logits, label.expand(len(images)), reduction="none")
 
-    for index in job.progress(fixed_choice("landscape", recipe.images, len(samples)).tolist(), "landscape"):
+    for index in job.progress(
+        fixed_choice("landscape", recipe.images, len(samples)).tolist(), "landscape"
+    ):
         image, label = samples.take(torch.tensor([index], device=job.device)), samples.labels[index]
         centre, slope = gradient(loss, image, label)
-        found = surface(loss, image, label, axes(slope, fixed_generator(f"landscape/{index}")), offsets)
+        found = surface(
+            loss, image, label, axes(slope, fixed_generator(f"landscape/{index}")), offsets
+        )
         total, first = total + found, found if first is None else first
         rows.append((index, label.item(), centre, found.mean().item(), slope.norm().item()))
     mean = total / len(rows)
-    values = dict(zip(("image", "label", "centre", "mean", "gradient"), map(list, zip(*rows, strict=True)), strict=True))
+    values = dict(
+        zip(
+            ("image", "label", "centre", "mean", "gradient"),
+            map(list, zip(*rows, strict=True)),
+            strict=True,
+        )
+    )
     value = mean.mean().item() - sum(values["centre"]) / len(rows)
     arrays = {"surface": mean, "first": first, "offsets": offsets.cpu()}
-    return Result(value, values, arrays, {"radius": recipe.radius, "units": "pixels", "images": len(rows)})
+    return Result(
+        value, values, arrays, {"radius": recipe.radius, "units": "pixels", "images": len(rows)}
+    )
 
 
 def gradient(loss: Loss, image: Tensor, label: Tensor) -> tuple[float, Tensor]:
@@ -75,14 +87,18 @@ def gradient(loss: Loss, image: Tensor, label: Tensor) -> tuple[float, Tensor]:
 def axes(slope: Tensor, generator: torch.Generator) -> Tensor:
     """Unit vectors (2, C, H, W): along `slope` (C, H, W), and random, orthogonal to it. A zero slope gives a zero vector."""
     # scaled first: the squares of a confident student's gradient underflow in float32
-    along = normalize(slope.flatten() / slope.abs().amax().clamp(min=torch.finfo(slope.dtype).tiny), dim=0)
+    along = normalize(
+        slope.flatten() / slope.abs().amax().clamp(min=torch.finfo(slope.dtype).tiny), dim=0
+    )
     across = torch.randn(slope.shape, generator=generator).flatten().to(slope)
     across = normalize(across - (across @ along) * along, dim=0)
     return torch.stack([along, across]).view(2, *slope.shape)
 
 
 @torch.no_grad()
-def surface(loss: Loss, image: Tensor, label: Tensor, directions: Tensor, offsets: Tensor) -> Tensor:
+def surface(
+    loss: Loss, image: Tensor, label: Tensor, directions: Tensor, offsets: Tensor
+) -> Tensor:
     """Loss at image + offsets[i] directions[0] + offsets[j] directions[1]: (P, P) float64 on the CPU."""
     places = torch.cartesian_prod(offsets, offsets).split(BATCH)
     losses = [loss(image + torch.tensordot(place, directions, 1), label) for place in places]

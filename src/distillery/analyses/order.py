@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from distillery.analyse.subject import Result, fixed_generator
+from distillery.analyses.subject import Result, fixed_generator
+from distillery.components.fields import Count
 from distillery.errors import PlanError
 from distillery.poster.order import neighbours, score, shuffled, total
-from distillery.recipe import Count
 
 if TYPE_CHECKING:
-    from distillery.analyse.subject import Subject
-    from distillery.job import Job
+    from distillery.analyses.subject import Subject
+    from distillery.store.job import Job
 
 NAMES = ("order",)
 NEEDS = ("distilled", "embeddings")
@@ -38,13 +38,20 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     set without a class order, and for an order of other classes than the embeddings'.
     """
     if "order" not in subject.distilled.parts:
-        raise PlanError(f"analysis 'order': method '{subject.distilled.method}' has none; name a row of PoDD")
+        raise PlanError(
+            f"analysis 'order': method '{subject.distilled.method}' has none; name a row of PoDD"
+        )
     order, distances = subject.distilled.parts["order"][0].long().cpu(), subject.distances.double()
     if order.flatten().sort().values.tolist() != list(range(len(distances))):
-        raise PlanError(f"analysis 'order': the order is none of the {len(distances)} classes; make the set again")
+        raise PlanError(
+            f"analysis 'order': the order is none of the {len(distances)} classes; make the set again"
+        )
     right, down = neighbours(order, distances)
     mean = _around(right, down) / _around(torch.ones_like(right), torch.ones_like(down))
-    place = [divmod(int((order.flatten() == label).nonzero()), order.shape[1]) for label in range(len(distances))]
+    place = [
+        divmod(int((order.flatten() == label).nonzero()), order.shape[1])
+        for label in range(len(distances))
+    ]
     columns = {
         "class": list(subject.classes),
         "row": [row for row, _ in place],
@@ -52,12 +59,27 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
         "distance": [mean[cell].item() for cell in place],
     }
     stream = fixed_generator("order")
-    chance = [total(shuffled(len(distances), *order.shape, stream), distances) for _ in range(recipe.random)]
-    arrays = {"right": right, "down": down, "total": torch.tensor([total(order, distances)]), "random": torch.tensor(chance)}
+    chance = [
+        total(shuffled(len(distances), *order.shape, stream), distances)
+        for _ in range(recipe.random)
+    ]
+    arrays = {
+        "right": right,
+        "down": down,
+        "total": torch.tensor([total(order, distances)]),
+        "random": torch.tensor(chance),
+    }
     facts = {"total": total(order, distances), "random_mean": sum(chance) / len(chance)}
-    return Result(score(order, distances), columns, {name: array.double() for name, array in arrays.items()}, facts)
+    return Result(
+        score(order, distances),
+        columns,
+        {name: array.double() for name, array in arrays.items()},
+        facts,
+    )
 
 
 def _around(right: Tensor, down: Tensor) -> Tensor:
     """Sum (rows, columns) over each cell's neighbours of what lies between them."""
-    return pad(right, (1, 0)) + pad(right, (0, 1)) + pad(down, (0, 0, 1, 0)) + pad(down, (0, 0, 0, 1))
+    return (
+        pad(right, (1, 0)) + pad(right, (0, 1)) + pad(down, (0, 0, 1, 0)) + pad(down, (0, 0, 0, 1))
+    )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from distillery.analyse.subject import Result
+from distillery.analyses.subject import Result
 from distillery.errors import PlanError
 from distillery.poster.order import score
 
 if TYPE_CHECKING:
-    from distillery.analyse.subject import Subject
-    from distillery.job import Job
+    from distillery.analyses.subject import Subject
+    from distillery.store.job import Job
 
 NAMES = ("order-accuracy",)
 NEEDS = ("distilled", "embeddings", "student")
@@ -27,6 +27,14 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     PlanError for a set without one order of all classes."""
     orders = subject.distilled.parts.get("order")
     if orders is None or len(orders) > 1:
-        raise PlanError(f"analysis 'order-accuracy': method '{subject.distilled.method}' has no one order; name a row of PoDD")
+        raise PlanError(
+            f"analysis 'order-accuracy': method '{subject.distilled.method}' has no one order; name a row of PoDD"
+        )
     accuracy = job.inputs["student"].facts["accuracy"]["last"]
-    return Result(accuracy, {"score": [score(orders[0].long().cpu(), subject.distances.double())], "accuracy": [accuracy]})
+    return Result(
+        accuracy,
+        {
+            "score": [score(orders[0].long().cpu(), subject.distances.double())],
+            "accuracy": [accuracy],
+        },
+    )

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from distillery.analyse.subject import Result
+from distillery.analyses.subject import Result
 from distillery.errors import PlanError
 from distillery.methods.podd import stored_layout, unfolding
 from distillery.poster.geometry import corners
 
 if TYPE_CHECKING:
-    from distillery.analyse.subject import Subject
-    from distillery.job import Job
+    from distillery.analyses.subject import Subject
+    from distillery.store.job import Job
 
 NAMES = ("poster",)
 NEEDS = ("distilled",)
@@ -35,13 +35,19 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     """
     parts = {name: part.cpu() for name, part in subject.distilled.parts.items()}
     if "poster" not in parts:
-        raise PlanError(f"analysis 'poster': method '{subject.distilled.method}' has none; name a row of PoDD")
+        raise PlanError(
+            f"analysis 'poster': method '{subject.distilled.method}' has none; name a row of PoDD"
+        )
     if len(parts["poster"]) > 1:
-        raise PlanError("analysis 'poster': draws one poster for all classes; this set has one for each")
+        raise PlanError(
+            "analysis 'poster': draws one poster for all classes; this set has one for each"
+        )
     poster, order, layout = parts["poster"][0], parts["order"][0].long(), stored_layout(parts)
     height, width, count = layout.height, layout.width, len(subject.classes)
     _, patches = unfolding(layout, order[None], count, "cpu")(parts)
-    rows, columns = (torch.arange(n) * cells // n for n, cells in zip((height, width), order.shape, strict=True))
+    rows, columns = (
+        torch.arange(n) * cells // n for n, cells in zip((height, width), order.shape, strict=True)
+    )
     owner = order[rows[:, None], columns]
     values = {
         "class": list(subject.classes),

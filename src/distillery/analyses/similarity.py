@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from distillery.analyse.subject import BATCH, Result
+from distillery.analyses.subject import BATCH, Result
 from distillery.errors import BudgetError, PlanError
 from distillery.nets.features import penultimate
 
 if TYPE_CHECKING:
-    from distillery.analyse.subject import Subject
-    from distillery.distilled import DistilledSet
-    from distillery.job import Job
+    from distillery.analyses.subject import Subject
+    from distillery.sets.distilled import DistilledSet
+    from distillery.store.job import Job
 
 NAMES = ("similarity",)
 NEEDS = ("distilled", "teachers")
@@ -44,18 +44,30 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     compensated instances are asked of a set that has no compensators.
     """
     samples, first = subject.instances(job.device), _first(subject.distilled, recipe)
-    describe = partial(penultimate, subject.teachers[0].model) if recipe.space == "features" else (lambda images: images)
+    describe = (
+        partial(penultimate, subject.teachers[0].model)
+        if recipe.space == "features"
+        else (lambda images: images)
+    )
     counts, found = [], []
     for label, name in enumerate(job.progress(subject.classes, "similarity")):
         members = (samples.labels == label).nonzero().flatten()
         members = members[members >= first]
         if len(members) < 2:
-            raise BudgetError(f"class '{name}' has {len(members)} instances, similarity needs pairs: ask for a larger ipc")
-        described = (describe(samples.normalise(samples.take(part))) for part in members.split(BATCH))
+            raise BudgetError(
+                f"class '{name}' has {len(members)} instances, similarity needs pairs: ask for a larger ipc"
+            )
+        described = (
+            describe(samples.normalise(samples.take(part))) for part in members.split(BATCH)
+        )
         found.append(mean_cosine(described, len(members)))
         counts.append(len(members))
     values = {"class": list(subject.classes), "instances": counts, "similarity": found}
-    return Result(sum(found) / len(found), values, facts={"space": recipe.space, "instances": recipe.instances})
+    return Result(
+        sum(found) / len(found),
+        values,
+        facts={"space": recipe.space, "instances": recipe.instances},
+    )
 
 
 def mean_cosine(vectors: Iterable[Tensor], count: int) -> float:
@@ -76,5 +88,11 @@ def _first(distilled: DistilledSet, recipe: Recipe) -> int:
     if recipe.instances == "all":
         return 0
     if "compensators" not in distilled.parts:
-        raise PlanError(f"similarity of compensated instances: method '{distilled.method}' has none; use instances: all")
-    return 0 if "natural_instances" in distilled.parts else distilled.parts["natural"].shape[:2].numel()
+        raise PlanError(
+            f"similarity of compensated instances: method '{distilled.method}' has none; use instances: all"
+        )
+    return (
+        0
+        if "natural_instances" in distilled.parts
+        else distilled.parts["natural"].shape[:2].numel()
+    )

@@ -15,7 +15,9 @@ from distillery.errors import DataError
 
 MODES = {1: "L", 3: "RGB"}
 GREY = ("1", "L", "LA")
-BILINEAR = Image.Resampling.BILINEAR  # Pillow widens it by the scale when shrinking, which is what others call antialias
+BILINEAR = (
+    Image.Resampling.BILINEAR
+)  # Pillow widens it by the scale when shrinking, which is what others call antialias
 
 
 class Canonical(NamedTuple):
@@ -48,11 +50,17 @@ def decode(item: Item) -> Image.Image:
         image = Image.open(io.BytesIO(item.image)) if isinstance(item.image, bytes) else item.image
         image.load()
     except UnidentifiedImageError:  # its own message says no more, and names a memory address
-        raise DataError(f"{item.origin}: not an image of a known format; replace or remove it") from None
+        raise DataError(
+            f"{item.origin}: not an image of a known format; replace or remove it"
+        ) from None
     except Exception as error:  # each format's decoder raises something else
-        raise DataError(f"{item.origin}: a broken image ({error or type(error).__name__}); replace or remove it") from None
+        raise DataError(
+            f"{item.origin}: a broken image ({error or type(error).__name__}); replace or remove it"
+        ) from None
     if image.mode.startswith(("I", "F")):
-        raise DataError(f"{item.origin}: has more than 8 bits per channel (mode {image.mode}); convert it to 8")
+        raise DataError(
+            f"{item.origin}: has more than 8 bits per channel (mode {image.mode}); convert it to 8"
+        )
     return image
 
 
@@ -76,9 +84,16 @@ class Form:
         Raises DataError when that image is not square and no size is stated.
         """
         if recipe.size is None and first.width != first.height:
-            raise DataError(f"{origin}: is {first.width}x{first.height} pixels, not square; set `size` for this data set")
+            raise DataError(
+                f"{origin}: is {first.width}x{first.height} pixels, not square; set `size` for this data set"
+            )
         channels = recipe.channels or (1 if first.mode in GREY else 3)
-        return cls(recipe.size or first.width, channels, recipe.size is not None, recipe.channels is not None)
+        return cls(
+            recipe.size or first.width,
+            channels,
+            recipe.size is not None,
+            recipe.channels is not None,
+        )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -120,5 +135,7 @@ class Form:
 
 def _png(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    image.save(file, "PNG", compress_level=1)  # four times faster than the default at 224 pixels, 8 % larger
+    image.save(
+        file, "PNG", compress_level=1
+    )  # four times faster than the default at 224 pixels, 8 % larger
     return file.getvalue()

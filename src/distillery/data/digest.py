@@ -13,7 +13,11 @@ from pathlib import Path
 from distillery.data.source import ON_DISK, parse
 from distillery.errors import DataError
 
-UNTRACKED = (".git", ".hg", ".dvc")  # what DVC never tracks; patterns of a .dvcignore are not looked at
+UNTRACKED = (
+    ".git",
+    ".hg",
+    ".dvc",
+)  # what DVC never tracks; patterns of a .dvcignore are not looked at
 
 Listing = list[tuple[str, int, int]]  # relative path, bytes, modification time in ns
 
@@ -25,7 +29,9 @@ def folder_digest(path: Path, cache: Path | None = None) -> str:
     Raises DataError when the folder is missing or unreadable, or holds a link to a folder, whose content DVC would not record.
     """
     if not path.is_dir():
-        raise DataError(f"{path}: no such folder; put the data there, `dvc pull` it, or change the data set's source")
+        raise DataError(
+            f"{path}: no such folder; put the data there, `dvc pull` it, or change the data set's source"
+        )
     try:
         listing = _listing(path)
         key, state = str(path.resolve()), hashlib.md5(json.dumps(listing).encode()).hexdigest()
@@ -34,7 +40,9 @@ def folder_digest(path: Path, cache: Path | None = None) -> str:
             known[key] = [state, _dvc_hash(path, listing)]
             _save(cache, known)
     except OSError as error:
-        raise DataError(f"{error.filename or path}: unreadable ({error.strerror}); repair or remove it") from None
+        raise DataError(
+            f"{error.filename or path}: unreadable ({error.strerror}); repair or remove it"
+        ) from None
     return known[key][1]
 
 
@@ -56,9 +64,13 @@ def source_digest(source: str, base: Path, cache: Path | None = None) -> str | N
 def _listing(root: Path) -> Listing:
     found = []
     for base, folders, names in os.walk(root, onerror=_raise):
-        links = [os.path.join(base, name) for name in folders if os.path.islink(os.path.join(base, name))]
+        links = [
+            os.path.join(base, name) for name in folders if os.path.islink(os.path.join(base, name))
+        ]
         if links:
-            raise DataError(f"{links[0]}: is a link to a folder, which DVC does not follow; put the files themselves there")
+            raise DataError(
+                f"{links[0]}: is a link to a folder, which DVC does not follow; put the files themselves there"
+            )
         folders[:] = [name for name in folders if name not in UNTRACKED]
         for name in names:
             if name != ".git":

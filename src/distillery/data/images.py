@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from distillery.artefact import Artefact
-from distillery.canonical import class_order_hash
 from distillery.data.parallel import ordered_map
 from distillery.errors import ArtefactError, ClassOrderError
+from distillery.store.artefact import Artefact
+from distillery.store.canonical import class_order_hash
 
 RESIDENT_LIMIT = 2 << 30  # bytes of decoded pixels; CIFAR has 150 MB, ImageNet at 224 pixels 190 GB
 CACHED_GROUPS = 8
@@ -33,7 +33,7 @@ class ImageSet:
     """
 
     def __init__(self, path: Path, facts: dict[str, Any], limit: int = RESIDENT_LIMIT):
-        """path: parquet file as `data.room` writes it. limit: decoded bytes up to which all pixels are kept in memory."""
+        """path: parquet file as `stages.data` writes it. limit: decoded bytes up to which all pixels are kept in memory."""
         self.classes: tuple[str, ...] = tuple(facts["classes"])
         self.class_order: str = facts["class_order"]
         self.mean: tuple[float, ...] = tuple(facts["mean"])
@@ -44,7 +44,9 @@ class ImageSet:
         self._group_rows = self._file.metadata.row_group(0).num_rows
         self._group = lru_cache(CACHED_GROUPS)(self._read_group)
         self._all: Tensor | None = None
-        self.labels: Tensor = torch.from_dlpack(self._file.read(["label"])["label"].combine_chunks()).long()
+        self.labels: Tensor = torch.from_dlpack(
+            self._file.read(["label"])["label"].combine_chunks()
+        ).long()
         channels, height, width = self.shape
         self.resident: bool = len(self) * channels * height * width <= limit
 
@@ -63,7 +65,9 @@ class ImageSet:
         """
         indices = indices.cpu()
         if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(self):
-            raise IndexError(f"{self._path}: image {int(indices.min())} to {int(indices.max())} asked for, it has {len(self)}")
+            raise IndexError(
+                f"{self._path}: image {int(indices.min())} to {int(indices.max())} asked for, it has {len(self)}"
+            )
         if not self.resident:
             return self._decoded(self._encoded(indices), len(indices))
         if self._all is None:
@@ -75,7 +79,9 @@ class ImageSet:
         channels, height, width = self.shape
         found = np.empty((count, channels, height, width), np.uint8)
         for place, pixels in enumerate(ordered_map(self._decode, encoded, height * width)):
-            found[place] = np.frombuffer(pixels, np.uint8).reshape(height, width, channels).transpose(2, 0, 1)
+            found[place] = (
+                np.frombuffer(pixels, np.uint8).reshape(height, width, channels).transpose(2, 0, 1)
+            )
         return torch.from_numpy(found)
 
     def _decode(self, numbered: tuple[int, bytes]) -> bytes:
@@ -84,7 +90,9 @@ class ImageSet:
             with Image.open(io.BytesIO(encoded)) as image:
                 return image.tobytes()
         except Exception as error:  # a broken file makes each format's decoder raise something else
-            raise ArtefactError(f"{self._path} row {row}: unreadable image ({error}); delete the folder, run again") from None
+            raise ArtefactError(
+                f"{self._path} row {row}: unreadable image ({error}); delete the folder, run again"
+            ) from None
 
     def _all_encoded(self) -> Iterator[tuple[int, bytes]]:
         batches = self._file.iter_batches(READ, columns=["image"])
@@ -93,7 +101,10 @@ class ImageSet:
     def _encoded(self, indices: Tensor) -> Iterator[tuple[int, bytes]]:
         """Rows in the order of `indices`, each row group read once."""
         wanted = indices.tolist()
-        found = {row: self._group(row // self._group_rows)[row % self._group_rows].as_py() for row in sorted(set(wanted))}
+        found = {
+            row: self._group(row // self._group_rows)[row % self._group_rows].as_py()
+            for row in sorted(set(wanted))
+        }
         return ((row, found[row]) for row in wanted)
 
     def _read_group(self, group: int) -> pa.ChunkedArray:
@@ -107,5 +118,7 @@ def load_images(artefact: Artefact, split: str, limit: int = RESIDENT_LIMIT) -> 
     """
     facts = artefact.facts
     if class_order_hash(list(facts["classes"])) != facts["class_order"]:
-        raise ClassOrderError(f"{artefact.path}: its class order is not that of its class names; delete it and run again")
+        raise ClassOrderError(
+            f"{artefact.path}: its class order is not that of its class names; delete it and run again"
+        )
     return ImageSet(artefact.file(f"{split}.parquet"), facts, limit)

@@ -11,7 +11,9 @@ import torch
 
 A, B = TypeVar("A"), TypeVar("B")
 
-SMALL = 64 * 64  # pixels; below this, threads lose more to the interpreter's lock (headers are parsed in Python) than they win
+SMALL = (
+    64 * 64
+)  # pixels; below this, threads lose more to the interpreter's lock (headers are parsed in Python) than they win
 
 
 def ordered_map(function: Callable[[A], B], items: Iterable[A], pixels: int) -> Iterator[B]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from distillery.recipe import Count, Positive
+from distillery.components.fields import Count, Positive
 
 Way = Literal["stretch", "crop"]
 

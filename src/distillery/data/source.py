@@ -34,7 +34,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Source:
-    """Class names in label order and the two splits. Labels are unchecked: the data room checks those of all sources alike."""
+    """Class names in label order and the two splits. Labels are unchecked: the data stage checks those of all sources alike."""
 
     classes: tuple[str, ...]
     train: Split
@@ -43,7 +43,9 @@ class Source:
 
 def kinds() -> list[str]:
     """All kinds of sources there are."""
-    return sorted(file.stem.removeprefix("source_") for file in Path(__file__).parent.glob("source_*.py"))
+    return sorted(
+        file.stem.removeprefix("source_") for file in Path(__file__).parent.glob("source_*.py")
+    )
 
 
 def parse(source: str) -> tuple[str, str]:
@@ -52,7 +54,9 @@ def parse(source: str) -> tuple[str, str]:
     if kind not in kinds():
         raise DataError(f"source '{source}': no such kind as '{kind}': {nearest(kind, kinds())}")
     if not place:
-        raise DataError(f"source '{source}': says no more than its kind; write '{kind}:' and the name or folder")
+        raise DataError(
+            f"source '{source}': says no more than its kind; write '{kind}:' and the name or folder"
+        )
     return kind, place
 
 

@@ -26,7 +26,9 @@ def read(place: str) -> Source:
     """
     root = Path(place)
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; put the images there, `dvc pull` it, or change the data set's source")
+        raise DataError(
+            f"{root}: no such folder; put the images there, `dvc pull` it, or change the data set's source"
+        )
     train, test = _existing(root, ("train",)), _test_folder(root)
     classes = _subfolders(train)
     annotations = test / ANNOTATIONS
@@ -43,24 +45,36 @@ def _existing(root: Path, names: tuple[str, ...]) -> Path:
     for name in names:
         if (root / name).is_dir():
             return root / name
-    raise DataError(f"{root}: has no folder {' or '.join(repr(name) for name in names)}; add one with a folder per class")
+    raise DataError(
+        f"{root}: has no folder {' or '.join(repr(name) for name in names)}; add one with a folder per class"
+    )
 
 
 def _subfolders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(
+        entry.name
+        for entry in folder.iterdir()
+        if entry.is_dir() and not entry.name.startswith(".")
+    )
 
 
 def _labelled(folder: Path, classes: list[str]) -> Files:
     unknown = sorted(set(_subfolders(folder)) - set(classes))
     if unknown:
-        raise DataError(f"{folder / unknown[0]}: class '{unknown[0]}' is not among those of train; rename or remove the folder")
+        raise DataError(
+            f"{folder / unknown[0]}: class '{unknown[0]}' is not among those of train; rename or remove the folder"
+        )
     return [(file, label) for label, name in enumerate(classes) for file in _images(folder / name)]
 
 
 def _images(folder: Path) -> list[str]:
     found = []
     for base, _, names in os.walk(folder):
-        found += [os.path.join(base, n) for n in names if n.lower().endswith(SUFFIXES) and not n.startswith(".")]
+        found += [
+            os.path.join(base, n)
+            for n in names
+            if n.lower().endswith(SUFFIXES) and not n.startswith(".")
+        ]
     return sorted(found)
 
 
@@ -80,13 +94,17 @@ def _annotated(annotations: Path, classes: list[str]) -> Files:
 
 def _split(folder: Path, files: Files) -> Split:
     if not files:
-        raise DataError(f"{folder}: holds no images ({', '.join(SUFFIXES)}) in class folders; add some")
+        raise DataError(
+            f"{folder}: holds no images ({', '.join(SUFFIXES)}) in class folders; add some"
+        )
 
     def items() -> Iterator[Item]:
         for file, label in files:
             try:
                 yield Item(Path(file).read_bytes(), label, file)
             except OSError as error:
-                raise DataError(f"{file}: unreadable ({error.strerror}); restore the file or remove its mention") from None
+                raise DataError(
+                    f"{file}: unreadable ({error.strerror}); restore the file or remove its mention"
+                ) from None
 
     return Split(len(files), items)

@@ -28,14 +28,24 @@ def read(place: str) -> Source:
     """
     folder = Path(place)
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; put parquet files there, `dvc pull` it, or change the data set's source")
+        raise DataError(
+            f"{folder}: no such folder; put parquet files there, `dvc pull` it, or change the data set's source"
+        )
     files = {split: _shards(folder, split, names) for split, names in SPLITS.items()}
-    counts = {split: sum(_open(file).metadata.num_rows for file in shards) for split, shards in files.items()}
+    counts = {
+        split: sum(_open(file).metadata.num_rows for file in shards)
+        for split, shards in files.items()
+    }
     for split, count in counts.items():
         if count == 0:
-            raise DataError(f"{files[split][0]}: the {split} split has no rows; add images or take another file")
+            raise DataError(
+                f"{files[split][0]}: the {split} split has no rows; add images or take another file"
+            )
     classes = _classes(folder, files["train"])
-    return Source(classes, **{split: Split(counts[split], partial(_items, shards)) for split, shards in files.items()})
+    return Source(
+        classes,
+        **{split: Split(counts[split], partial(_items, shards)) for split, shards in files.items()},
+    )
 
 
 def _shards(folder: Path, split: str, names: tuple[str, ...]) -> list[Path]:
@@ -45,13 +55,17 @@ def _shards(folder: Path, split: str, names: tuple[str, ...]) -> list[Path]:
         if shards:
             _check_complete(shards)
             return shards
-    raise DataError(f"{folder}: has no {split} split; add {' or '.join(f'{name}.parquet' for name in names)}")
+    raise DataError(
+        f"{folder}: has no {split} split; add {' or '.join(f'{name}.parquet' for name in names)}"
+    )
 
 
 def _check_complete(shards: list[Path]) -> None:
     last = shards[-1].stem.rpartition("-of-")[2]
     if last.isdigit() and len(shards) != int(last):
-        raise DataError(f"{shards[-1]}: is one of {int(last)} shards, {len(shards)} are there; fetch the rest")
+        raise DataError(
+            f"{shards[-1]}: is one of {int(last)} shards, {len(shards)} are there; fetch the rest"
+        )
 
 
 def _open(file: Path) -> pq.ParquetFile:
@@ -62,17 +76,27 @@ def _open(file: Path) -> pq.ParquetFile:
     schema = opened.schema_arrow
     for column, fits in ((IMAGE, _holds_images), (LABEL, pa.types.is_integer)):
         if column not in schema.names:
-            raise DataError(f"{file}: has no column '{column}' (it has {', '.join(schema.names)}); rename the one you mean")
+            raise DataError(
+                f"{file}: has no column '{column}' (it has {', '.join(schema.names)}); rename the one you mean"
+            )
         if not fits(schema.field(column).type):
-            wanted = "integers" if column == LABEL else "encoded images (binary, or a struct with 'bytes')"
-            raise DataError(f"{file}: column '{column}' is {schema.field(column).type}, expected {wanted}")
+            wanted = (
+                "integers"
+                if column == LABEL
+                else "encoded images (binary, or a struct with 'bytes')"
+            )
+            raise DataError(
+                f"{file}: column '{column}' is {schema.field(column).type}, expected {wanted}"
+            )
     return opened
 
 
 def _holds_images(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0 and _holds_images(kind.field("bytes").type)
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+    return (
+        pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+    )
 
 
 def _batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -94,14 +118,20 @@ def _items(shards: list[Path]) -> Iterator[Item]:
 def _item(image: bytes | dict | None, label: int | None, origin: str) -> Item:
     encoded = image.get("bytes") if isinstance(image, dict) else image
     if not encoded:
-        raise DataError(f"{origin}: holds no image bytes; embed the images in the file, or drop the row")
+        raise DataError(
+            f"{origin}: holds no image bytes; embed the images in the file, or drop the row"
+        )
     if label is None:
         raise DataError(f"{origin}: has no label; add one, or drop the row")
     return Item(encoded, label, origin)
 
 
 def _labels(shards: list[Path]) -> np.ndarray:
-    columns = [batch[LABEL].drop_null().to_numpy(zero_copy_only=False) for file in shards for batch in _batches(file, [LABEL])]
+    columns = [
+        batch[LABEL].drop_null().to_numpy(zero_copy_only=False)
+        for file in shards
+        for batch in _batches(file, [LABEL])
+    ]
     return np.concatenate([column.astype(np.int64) for column in columns])
 
 
@@ -113,11 +143,15 @@ def _classes(folder: Path, shards: list[Path]) -> tuple[str, ...]:
     names = _listed(listed) if listed.is_file() else _described(shards[0])
     if names is None:
         if len(np.unique(labels[labels >= 0])) != highest + 1:
-            raise DataError(f"{shards[0]}: labels up to {highest} with gaps between; number the classes 0, 1, ...")
+            raise DataError(
+                f"{shards[0]}: labels up to {highest} with gaps between; number the classes 0, 1, ..."
+            )
         return tuple(str(label) for label in range(highest + 1))
     if len(names) != highest + 1:
         where = listed if listed.is_file() else f"{shards[0]} (its metadata)"
-        raise DataError(f"{where}: lists {len(names)} classes, the training labels go up to {highest}; list one name per label")
+        raise DataError(
+            f"{where}: lists {len(names)} classes, the training labels go up to {highest}; list one name per label"
+        )
     return tuple(names)
 
 

@@ -21,16 +21,22 @@ def read(place: str) -> Source:
     Grey values v = 0..16 become round(255 v / 16). Rows keep scikit-learn's order. Raises DataError for any other name.
     """
     if place != "digits":
-        raise DataError(f"source 'sklearn:{place}': scikit-learn ships no such image set: {nearest(place, ['digits'])}")
+        raise DataError(
+            f"source 'sklearn:{place}': scikit-learn ships no such image set: {nearest(place, ['digits'])}"
+        )
     digits = load_digits()
     pixels = np.round(digits.images * (255 / FULL)).astype(np.uint8)
     labels = digits.target
-    train, test = train_test_split(np.arange(len(labels)), test_size=0.2, random_state=0, stratify=labels)
+    train, test = train_test_split(
+        np.arange(len(labels)), test_size=0.2, random_state=0, stratify=labels
+    )
 
     def split(rows: np.ndarray) -> Split:
         def items() -> Iterator[Item]:
             for row in np.sort(rows):
-                yield Item(Image.fromarray(pixels[row]), int(labels[row]), f"sklearn:digits image {row}")
+                yield Item(
+                    Image.fromarray(pixels[row]), int(labels[row]), f"sklearn:digits image {row}"
+                )
 
         return Split(len(rows), items)
 

@@ -27,13 +27,20 @@ def read(place: str) -> Source:
     """
     kind = getattr(datasets, place, None)
     if place not in datasets.__all__ or kind is None:
-        raise DataError(f"source 'torchvision:{place}': no such data set: {nearest(place, datasets.__all__)}")
+        raise DataError(
+            f"source 'torchvision:{place}': no such data set: {nearest(place, datasets.__all__)}"
+        )
     accepted = inspect.signature(kind.__init__).parameters
     ways = next((SPLITS[key] for key in SPLITS if key in accepted), None)
     if ways is None:
-        raise DataError(f"source 'torchvision:{place}': has no train and test split; export it to folders and use 'folder:'")
+        raise DataError(
+            f"source 'torchvision:{place}': has no train and test split; export it to folders and use 'folder:'"
+        )
     opened = {split: _open(place, kind, ways[split]) for split in ("train", "test")}
-    return Source(_classes(place, opened["train"]), **{split: _split(place, split, found) for split, found in opened.items()})
+    return Source(
+        _classes(place, opened["train"]),
+        **{split: _split(place, split, found) for split, found in opened.items()},
+    )
 
 
 def _open(place: str, kind: type, ways: tuple[dict[str, Any], ...]) -> Any:
@@ -56,7 +63,9 @@ def _classes(place: str, dataset: Any) -> tuple[str, ...]:
         return tuple(name if isinstance(name, str) else ", ".join(name) for name in names)
     labels = getattr(dataset, "targets", getattr(dataset, "labels", None))
     if labels is None:
-        raise DataError(f"source 'torchvision:{place}': names no classes; export it to folders and use 'folder:'")
+        raise DataError(
+            f"source 'torchvision:{place}': names no classes; export it to folders and use 'folder:'"
+        )
     return tuple(str(label) for label in range(int(max(labels)) + 1))
 
 

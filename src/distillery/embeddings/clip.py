@@ -12,12 +12,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from distillery.embed.found import Found, cosine_distances
+from distillery.embeddings.distances import Found, cosine_distances
 from distillery.errors import DataError, PlanError, nearest
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet
-    from distillery.job import Job
+    from distillery.store.job import Job
     from distillery.teacher.load import Teacher
 
 NAMES = ("clip",)
@@ -41,7 +41,9 @@ class Recipe:
     names: dict[str, str] = field(default_factory=dict)
 
 
-def embed(classes: Sequence[str], recipe: Recipe, *, train: ImageSet, teachers: list[Teacher], job: Job) -> Found:
+def embed(
+    classes: Sequence[str], recipe: Recipe, *, train: ImageSet, teachers: list[Teacher], job: Job
+) -> Found:
     """Text embeddings (n, d) float32, not normalised: d is that of the joint space (pooled) or positions x width (all).
 
     Positions after the end of the text hold the end token again and are read like the others, as in the authors' code: in `all`
@@ -53,16 +55,27 @@ def embed(classes: Sequence[str], recipe: Recipe, *, train: ImageSet, teachers: 
     """
     strangers = [name for name in recipe.names if name not in classes]
     if strangers:
-        raise PlanError(f"embeddings 'clip': names has '{strangers[0]}', which is no class: {nearest(strangers[0], classes)}")
+        raise PlanError(
+            f"embeddings 'clip': names has '{strangers[0]}', which is no class: {nearest(strangers[0], classes)}"
+        )
     if "{}" not in recipe.prompt:
         raise PlanError(f"embeddings 'clip': prompt '{recipe.prompt}' has no {{}} for the name")
-    prompts = [recipe.prompt.replace("{}", recipe.names.get(name, name).replace("_", " ")) for name in classes]
+    prompts = [
+        recipe.prompt.replace("{}", recipe.names.get(name, name).replace("_", " "))
+        for name in classes
+    ]
     model, tokenizer = _loaded(recipe)
     tokens = _padded(tokenizer(prompts), getattr(tokenizer, "eot_token_id", None))
     read = {"pooled": _pooled, "all": _all}[recipe.tokens]
     model = model.to(job.device)
-    vectors = torch.cat([read(model, part.to(job.device)).float().cpu() for part in tokens.split(BATCH)])
-    return Found(cosine_distances(vectors), [f"{recipe.model}, {recipe.tokens} tokens, prompt {p!r}" for p in prompts], vectors)
+    vectors = torch.cat(
+        [read(model, part.to(job.device)).float().cpu() for part in tokens.split(BATCH)]
+    )
+    return Found(
+        cosine_distances(vectors),
+        [f"{recipe.model}, {recipe.tokens} tokens, prompt {p!r}" for p in prompts],
+        vectors,
+    )
 
 
 def _loaded(recipe: Recipe) -> tuple[torch.nn.Module, Any]:
@@ -74,9 +87,13 @@ def _loaded(recipe: Recipe) -> tuple[torch.nn.Module, Any]:
     try:
         import open_clip  # optional, and seconds to import
     except ImportError:
-        raise PlanError("embeddings 'clip' need open_clip: pip install open_clip_torch, or use a file or features") from None
+        raise PlanError(
+            "embeddings 'clip' need open_clip: pip install open_clip_torch, or use a file or features"
+        ) from None
     if recipe.model not in open_clip.list_models():
-        raise PlanError(f"open_clip has no model '{recipe.model}': {nearest(recipe.model, open_clip.list_models())}")
+        raise PlanError(
+            f"open_clip has no model '{recipe.model}': {nearest(recipe.model, open_clip.list_models())}"
+        )
     weights = recipe.weights if recipe.path is None else recipe.path
     try:
         with warnings.catch_warnings():
@@ -84,9 +101,19 @@ def _loaded(recipe: Recipe) -> tuple[torch.nn.Module, Any]:
             warnings.filterwarnings("error", message="QuickGELU mismatch")
             model = open_clip.create_model(recipe.model, pretrained=weights, weights_only=True)
         return model.eval().requires_grad_(False), open_clip.get_tokenizer(recipe.model)
-    except (OSError, RuntimeError, ValueError, KeyError, UnpicklingError, SafetensorError, UserWarning) as error:
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        UnpicklingError,
+        SafetensorError,
+        UserWarning,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"embeddings 'clip': weights '{weights}' for '{recipe.model}': {reason}") from None
+        raise DataError(
+            f"embeddings 'clip': weights '{weights}' for '{recipe.model}': {reason}"
+        ) from None
 
 
 def _padded(tokens: Tensor, end: int | None) -> Tensor:
@@ -104,7 +131,9 @@ def _all(model: torch.nn.Module, tokens: Tensor) -> Tensor:
     """Final hidden states, after the last norm and before the projection: (n, positions * width)."""
     text = getattr(model, "text", model)
     if not hasattr(text, "ln_final"):
-        raise PlanError(f"embeddings 'clip': {type(model).__name__} shows no hidden states; set tokens: pooled")
+        raise PlanError(
+            f"embeddings 'clip': {type(model).__name__} shows no hidden states; set tokens: pooled"
+        )
     states: list[Tensor] = []
     hook = text.ln_final.register_forward_hook(lambda module, inputs, output: states.append(output))
     try:

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from distillery.embed.found import Found, cosine_distances
+from distillery.embeddings.distances import Found, cosine_distances
 from distillery.embeddings.features import class_means
 from distillery.errors import DataError
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet
-    from distillery.job import Job
+    from distillery.store.job import Job
     from distillery.teacher.load import Teacher
 
 NAMES = ("file",)
@@ -39,7 +39,9 @@ class Recipe:
     teachers: tuple[str, ...] = ()
 
 
-def embed(classes: Sequence[str], recipe: Recipe, *, train: ImageSet, teachers: list[Teacher], job: Job) -> Found:
+def embed(
+    classes: Sequence[str], recipe: Recipe, *, train: ImageSet, teachers: list[Teacher], job: Job
+) -> Found:
     """The file's embeddings, or, where it lacks classes, distances of two kinds, made alike in `completed`.
 
     Raises DataError when the file is no such table or names a class twice; when it lacks classes and may not, or has fewer
@@ -53,7 +55,9 @@ def embed(classes: Sequence[str], recipe: Recipe, *, train: ImageSet, teachers: 
     vectors = torch.from_numpy(np.stack([rows[classes[i]][0] for i in known.tolist()]))
     if not absent:
         return Found(cosine_distances(vectors), [rows[name][1] for name in classes], vectors)
-    distances = completed(cosine_distances(vectors), known, cosine_distances(class_means(train, teachers, job)))
+    distances = completed(
+        cosine_distances(vectors), known, cosine_distances(class_means(train, teachers, job))
+    )
     stand_in = f"not in the file: features of {teachers[0].name}"
     return Found(distances, [rows[name][1] if name in rows else stand_in for name in classes])
 
@@ -77,14 +81,22 @@ def _rows(file: Path, classes: Sequence[str]) -> dict[str, tuple[np.ndarray, str
         names = [row["class"] if "class" in row else classes[row["label"]] for row in rows]
         vectors = np.stack([np.asarray(row["embedding"], np.float32) for row in rows])
     except (OSError, pa.ArrowException, KeyError, IndexError, ValueError, TypeError) as error:
-        raise DataError(f"{file}: no table of class (or label) and embedding ({type(error).__name__}: {error})") from None
+        raise DataError(
+            f"{file}: no table of class (or label) and embedding ({type(error).__name__}: {error})"
+        ) from None
     if len(set(names)) < len(names):
-        raise DataError(f"{file}: names class '{max(names, key=names.count)}' twice; keep one row of each class")
-    return {name: (vector, _how(row)) for name, vector, row in zip(names, vectors, rows, strict=True)}
+        raise DataError(
+            f"{file}: names class '{max(names, key=names.count)}' twice; keep one row of each class"
+        )
+    return {
+        name: (vector, _how(row)) for name, vector, row in zip(names, vectors, rows, strict=True)
+    }
 
 
 def _how(row: dict[str, object]) -> str:
-    said = [f"{column} {row[column]!r}" for column in ("match", "prompt") if row.get(column) is not None]
+    said = [
+        f"{column} {row[column]!r}" for column in ("match", "prompt") if row.get(column) is not None
+    ]
     return ", ".join(["file", *said])
 
 
@@ -95,4 +107,6 @@ def _check(recipe: Recipe, absent: list[str], classes: int) -> None:
             f"{recipe.path}: lacks {len(absent)} of {classes} classes ({listed}); add them, or set missing: features"
         )
     if absent and classes - len(absent) < KNOWN_NEEDED:
-        raise DataError(f"{recipe.path}: has {classes - len(absent)} of {classes} classes, {KNOWN_NEEDED} needed; use features")
+        raise DataError(
+            f"{recipe.path}: has {classes - len(absent)} of {classes} classes, {KNOWN_NEEDED} needed; use features"
+        )

@@ -36,7 +36,10 @@ def draw(panel: Panel) -> Figure:
 
 
 def _draw(axes: Axes, title: str, entries: list[Entry], rows: list[str]) -> None:
-    budgets, shown = sorted({entry.ipc for entry in entries}), sorted({rows.index(entry.row) for entry in entries})
+    budgets, shown = (
+        sorted({entry.ipc for entry in entries}),
+        sorted({rows.index(entry.row) for entry in entries}),
+    )
     heights, errors = np.full((2, len(budgets), len(shown)), np.nan)
     for entry in entries:
         place = budgets.index(entry.ipc), shown.index(rows.index(entry.row))

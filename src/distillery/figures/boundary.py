@@ -29,13 +29,26 @@ def draw(panel: Panel) -> Figure:
     the class names among the values (those of several data sets share a colour), and the value (percent correct)."""
     entries = panel.having("arrays")
     columns, lines = min(len(entries), PER_LINE), math.ceil(len(entries) / PER_LINE)
-    figure, grid = canvas(panel.title, 0.95 + (min(6.3 / columns, 4) + 0.15) * lines, lines, columns)
+    figure, grid = canvas(
+        panel.title, 0.95 + (min(6.3 / columns, 4) + 0.15) * lines, lines, columns
+    )
     for axes, entry, name in zip(grid.flat, entries, names(entries), strict=False):
         _draw(axes, entry)
         axes.set_title(f"{name}: {entry.value:.1f} % correct")
     blank(grid.flat[len(entries) :])
-    classes = [" / ".join(unique(filter(None, same))) for same in zip_longest(*(unique(e.values["class"]) for e in entries))]
-    wrong = Line2D([], [], linestyle="", marker="o", color="white", markeredgecolor="black", label="misclassified")
+    classes = [
+        " / ".join(unique(filter(None, same)))
+        for same in zip_longest(*(unique(e.values["class"]) for e in entries))
+    ]
+    wrong = Line2D(
+        [],
+        [],
+        linestyle="",
+        marker="o",
+        color="white",
+        markeredgecolor="black",
+        label="misclassified",
+    )
     legend(figure, classes, [colour(place) for place in range(len(classes))], wrong)
     return figure
 
@@ -44,7 +57,9 @@ def _draw(axes: Axes, entry: Entry) -> None:
     arrays = entry.arrays
     shades = ListedColormap([pale(place) for place in range(len(arrays["classes"]))])
     bounds = {"vmin": -0.5, "vmax": shades.N - 0.5}
-    axes.pcolormesh(*arrays["grid"], arrays["region"], cmap=shades, rasterized=True, shading="nearest", **bounds)
+    axes.pcolormesh(
+        *arrays["grid"], arrays["region"], cmap=shades, rasterized=True, shading="nearest", **bounds
+    )
     wrong = arrays["labels"] != arrays["predictions"]
     for missed, edge in ((False, "white"), (True, "black")):
         x, y = arrays["points"][wrong == missed].T

@@ -27,7 +27,9 @@ def draw(panel: Panel) -> Figure:
     widest = max(entry.arrays["u"].shape[1] + 1 + len(entry.arrays["natural"]) for entry in entries)
     figure, grid = canvas(panel.title, 0.5 + (7.0 / widest + 0.22) * sum(lines), sum(lines), widest)
     blank(grid.flat)
-    for block, entry, name in zip(np.split(grid, np.cumsum(lines)[:-1]), entries, names(entries), strict=True):
+    for block, entry, name in zip(
+        np.split(grid, np.cumsum(lines)[:-1]), entries, names(entries), strict=True
+    ):
         _draw(block, entry, name)
     return figure
 
@@ -53,7 +55,9 @@ def _draw(block: np.ndarray, entry: Entry, name: str) -> None:
 
 def _show(axes: Axes, image: np.ndarray, title: str = "") -> None:
     """An image (C, H, W) in [0, 1], grey where it has one channel."""
-    axes.imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(
+        image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+    )
     axes.set_title(title, fontsize=6, pad=2)
 
 

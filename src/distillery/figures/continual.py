@@ -24,13 +24,20 @@ def draw(panel: Panel) -> Figure:
     """A line per row over the classes seen, axes of its own for each data set, student, ipc and number of steps; error bars are
     the standard deviation (ddof 1) over repeats. Uses the values, in percent."""
     entries = panel.having("values")
-    groups, rows = facets(entries, ("dataset", "student", "ipc", "steps")), unique(entry.row for entry in entries)
+    groups, rows = (
+        facets(entries, ("dataset", "student", "ipc", "steps")),
+        unique(entry.row for entry in entries),
+    )
     lines, columns = math.ceil(len(groups) / PER_LINE), min(len(groups), PER_LINE)
     figure, grid = canvas(panel.title, 0.6 + 2.4 * lines, lines, columns)
     handles = {}
     for axes, (title, members) in zip(grid.flat, groups.items(), strict=False):
         handles |= {entry.row: _line(axes, entry, rows.index(entry.row)) for entry in members}
-        axes.set(title=title, xlabel="classes seen", ylabel="accuracy on the test images\nof the classes seen (%)")
+        axes.set(
+            title=title,
+            xlabel="classes seen",
+            ylabel="accuracy on the test images\nof the classes seen (%)",
+        )
         axes.set_xticks(unique(seen for entry in members for seen in entry.values["classes_seen"]))
         axes.grid()
     blank(grid.flat[len(groups) :])

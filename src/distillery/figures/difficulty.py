@@ -25,16 +25,25 @@ def draw(panel: Panel) -> Figure:
     """Bars per interval of the teacher's cross entropy: grey for all test images, one per row for those its student gets right.
     Left intervals of equal width (counts logarithmic), right of equal count. Uses the values, mean over repeats."""
     entries = panel.having("values")
-    groups, rows = facets(entries, ("dataset", "student", "ipc")), unique(entry.row for entry in entries)
+    groups, rows = (
+        facets(entries, ("dataset", "student", "ipc")),
+        unique(entry.row for entry in entries),
+    )
     figure, grid = canvas(panel.title, 0.6 + 2.5 * len(groups), len(groups), 2)
     for line, (title, members) in zip(grid, groups.items(), strict=True):
         for axes, (kind, caption) in zip(line, TITLES.items(), strict=True):
             tables = {rows.index(e.row): _means(e.values, kind) for e in members}
             _draw(axes, tables)
-            axes.set(title=f"{title}\n{caption}", xlabel="cross entropy of the teacher (nats)", ylabel="test images")
+            axes.set(
+                title=f"{title}\n{caption}",
+                xlabel="cross entropy of the teacher (nats)",
+                ylabel="test images",
+            )
         line[0].set_yscale("symlog", linthresh=1)
         line[0].set_ylim(0)
-    legend(figure, ["all test images", *rows], [GREY, *(colour(place) for place in range(len(rows)))])
+    legend(
+        figure, ["all test images", *rows], [GREY, *(colour(place) for place in range(len(rows)))]
+    )
     return figure
 
 
@@ -48,4 +57,6 @@ def _draw(axes: Axes, tables: dict[int, pd.DataFrame]) -> None:
     axes.bar(np.arange(len(first)), first["total"], 0.9, color=GREY)
     bars(axes, heights, np.full(heights.shape, np.nan), [colour(row) for row in tables])
     edges = [*first["low"], first["high"].iloc[-1]]
-    axes.set_xticks(np.arange(len(edges)) - 0.5, [f"{edge:.2g}" for edge in edges], fontsize=7, rotation=45)
+    axes.set_xticks(
+        np.arange(len(edges)) - 0.5, [f"{edge:.2g}" for edge in edges], fontsize=7, rotation=45
+    )

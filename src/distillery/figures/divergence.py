@@ -25,7 +25,10 @@ def draw(panel: Panel) -> Figure:
     """KL between dynamic and static labels of mixed images: axes per temperature, bars per row, with and without augmentation
     on the dynamic side; error bars are the standard error over mixes. Uses the values, mean over repeats."""
     entries = panel.having("values")
-    groups, rows = facets(entries, ("dataset", "student", "ipc")), unique(entry.row for entry in entries)
+    groups, rows = (
+        facets(entries, ("dataset", "student", "ipc")),
+        unique(entry.row for entry in entries),
+    )
     temperatures = unique(t for entry in entries for t in entry.values["temperature"])
     figure, grid = canvas(panel.title, 0.6 + 2.2 * len(groups), len(groups), len(temperatures))
     for line, (title, members) in zip(grid, groups.items(), strict=True):
@@ -40,12 +43,18 @@ def draw(panel: Panel) -> Figure:
 
 
 def _means(values: pd.DataFrame, temperature: float) -> pd.DataFrame:
-    return values[values["temperature"] == temperature].groupby("augmented")[["kl", "standard_error"]].mean()
+    return (
+        values[values["temperature"] == temperature]
+        .groupby("augmented")[["kl", "standard_error"]]
+        .mean()
+    )
 
 
 def _draw(axes: Axes, tables: dict[int, pd.DataFrame]) -> None:
     sides = sorted({side for table in tables.values() for side in table.index})
     columns = ("kl", "standard_error")
-    heights, errors = (np.stack([table.reindex(sides)[name] for table in tables.values()], 1) for name in columns)
+    heights, errors = (
+        np.stack([table.reindex(sides)[name] for table in tables.values()], 1) for name in columns
+    )
     bars(axes, heights, errors, [colour(row) for row in tables], write="{:.2g}")
     axes.set_xticklabels([SIDES[side] for side in sides])

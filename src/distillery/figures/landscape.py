@@ -29,7 +29,9 @@ def draw(panel: Panel) -> Figure:
     """The mean surface of each entry and below it that of one image, all of a kind on one colour scale. Uses the arrays."""
     entries = panel.having("arrays")
     columns, blocks = min(len(entries), PER_LINE), math.ceil(len(entries) / PER_LINE)
-    figure, grid = canvas(panel.title, 0.5 + 4.1 * blocks, 2 * blocks, columns, sharex=True, sharey=True)
+    figure, grid = canvas(
+        panel.title, 0.5 + 4.1 * blocks, 2 * blocks, columns, sharex=True, sharey=True
+    )
     titles = names(entries)
     for kind, (array, caption) in enumerate(SURFACES.items()):
         lines = grid[kind * blocks : (kind + 1) * blocks]
@@ -41,7 +43,9 @@ def draw(panel: Panel) -> Figure:
         for axes in lines.flat[len(entries) - columns : len(entries)]:
             axes.tick_params(labelbottom=True)
         bar = {"ticks": levels[::SHADES], "aspect": 20 * blocks, "pad": 0.01}
-        figure.colorbar(drawn, ax=lines.ravel().tolist(), label=f"cross entropy (nats),\n{caption}", **bar)
+        figure.colorbar(
+            drawn, ax=lines.ravel().tolist(), label=f"cross entropy (nats),\n{caption}", **bar
+        )
     figure.supxlabel("offset along a random orthogonal direction ($L_2$, pixel units)", fontsize=8)
     figure.supylabel("offset along the input gradient ($L_2$, pixel units)", fontsize=8)
     return figure

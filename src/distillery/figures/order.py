@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from distillery.figures.panel import Entry, Panel
 
 NAMES = ("order",)
-CELL, BRIDGE = 0.84, 0.42  # sides of a cell and of the bridge to its neighbour, in distances between cells
+CELL, BRIDGE = (
+    0.84,
+    0.42,
+)  # sides of a cell and of the bridge to its neighbour, in distances between cells
 DARK = 0.55  # of the colour scale, below which text is white
 
 
@@ -34,13 +37,17 @@ def draw(panel: Panel) -> Figure:
     shapes = [(entry.arrays["right"].shape[0], entry.arrays["down"].shape[1]) for entry in entries]
     heights = [max(0.6, min(1.0, rows / columns) * 0.85 * WIDTH) + 0.45 for rows, columns in shapes]
     figure, grid = canvas(panel.title, 0.4 + sum(heights), len(entries), height_ratios=heights)
-    every = np.concatenate([entry.arrays[part].ravel() for entry in entries for part in ("right", "down")])
+    every = np.concatenate(
+        [entry.arrays[part].ravel() for entry in entries for part in ("right", "down")]
+    )
     scale = Normalize(every.min(), every.max())
     for axes, entry, name, shape in zip(grid[:, 0], entries, names(entries), shapes, strict=True):
         bridges = _bridges(axes, entry.arrays, scale)
         _cells(axes, entry, scale, shape)
         axes.set_title(f"{name}: {_compared(entry)}")
-    figure.colorbar(bridges, ax=grid[:, 0], label="distance of neighbours (1 - cosine)", shrink=0.9, pad=0.02)
+    figure.colorbar(
+        bridges, ax=grid[:, 0], label="distance of neighbours (1 - cosine)", shrink=0.9, pad=0.02
+    )
     return figure
 
 
@@ -70,7 +77,12 @@ def _cells(axes: Axes, entry: Entry, scale: Normalize, shape: tuple[int, int]) -
         corner = np.array([column, row]) - CELL / 2
         share = scale(mean[name])
         axes.add_patch(Rectangle(corner, CELL, CELL, color=_shades(mean[name], scale), linewidth=0))
-        text = {"ha": "center", "va": "center", "fontsize": size, "color": "white" if share < DARK else "black"}
+        text = {
+            "ha": "center",
+            "va": "center",
+            "fontsize": size,
+            "color": "white" if share < DARK else "black",
+        }
         axes.text(column, row, _folded(name), **text)
     axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5), aspect="equal")
     axes.set_axis_off()

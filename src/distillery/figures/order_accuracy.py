@@ -26,10 +26,20 @@ def draw(panel: Panel) -> Figure:
     groups = facets(panel.having("values"), ("dataset", "student", "ipc"))
     figure, grid = canvas(panel.title, 0.6 + 2.6 * len(groups), len(groups))
     for axes, (title, members) in zip(grid.flat, groups.items(), strict=True):
-        scores, accuracies = ([entry.values[part].mean() for entry in members] for part in ("score", "accuracy"))
-        for place, (x, y, entry, name) in enumerate(zip(scores, accuracies, members, names(members), strict=True)):
-            style = {"color": colour(0 if place else 1), "marker": MARKERS[0 if place else 1], "linestyle": ""}
-            axes.errorbar([x], [y], [np.nan_to_num(entry.values["accuracy"].std())], elinewidth=0.8, **style)
+        scores, accuracies = (
+            [entry.values[part].mean() for entry in members] for part in ("score", "accuracy")
+        )
+        for place, (x, y, entry, name) in enumerate(
+            zip(scores, accuracies, members, names(members), strict=True)
+        ):
+            style = {
+                "color": colour(0 if place else 1),
+                "marker": MARKERS[0 if place else 1],
+                "linestyle": "",
+            }
+            axes.errorbar(
+                [x], [y], [np.nan_to_num(entry.values["accuracy"].std())], elinewidth=0.8, **style
+            )
             if not place:
                 axes.annotate(name, (x, y), xytext=(-6, 4), textcoords="offset points", ha="right")
         axes.set(title=f"{title}: {correlation(scores, accuracies)}", ylabel="test accuracy (%)")
@@ -43,5 +53,7 @@ def correlation(scores: Sequence[float], accuracies: Sequence[float]) -> str:
     if len(scores) < 4 or min(np.std(scores), np.std(accuracies)) == 0:
         return f"{len(scores)} orders"
     r = float(np.corrcoef(scores, accuracies)[0, 1])
-    low, high = (math.tanh(math.atanh(r) + side * 1.96 / math.sqrt(len(scores) - 3)) for side in (-1, 1))
+    low, high = (
+        math.tanh(math.atanh(r) + side * 1.96 / math.sqrt(len(scores) - 3)) for side in (-1, 1)
+    )
     return f"r = {r:.2f} ({low:.2f} to {high:.2f}) over {len(scores)} orders; the paper's is 0.76 over 5"

@@ -52,12 +52,18 @@ def _there(part: object) -> bool:
 
 def setting(entry: Entry, axes: Sequence[str] = ("dataset", "student", "ipc")) -> str:
     """Where an entry stands, in words: "cifar100, resnet18, ipc 10"; `axes` are the fields to name, or axes of the table."""
-    texts = {"dataset": entry.dataset, "student": entry.student, "ipc": entry.ipc is not None and f"ipc {entry.ipc:g}"}
+    texts = {
+        "dataset": entry.dataset,
+        "student": entry.student,
+        "ipc": entry.ipc is not None and f"ipc {entry.ipc:g}",
+    }
     texts |= {axis: f"{axis} {value}" for axis, value in entry.extra.items()}
     return ", ".join(texts[axis] for axis in axes if texts.get(axis))
 
 
-def facets(entries: Sequence[Entry], axes: Sequence[str] = ("dataset", "student")) -> dict[str, list[Entry]]:
+def facets(
+    entries: Sequence[Entry], axes: Sequence[str] = ("dataset", "student")
+) -> dict[str, list[Entry]]:
     """Entries by `setting`, in order of first appearance."""
     found: dict[str, list[Entry]] = {}
     for entry in entries:
@@ -67,6 +73,8 @@ def facets(entries: Sequence[Entry], axes: Sequence[str] = ("dataset", "student"
 
 def names(entries: Sequence[Entry]) -> list[str]:
     """A name for each entry: its row, and of its setting, the table's own axes included, only what differs between entries."""
-    axes = dict.fromkeys(["dataset", "student", "ipc", *(axis for entry in entries for axis in entry.extra)])
+    axes = dict.fromkeys(
+        ["dataset", "student", "ipc", *(axis for entry in entries for axis in entry.extra)]
+    )
     differing = [axis for axis in axes if len({setting(entry, [axis]) for entry in entries}) > 1]
     return [", ".join(filter(None, (entry.row, setting(entry, differing)))) for entry in entries]

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 NAMES = ("poster",)
 CLIP = 2.5  # standard deviations of whitened pixels between grey and black or white
 NAMED = 20  # classes; with more, their names do not fit beside the labels
-ROOM, READABLE = 225.0, 3.5  # font size that fits one letter across a map; the smallest that is worth printing
+ROOM, READABLE = (
+    225.0,
+    3.5,
+)  # font size that fits one letter across a map; the smallest that is worth printing
 
 
 @look
@@ -28,7 +31,9 @@ def draw(panel: Panel) -> Figure:
     """A line per entry: the poster with the centres of its patches and the first patch's outline, the class of each pixel, and
     the labels of the patches. Uses the arrays, and the class names among the values."""
     entries = panel.having("arrays")
-    heights = [max(0.45, np.divide(*entry.arrays["map"].shape)) * WIDTH / 3.4 + 0.5 for entry in entries]
+    heights = [
+        max(0.45, np.divide(*entry.arrays["map"].shape)) * WIDTH / 3.4 + 0.5 for entry in entries
+    ]
     figure, grid = canvas(panel.title, 0.4 + sum(heights), len(entries), 3, height_ratios=heights)
     for line, entry, name in zip(grid, entries, names(entries), strict=True):
         _poster(line[0], entry, name)
@@ -39,19 +44,34 @@ def draw(panel: Panel) -> Figure:
 
 
 def _poster(axes: Axes, entry: Entry, name: str) -> None:
-    poster, corners, side = entry.arrays["poster"], entry.arrays["corners"], int(entry.arrays["side"].item())
+    poster, corners, side = (
+        entry.arrays["poster"],
+        entry.arrays["corners"],
+        int(entry.arrays["side"].item()),
+    )
     shown = (poster - poster.mean()) / (poster.std() or 1)
     _image(axes, shown.clip(-CLIP, CLIP) / (2 * CLIP) + 0.5)
     dot = 25 / len(corners) ** 0.5
-    centres = {"color": "white", "markersize": dot, "markeredgecolor": "black", "markeredgewidth": dot / 8}
+    centres = {
+        "color": "white",
+        "markersize": dot,
+        "markeredgecolor": "black",
+        "markeredgewidth": dot / 8,
+    }
     axes.plot(*(corners + (side - 1) / 2).T, ".", **centres)
-    axes.add_patch(Rectangle(corners[0] - 0.5, side, side, fill=False, edgecolor=colour(1), linewidth=1.2))
-    axes.set_title(f"{name}\n{poster.shape[2]} x {poster.shape[1]}, {len(corners)} patches of {side}")
+    axes.add_patch(
+        Rectangle(corners[0] - 0.5, side, side, fill=False, edgecolor=colour(1), linewidth=1.2)
+    )
+    axes.set_title(
+        f"{name}\n{poster.shape[2]} x {poster.shape[1]}, {len(corners)} patches of {side}"
+    )
 
 
 def _image(axes: Axes, image: np.ndarray) -> None:
     """An image (C, H, W) in [0, 1], grey where it has one channel."""
-    axes.imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(
+        image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+    )
     axes.set_axis_off()
 
 
@@ -72,7 +92,9 @@ def _map(axes: Axes, entry: Entry) -> None:
 
 def _labels(axes: Axes, entry: Entry) -> object:
     labels, classes = entry.arrays["labels"].T, unique(entry.values["class"])
-    heat = axes.imshow(labels, cmap=HEAT, norm=PowerNorm(0.5, 0, 1), aspect="auto", interpolation="nearest")
+    heat = axes.imshow(
+        labels, cmap=HEAT, norm=PowerNorm(0.5, 0, 1), aspect="auto", interpolation="nearest"
+    )
     if len(classes) <= NAMED:
         axes.set_yticks(range(len(classes)), classes, fontsize=6)
     else:

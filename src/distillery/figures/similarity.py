@@ -42,7 +42,9 @@ def _draw(axes: Axes, entries: list[Entry], rows: list[str]) -> dict[str, object
     for place, row in enumerate(rows):
         mine = sorted((entry for entry in entries if entry.row == row), key=lambda entry: entry.ipc)
         if mine:
-            budgets, heights, errors = zip(*((entry.ipc, entry.value, entry.std or 0.0) for entry in mine), strict=True)
+            budgets, heights, errors = zip(
+                *((entry.ipc, entry.value, entry.std or 0.0) for entry in mine), strict=True
+            )
             handles[row] = curve(axes, place, budgets, heights, errors)
     axes.set_xscale("log")
     budgets = sorted({entry.ipc for entry in entries})

@@ -56,7 +56,9 @@ look = matplotlib.rc_context(
 )
 
 
-def canvas(title: str, height: float, rows: int = 1, columns: int = 1, **options: object) -> tuple[Figure, np.ndarray]:
+def canvas(
+    title: str, height: float, rows: int = 1, columns: int = 1, **options: object
+) -> tuple[Figure, np.ndarray]:
     """A figure of page width and `height` inches with a title, and its axes (rows, columns); options as of Figure.subplots."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)
@@ -81,7 +83,10 @@ def unique(names: Iterable[str]) -> list[str]:
 
 def legend(figure: Figure, names: Sequence[str], colours: Sequence[object], *more: Artist) -> None:
     """A legend of coloured squares below all axes, then of what is in `more`."""
-    handles = [*(Patch(color=shade, label=name) for name, shade in zip(names, colours, strict=True)), *more]
+    handles = [
+        *(Patch(color=shade, label=name) for name, shade in zip(names, colours, strict=True)),
+        *more,
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
 
 
@@ -91,13 +96,26 @@ def places(groups: int, bars: int) -> tuple[np.ndarray, float]:
     return np.arange(groups)[:, None] + (np.arange(bars) - (bars - 1) / 2) * width, width
 
 
-def bars(axes: Axes, heights: np.ndarray, errors: np.ndarray, colours: Sequence[str], write: str | None = None) -> None:
+def bars(
+    axes: Axes,
+    heights: np.ndarray,
+    errors: np.ndarray,
+    colours: Sequence[str],
+    write: str | None = None,
+) -> None:
     """Grouped bars from zero with error bars; heights, errors (groups, bars), NaN for nothing. write: format of the numbers
     above them."""
     centres, width = places(*heights.shape)
     tops = np.nan_to_num(heights) + np.nan_to_num(errors)
     for bar, shade in enumerate(colours):
-        axes.bar(centres[:, bar], heights[:, bar], 0.92 * width, yerr=errors[:, bar], color=shade, error_kw={"lw": 0.8})
+        axes.bar(
+            centres[:, bar],
+            heights[:, bar],
+            0.92 * width,
+            yerr=errors[:, bar],
+            color=shade,
+            error_kw={"lw": 0.8},
+        )
     if write:
         texts = [write.format(height) if np.isfinite(height) else "" for height in heights.flat]
         upright = max(map(len, texts)) * len(texts) > CROWDED
@@ -111,9 +129,13 @@ def bars(axes: Axes, heights: np.ndarray, errors: np.ndarray, colours: Sequence[
     axes.tick_params(axis="x", length=0)
 
 
-def curve(axes: Axes, place: int, x: Sequence[float], y: Sequence[float], error: Sequence[float]) -> Artist:
+def curve(
+    axes: Axes, place: int, x: Sequence[float], y: Sequence[float], error: Sequence[float]
+) -> Artist:
     """A line with markers and error bars, in the colour and with the marker of `place`; what a legend shows of it."""
-    return axes.errorbar(x, y, error, color=colour(place), marker=MARKERS[place % len(MARKERS)], elinewidth=0.8)
+    return axes.errorbar(
+        x, y, error, color=colour(place), marker=MARKERS[place % len(MARKERS)], elinewidth=0.8
+    )
 
 
 def blank(axes: Iterable[Axes]) -> None:

@@ -30,8 +30,13 @@ def draw(panel: Panel) -> Figure:
     figure, grid = canvas(panel.title, 0.6 + 2.4 * lines, lines, columns)
     for axes, (title, members) in zip(grid.flat, groups.items(), strict=False):
         for row in unique(entry.row for entry in members):
-            mine = sorted((entry for entry in members if entry.row == row), key=lambda entry: entry.extra[axis])
-            points = zip(*((entry.extra[axis], entry.value, entry.std or 0.0) for entry in mine), strict=True)
+            mine = sorted(
+                (entry for entry in members if entry.row == row),
+                key=lambda entry: entry.extra[axis],
+            )
+            points = zip(
+                *((entry.extra[axis], entry.value, entry.std or 0.0) for entry in mine), strict=True
+            )
             handles[row] = curve(axes, rows.index(row), *points)
         axes.set(title=title, xlabel=axis, ylabel="test accuracy (%)")
         axes.grid()
@@ -42,8 +47,12 @@ def draw(panel: Panel) -> Figure:
 
 def _axis(panel: Panel) -> str:
     def sweeps(entry: Entry) -> bool:
-        return len(entry.extra) == 1 and all(isinstance(value, int | float) for value in entry.extra.values())
+        return len(entry.extra) == 1 and all(
+            isinstance(value, int | float) for value in entry.extra.values()
+        )
 
     if not all(map(sweeps, panel.entries)):
-        raise PlanError(f"figure '{panel.title}': a sweep needs one axis of the table's own, whose values are numbers")
+        raise PlanError(
+            f"figure '{panel.title}': a sweep needs one axis of the table's own, whose values are numbers"
+        )
     return next(iter(panel.entries[0].extra))

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from distillery.components.fields import Count, NonNegative, Positive
 from distillery.losses.kl import divergence
 from distillery.losses.target import Target, others
-from distillery.recipe import Count, NonNegative, Positive
 
 NAMES = ("dkd",)
 SOFT = True  # needs teacher logits
@@ -42,14 +42,19 @@ def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
     return F.cross_entropy(logits, hard) + risen * (recipe.alpha * tckd + recipe.beta * nckd)
 
 
-def parts(student: Tensor, teacher: Tensor, hard: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def parts(
+    student: Tensor, teacher: Tensor, hard: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
     """TCKD and NCKD, both times T^2: the divergence of (label, all others), and that among the others, renormalised.
 
     Deviation: the authors take the label out by lowering its logit by 1000 and the others' share as one minus the label's; here
     the other columns are gathered and summed in logarithms, which is exact and stays finite for a certain student.
     """
     rest = [others(z, hard) for z in (student, teacher)]
-    pairs = [_pair(z, other, hard, temperature) for z, other in zip((student, teacher), rest, strict=True)]
+    pairs = [
+        _pair(z, other, hard, temperature)
+        for z, other in zip((student, teacher), rest, strict=True)
+    ]
     return divergence(*pairs, 1.0) * temperature**2, divergence(*rest, temperature)
 
 

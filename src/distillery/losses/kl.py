@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from distillery.components.fields import Positive
 from distillery.losses.target import Target
-from distillery.recipe import Positive
 
 NAMES = ("kl",)
 SOFT = True  # needs teacher logits
@@ -34,7 +34,9 @@ def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
     return divergence(logits, target.soft("kl"), recipe.temperature, squared=recipe.squared)
 
 
-def divergence(student: Tensor, teacher: Tensor, temperature: float, *, squared: bool = True) -> Tensor:
+def divergence(
+    student: Tensor, teacher: Tensor, temperature: float, *, squared: bool = True
+) -> Tensor:
     """The same of any two sets of logits, each (B, classes) float, without their target."""
     student, teacher = (F.log_softmax(z / temperature, dim=1) for z in (student, teacher))
     found = F.kl_div(student, teacher, reduction="batchmean", log_target=True)

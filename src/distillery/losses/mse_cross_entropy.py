@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from distillery.components.fields import NonNegative
 from distillery.losses.target import Target
-from distillery.recipe import NonNegative
 
 NAMES = ("mse+ce",)
 SOFT = True  # needs teacher logits
@@ -26,4 +26,6 @@ def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
 
     logits s: (B, classes) float. Raises DistilleryError when the target has no teacher logits t.
     """
-    return F.mse_loss(logits, target.soft("mse+ce")) + recipe.weight * F.cross_entropy(logits, target.hard)
+    return F.mse_loss(logits, target.soft("mse+ce")) + recipe.weight * F.cross_entropy(
+        logits, target.hard
+    )

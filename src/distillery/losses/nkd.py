@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from distillery.components.fields import NonNegative, Positive
 from distillery.losses.soft_cross_entropy import cross
 from distillery.losses.target import Target, others
-from distillery.recipe import NonNegative, Positive
 
 NAMES = ("nkd",)
 SOFT = True  # needs teacher logits

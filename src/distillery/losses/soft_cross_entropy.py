@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from distillery.components.fields import Positive
 from distillery.losses.target import Target
-from distillery.recipe import Positive
 
 NAMES = ("soft-ce",)
 SOFT = True  # needs teacher logits
@@ -31,4 +31,6 @@ def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
 
 def cross(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """The same of any two sets of logits, each (B, classes) float: one value for each sample, (B,)."""
-    return F.cross_entropy(student / temperature, F.softmax(teacher / temperature, dim=1), reduction="none")
+    return F.cross_entropy(
+        student / temperature, F.softmax(teacher / temperature, dim=1), reduction="none"
+    )

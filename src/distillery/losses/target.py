@@ -29,13 +29,17 @@ class Target:
     def soft(self, name: str) -> Tensor:
         """`logits`, without gradient. Raises DistilleryError, naming the loss or refinement that asks, when there are none."""
         if self.logits is None:
-            raise DistilleryError(f"'{name}' needs soft labels: set labels to 'static' or 'dynamic', or loss to 'ce'")
+            raise DistilleryError(
+                f"'{name}' needs soft labels: set labels to 'static' or 'dynamic', or loss to 'ce'"
+            )
         return self.logits.detach()
 
     def unmixed(self, name: str) -> Tensor:
         """`hard`. Raises DistilleryError, naming the loss that asks, when the images are mixed: they have no single class."""
         if self.lam != 1:
-            raise DistilleryError(f"loss '{name}' is not defined for mixed images: set training.mix to 'none'")
+            raise DistilleryError(
+                f"loss '{name}' is not defined for mixed images: set training.mix to 'none'"
+            )
         return self.hard
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from distillery.components.fields import NonNegative, Positive
 from distillery.losses.soft_cross_entropy import cross
 from distillery.losses.target import Target
-from distillery.recipe import NonNegative, Positive
 
 NAMES = ("wsld",)
 SOFT = True  # needs teacher logits

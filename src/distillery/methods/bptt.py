@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch.nn.functional import one_hot
 
-from distillery.distilled import DistilledSet
-from distillery.methods.meta import Learned, Problem, Space, balanced, every, learn, offsets
+from distillery.components.fields import Count, Fraction, Positive
 from distillery.methods.rat_bptt import expand, learned_images
-from distillery.methods.recipe import Unrolled
-from distillery.recipe import Count, Fraction, Positive
+from distillery.methods.shared.meta import Learned, Problem, Space, balanced, every, learn, window_starts
+from distillery.methods.shared.recipes import Unrolled
+from distillery.sets.distilled import DistilledSet
 from distillery.unroll.optimizers import Sgd
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet
-    from distillery.job import Job
+    from distillery.store.job import Job
     from distillery.teacher.load import Teacher
 
 NAMES = ("bptt",)
@@ -33,8 +33,8 @@ class Recipe(Unrolled):
     meta_steps: Count = 10000
     batch: Count = 640
     window: Count = 150
-    longest: Count = 150
-    offset: Literal["epoch", "step", "fixed"] = "fixed"
+    inner_steps: Count = 150
+    window_start: Literal["epoch", "step", "fixed"] = "fixed"
     lr: Positive = 0.1
     momentum: Fraction = 0.5
     inner_lr: Positive = 0.01
@@ -42,7 +42,9 @@ class Recipe(Unrolled):
     clip_in: Literal["running means", "units"] = "units"
 
 
-def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job) -> DistilledSet:
+def distill(
+    train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job
+) -> DistilledSet:
     """`ipc` images of each class, Xavier-uniform noise at the start; hard labels.
 
     Parts: images (classes ipc, C, H, W) float32, class by class, whitened, or pixels (`Space.stored`); labels int64.
@@ -56,13 +58,17 @@ def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher
     targets = one_hot(labels, classes).float().to(job.device)
     size = train.shape[0] * train.shape[1] * train.shape[2]
     bound = (6 / (len(labels) + size)) ** 0.5  # the images are the rows of a matrix
-    start = torch.empty(len(labels), *train.shape).uniform_(-bound, bound, generator=job.generator("noise"))
+    start = torch.empty(len(labels), *train.shape).uniform_(
+        -bound, bound, generator=job.generator("noise")
+    )
     problem = Problem(
         {"images": Learned(start.to(job.device), Sgd(recipe.lr, momentum=recipe.momentum))},
         unfold=lambda values: (values["images"], targets),
         draw=every(len(labels)),
         real=balanced(train.labels, recipe.batch, classes, job),
-        offset=offsets(recipe, len(train), job),
+        window_start=window_starts(recipe, len(train), job),
         inner=Sgd(recipe.inner_lr, momentum=recipe.inner_momentum),
     )
-    return learned_images("bptt", learn(problem, space, classes, recipe, job), labels, ipc, train, space)
+    return learned_images(
+        "bptt", learn(problem, space, classes, recipe, job), labels, ipc, train, space
+    )

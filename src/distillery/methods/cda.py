@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from distillery.components.fields import Count, Fraction, NonNegative, Positive
 from distillery.errors import PlanError
-from distillery.methods.recipe import Recovery
-from distillery.methods.recovery import cosine
+from distillery.methods.shared.recipes import Recovery
+from distillery.methods.shared.recovery import cosine
 from distillery.methods.sre2l import recovered_set
-from distillery.recipe import Count, Fraction, NonNegative, Positive
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet
-    from distillery.distilled import DistilledSet
-    from distillery.job import Job
+    from distillery.sets.distilled import DistilledSet
+    from distillery.store.job import Job
     from distillery.teacher.load import Teacher
 
 NAMES = ("cda",)
@@ -39,13 +39,17 @@ class Recipe(Recovery):
     milestone: Fraction = 1.0
 
 
-def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job) -> DistilledSet:
+def distill(
+    train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job
+) -> DistilledSet:
     """SRe2L's images, each step's crop drawn with the lower bound of that step; parts and errors are those of `recovered_set`.
 
     Raises PlanError when recipe.augment holds no batch-resized-crop.
     """
     if CROP not in recipe.augment:
-        raise PlanError(f"cda: augment = {list(recipe.augment)}: CDA schedules its crop; add '{CROP}', without a number")
+        raise PlanError(
+            f"cda: augment = {list(recipe.augment)}: CDA schedules its crop; add '{CROP}', without a number"
+        )
 
     def augment(step: int) -> list[str]:
         bound = smallest(step, recipe.iterations, recipe.milestone)

@@ -11,30 +11,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from distillery.densification import densification
-from distillery.distilled import DistilledSet
+from distillery.components.fields import Count, Fraction, NonNegative, Positive, Quality
 from distillery.errors import BudgetError, TeacherError
-from distillery.methods.encoded import image_parts, quantised
-from distillery.methods.recovery import diverged, each_group, pixel_range, recover
-from distillery.methods.scratch import kept
-from distillery.nets.features import fired_layers
-from distillery.normalise import denormalise
-from distillery.recipe import Count, Fraction, NonNegative, Positive, Quality
-from distillery.statistics import (
+from distillery.matching.densification import densification
+from distillery.matching.statistics import (
     AverageDistance,
     batch_norm_statistics,
     convolution_statistics,
     record_inputs,
     reference_statistics,
 )
+from distillery.methods.shared.recovery import diverged, each_group, pixel_range, recover
+from distillery.nets.features import fired_layers
+from distillery.sets.distilled import DistilledSet
+from distillery.sets.jpeg import image_parts, quantised
+from distillery.store.checkpoint import kept
 from distillery.training.augment import around
+from distillery.training.normalise import denormalise
 from distillery.training.samples import Samples
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
     from distillery.data.images import ImageSet
-    from distillery.job import Job
+    from distillery.store.job import Job
     from distillery.teacher.load import Teacher
 
 NAMES = ("g-vbsm",)
@@ -78,7 +78,9 @@ class Recipe:
         return ipc * classes * self.iterations / len(self.teachers)
 
 
-def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job) -> DistilledSet:
+def distill(
+    train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job
+) -> DistilledSet:
     """`ipc` images of each class from N(0, 1) noise in normalised units, kept within the pixel range after every step.
 
     CE(f_t(A(x)), y) + weight * (distances of the statistics of f_t's batch norms and convolutions) + densification(A(x)), the
@@ -94,14 +96,18 @@ def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher
     places = class_major(ipc, len(train.classes), recipe)
     found = torch.empty(ipc * len(train.classes), *train.shape)
     with ExitStack() as hooks:
-        backbones = [hooks.enter_context(backbone(j, t, train, recipe, job)) for j, t in enumerate(teachers)]
+        backbones = [
+            hooks.enter_context(backbone(j, t, train, recipe, job)) for j, t in enumerate(teachers)
+        ]
         with job.progress(len(places) * recipe.iterations, "recover") as bar:
             for number, batch in enumerate(places):
                 labels = batch % len(train.classes)
                 found[batch] = recovered(train, labels, number, backbones, recipe, job, bar)
     images = quantised(denormalise(found, train.mean, train.std), recipe.jpeg)
     parts = image_parts(images, torch.arange(len(train.classes)).repeat(ipc), recipe.jpeg)
-    return DistilledSet("g-vbsm", ipc, tuple(train.classes), tuple(train.mean), tuple(train.std), parts)
+    return DistilledSet(
+        "g-vbsm", ipc, tuple(train.classes), tuple(train.mean), tuple(train.std), parts
+    )
 
 
 def class_major(ipc: int, classes: int, recipe: Recipe) -> list[Tensor]:
@@ -124,11 +130,15 @@ class Backbone:
         """Silence each convolution with this probability until the next call."""
         drawn = (torch.rand(len(self.layers), generator=stream) < probability).tolist()
         self.silent.clear()
-        self.silent.update(m for m, out in zip(self.layers, drawn, strict=True) if out and isinstance(m, nn.Conv2d))
+        self.silent.update(
+            m for m, out in zip(self.layers, drawn, strict=True) if out and isinstance(m, nn.Conv2d)
+        )
 
 
 @contextmanager
-def backbone(j: int, teacher: Teacher, train: ImageSet, recipe: Recipe, job: Job) -> Iterator[Backbone]:
+def backbone(
+    j: int, teacher: Teacher, train: ImageSet, recipe: Recipe, job: Job
+) -> Iterator[Backbone]:
     """Teacher j with hooks on the inputs of its batch norms and convolutions, which go when the context ends.
 
     The statistics of its convolutions on real images are kept in the job's scratch folder.
@@ -137,7 +147,9 @@ def backbone(j: int, teacher: Teacher, train: ImageSet, recipe: Recipe, job: Job
     model, kinds = teacher.model, (nn.BatchNorm2d, nn.Conv2d)
     layers = fired_layers(model, torch.zeros(1, *train.shape, device=job.device), kinds)
     if not layers:
-        raise TeacherError(f"teacher '{teacher.name}' has no batch norms or convolutions to match: name another network")
+        raise TeacherError(
+            f"teacher '{teacher.name}' has no batch norms or convolutions to match: name another network"
+        )
     real = references(j, model, layers, train, recipe, job)
     weights = [recipe.first_weight] + [1.0] * (len(layers) - 1)
     made = Backbone(model, layers, AverageDistance(real, weights, recipe.ema))
@@ -160,13 +172,19 @@ def references(
     convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
 
     def measure() -> dict[str, Tensor]:
-        measured = reference_statistics(model, convolutions, real_batches(j, train, recipe, job), recipe.patch)
+        measured = reference_statistics(
+            model, convolutions, real_batches(j, train, recipe, job), recipe.patch
+        )
         return {f"{i}.{s}": v for i, four in enumerate(measured) for s, v in enumerate(four)}
 
     parts = kept(job.scratch / f"reference-{j}.safetensors", measure)
-    real = iter([[parts[f"{i}.{s}"].to(job.device) for s in range(4)] for i in range(len(convolutions))])
+    real = iter(
+        [[parts[f"{i}.{s}"].to(job.device) for s in range(4)] for i in range(len(convolutions))]
+    )
     return [
-        next(real) if isinstance(layer, nn.Conv2d) else (torch.zeros_like(layer.running_mean), layer.running_var)
+        next(real)
+        if isinstance(layer, nn.Conv2d)
+        else (torch.zeros_like(layer.running_mean), layer.running_var)
         for layer in layers
     ]
 
@@ -175,7 +193,9 @@ def real_batches(j: int, train: ImageSet, recipe: Recipe, job: Job) -> Iterator[
     """Random real images without repetition, augmented, normalised: (reference_batch, C, H, W) float32 on the device."""
     stream, samples = job.generator(f"reference/{j}"), Samples.from_images(train, job.device)
     augment = around(samples.normalise, recipe.reference_augment)
-    chosen = torch.randperm(len(samples), generator=stream)[: recipe.reference_images].split(recipe.reference_batch)
+    chosen = torch.randperm(len(samples), generator=stream)[: recipe.reference_images].split(
+        recipe.reference_batch
+    )
     for indices in job.progress(chosen, f"statistics of {recipe.teachers[j]}"):
         yield augment(samples.take(indices.to(job.device)), stream)
 
@@ -195,14 +215,25 @@ class Matching:
         backbone, self.turn = self.backbones[self.turn % len(self.backbones)], self.turn + 1
         backbone.drop(self.recipe.drop, self.stream)
         leaf = images[0].detach().requires_grad_()
-        ce, spread = cross_entropy(backbone.model(leaf), labels), densification(leaf, self.counts, self.recipe.tau)
+        ce, spread = (
+            cross_entropy(backbone.model(leaf), labels),
+            densification(leaf, self.counts, self.recipe.tau),
+        )
         distance = backbone.distance(backbone.found)
-        (grad,) = torch.autograd.grad(ce + self.recipe.weight * distance + self.recipe.densification * spread, leaf)
+        (grad,) = torch.autograd.grad(
+            ce + self.recipe.weight * distance + self.recipe.densification * spread, leaf
+        )
         return ce.detach(), distance.detach(), grad[None]
 
 
 def recovered(
-    train: ImageSet, labels: Tensor, number: int, backbones: Sequence[Backbone], recipe: Recipe, job: Job, bar: tqdm
+    train: ImageSet,
+    labels: Tensor,
+    number: int,
+    backbones: Sequence[Backbone],
+    recipe: Recipe,
+    job: Job,
+    bar: tqdm,
 ) -> Tensor:
     """Batch `number` of images with these labels (B,): (B, C, H, W) float32 on the CPU, normalised, in range.
 
@@ -214,12 +245,19 @@ def recovered(
         noise = torch.randn(1, len(labels), *train.shape, generator=stream).to(job.device)
         counts = labels.unique_consecutive(return_counts=True)[1].tolist()
         objective = Matching(backbones, recipe, counts, number * recipe.iterations, stream)
-        augment, project = each_group(lambda step: recipe.augment, [stream]), pixel_range(train, job.device)
+        augment, project = (
+            each_group(lambda step: recipe.augment, [stream]),
+            pixel_range(train, job.device),
+        )
         try:
-            images = recover(noise, augment, labels.to(job.device), objective, recipe, bar, project)[0]
+            images = recover(
+                noise, augment, labels.to(job.device), objective, recipe, bar, project
+            )[0]
         except torch.linalg.LinAlgError:
             raise diverged(recipe) from None
-        return {"images": images} | {f"average-{j}": b.distance.average for j, b in enumerate(backbones)}
+        return {"images": images} | {
+            f"average-{j}": b.distance.average for j, b in enumerate(backbones)
+        }
 
     done = bar.n + recipe.iterations
     parts = kept(job.scratch / f"batch-{number}.safetensors", make)

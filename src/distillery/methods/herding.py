@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from distillery.methods.selection import check_budget, class_features, real_images
+from distillery.methods.shared.selection import check_budget, class_features, real_images
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet
-    from distillery.distilled import DistilledSet
-    from distillery.job import Job
+    from distillery.sets.distilled import DistilledSet
+    from distillery.store.job import Job
     from distillery.teacher.load import Teacher
 
 NAMES = ("herding",)
@@ -27,7 +27,9 @@ class Recipe:
     teachers: tuple[str, ...]
 
 
-def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job) -> DistilledSet:
+def distill(
+    train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job
+) -> DistilledSet:
     """`ipc` images of each class by greedy mean matching (Welling, ICML 2009; the exemplar rule of iCaRL, CVPR 2017, Alg. 4).
 
     Parts: images (ipc * classes, C, H, W) uint8, ordered by rank, then class, so that the first n ranks are the set of ipc n.

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from distillery.distilled import DistilledSet, Instances, stored_images
+from distillery.components.fields import Count, Fraction, NonNegative, Positive, Quality
 from distillery.errors import BudgetError
-from distillery.methods.encoded import encode, quantised
-from distillery.methods.recovery import Objective, each_group, in_groups, recover
-from distillery.methods.selection import draw
-from distillery.normalise import normalise
-from distillery.recipe import Count, Fraction, NonNegative, Positive, Quality
+from distillery.methods.shared.recovery import Objective, each_group, in_groups, recover
+from distillery.methods.shared.selection import draw
+from distillery.sets.distilled import DistilledSet, Instances, stored_images
+from distillery.sets.jpeg import encode, quantised
+from distillery.training.normalise import normalise
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
     from distillery.data.images import ImageSet
-    from distillery.job import Job
+    from distillery.store.job import Job
     from distillery.teacher.load import Teacher
 
 NAMES = ("infer",)
@@ -37,7 +37,7 @@ class Recipe:
     first_bn_weight: weight of the first layer within it. augment: names of training.augment; the authors' crops, flips and
     rolls are drawn once per step for the whole subset. natural_instances: whether the natural images (u = 0) are instances too,
     (M + 1)-fold as in the authors' code and the epochs of Table 5, or not, M-fold as in the paper's text.
-    micro_batch: images of a subset per forward pass (None: all), same gradient for less memory. together: subsets optimised
+    micro_batch: images of a subset per forward pass (None: all), same gradient for less memory. parallel_groups: subsets optimised
     side by side, same result up to rounding. jpeg: quality of JPEG files of all instances, stored in place of images and
     compensators as the authors' code does (75); None stores without loss.
     """
@@ -51,7 +51,7 @@ class Recipe:
     augment: tuple[str, ...] = ("roll:4",)
     natural_instances: bool = True
     micro_batch: Count | None = None
-    together: Count = 1
+    parallel_groups: Count = 1
     jpeg: Quality | None = None
 
     def subsets(self, ipc: int, classes: int) -> int:
@@ -74,7 +74,9 @@ def subsets(recipe: Recipe, ipc: int, classes: int) -> int:
     return count
 
 
-def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job) -> DistilledSet:
+def distill(
+    train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job
+) -> DistilledSet:
     """K subsets P^k of one random real image per class, disjoint, and for each a compensator u_j per teacher (Alg. 1, Eq. 4).
 
     Parts: natural (K, classes, C, H, W) uint8; compensators (M, K, C, H, W) float16, in pixel units (u times std), to be added
@@ -88,22 +90,39 @@ def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher
     indices = draw(train, subsets(recipe, ipc, len(train.classes)), job.generator("subsets"))
     natural = train.pixels(indices.flatten()).unflatten(0, tuple(indices.shape))
     with job.progress(len(teachers) * len(natural) * recipe.iterations, "compensators") as bar:
-        found = [compensators(natural, j, teacher, train, recipe, job, bar) for j, teacher in enumerate(teachers)]
-    parts = {"natural": natural, "compensators": torch.stack(found) * torch.tensor(train.std)[:, None, None]}
+        found = [
+            compensators(natural, j, teacher, train, recipe, job, bar)
+            for j, teacher in enumerate(teachers)
+        ]
+    parts = {
+        "natural": natural,
+        "compensators": torch.stack(found) * torch.tensor(train.std)[:, None, None],
+    }
     if not recipe.natural_instances:
         parts["natural_instances"] = torch.zeros((), dtype=torch.uint8)
-    parts = parts | {"compensators": parts["compensators"].half()} if recipe.jpeg is None else files(parts, recipe.jpeg)
-    return DistilledSet("infer", ipc, tuple(train.classes), tuple(train.mean), tuple(train.std), parts)
+    parts = (
+        parts | {"compensators": parts["compensators"].half()}
+        if recipe.jpeg is None
+        else files(parts, recipe.jpeg)
+    )
+    return DistilledSet(
+        "infer", ipc, tuple(train.classes), tuple(train.mean), tuple(train.std), parts
+    )
 
 
 def files(parts: dict[str, Tensor], quality: int) -> dict[str, Tensor]:
     """The instances of `parts`, their compensators in float32, as JPEG files: the parts of the authors' code."""
     instances = expand(parts)
     batches = torch.arange(len(instances)).split(BATCH)
-    return {"labels": instances.labels, **encode((quantised(instances.take(batch), quality) for batch in batches), quality)}
+    return {
+        "labels": instances.labels,
+        **encode((quantised(instances.take(batch), quality) for batch in batches), quality),
+    }
 
 
-def compensators(natural: Tensor, j: int, teacher: Teacher, train: ImageSet, recipe: Recipe, job: Job, bar: tqdm) -> Tensor:
+def compensators(
+    natural: Tensor, j: int, teacher: Teacher, train: ImageSet, recipe: Recipe, job: Job, bar: tqdm
+) -> Tensor:
     """The compensators u_j of all subsets for one teacher: (K, C, H, W) float32 on the CPU, in normalised units.
 
     natural: (K, classes, C, H, W) uint8. Nothing bounds u here; only expand() clamps.
@@ -113,9 +132,15 @@ def compensators(natural: Tensor, j: int, teacher: Teacher, train: ImageSet, rec
 
     def optimise(group: list[int]) -> Tensor:
         images = normalise(natural[group].to(job.device).float() / 255, train.mean, train.std)
-        augment = each_group(lambda step: recipe.augment, [job.generator(f"compensator/{j}/{k}") for k in group])
-        zero = torch.zeros_like(images[:, :1])  # broadcast over the batch: the same u for every class
-        return recover(zero, lambda u, step: augment(images + u, step), labels, objective, recipe, bar).squeeze(1)
+        augment = each_group(
+            lambda step: recipe.augment, [job.generator(f"compensator/{j}/{k}") for k in group]
+        )
+        zero = torch.zeros_like(
+            images[:, :1]
+        )  # broadcast over the batch: the same u for every class
+        return recover(
+            zero, lambda u, step: augment(images + u, step), labels, objective, recipe, bar
+        ).squeeze(1)
 
     return in_groups(range(len(natural)), optimise, f"compensators-{j}", recipe, job, bar)
 

@@ -10,13 +10,13 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from distillery.methods.selection import check_budget, class_features, real_images
-from distillery.recipe import Count
+from distillery.components.fields import Count
+from distillery.methods.shared.selection import check_budget, class_features, real_images
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet
-    from distillery.distilled import DistilledSet
-    from distillery.job import Job
+    from distillery.sets.distilled import DistilledSet
+    from distillery.store.job import Job
     from distillery.teacher.load import Teacher
 
 NAMES = ("k-means",)
@@ -31,7 +31,9 @@ class Recipe:
     restarts: Count = 1
 
 
-def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job) -> DistilledSet:
+def distill(
+    train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job
+) -> DistilledSet:
     """One image for each of `ipc` clusters per class.
 
     Parts: images (ipc * classes, C, H, W) uint8, ordered by cluster, then class. Raises BudgetError when ipc is 0 or more
@@ -41,7 +43,9 @@ def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher
     chosen = []
     for label in job.progress(range(len(train.classes)), "k-means"):
         members, features = class_features(train, label, teachers[0], job.device)
-        chosen.append(members[representatives(features, ipc, recipe.restarts, job.seed(f"k-means/{label}"))])
+        chosen.append(
+            members[representatives(features, ipc, recipe.restarts, job.seed(f"k-means/{label}"))]
+        )
     return real_images("k-means", train, torch.stack(chosen, 1), ipc)
 
 

@@ -10,19 +10,28 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from distillery.distilled import DistilledSet, Instances
+from distillery.components.fields import Count, Positive
 from distillery.errors import BudgetError, PlanError, nearest
-from distillery.methods.meta import Learned, Problem, Space, every, learn, offsets, passes, some
-from distillery.methods.recipe import Unrolled
+from distillery.methods.shared.meta import (
+    Learned,
+    Problem,
+    Space,
+    every,
+    learn,
+    window_starts,
+    passes,
+    some,
+)
+from distillery.methods.shared.recipes import Unrolled
 from distillery.poster import geometry, initial, order
 from distillery.poster import labels as poddl
-from distillery.recipe import Count, Positive
+from distillery.sets.distilled import DistilledSet, Instances
 from distillery.unroll.optimizers import Adam
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet
-    from distillery.job import Job
-    from distillery.methods.meta import Values
+    from distillery.methods.shared.meta import Values
+    from distillery.store.job import Job
     from distillery.teacher.load import Teacher
 
 NAMES = ("podd",)
@@ -46,7 +55,7 @@ class Recipe(Unrolled):
     """
 
     meta_steps: Count = 40000
-    offset: Literal["epoch", "step", "fixed"] = "epoch"
+    window_start: Literal["epoch", "step", "fixed"] = "epoch"
     posters: Literal["one", "per-class"] = "one"
     size: tuple[Count, Count] | None = None
     class_grid: tuple[Count, Count] | None = None
@@ -68,7 +77,11 @@ class Recipe(Unrolled):
 
     def instances(self, ipc: float, classes: int) -> int:
         """Patches of the set, whatever the budget."""
-        return self.patch_grid[0] * self.patch_grid[1] * (classes if self.posters == "per-class" else 1)
+        return (
+            self.patch_grid[0]
+            * self.patch_grid[1]
+            * (classes if self.posters == "per-class" else 1)
+        )
 
     def seen(self, ipc: float, classes: int) -> int:
         """Patches of an inner step."""
@@ -92,18 +105,27 @@ class Layout:
     def of(cls, recipe: Recipe, ipc: float, classes: int, side: int) -> Layout:
         """The layout of a recipe for images of `side` pixels. Raises BudgetError where a poster holds no patch or exceeds the
         budget, PlanError when the class grid does not hold each class once, or the authors' array has no meaning."""
-        alone, reference = recipe.posters == "per-class", recipe.labels == "learned" and recipe.label_shape == "reference"
+        alone, reference = (
+            recipe.posters == "per-class",
+            recipe.labels == "learned" and recipe.label_shape == "reference",
+        )
         if reference and (alone or recipe.cyclic):
-            raise PlanError("label_shape = 'reference': is for one poster that is not cyclic; leave label_shape out")
+            raise PlanError(
+                "label_shape = 'reference': is for one poster that is not cyclic; leave label_shape out"
+            )
         cells = _class_grid(recipe, ipc, classes)
         held = 1 if alone else classes
-        width, height = recipe.size or geometry.size(ipc, held, side, geometry.Grid(1, 1) if alone else cells)
+        width, height = recipe.size or geometry.size(
+            ipc, held, side, geometry.Grid(1, 1) if alone else cells
+        )
         if width * height > geometry.most(ipc, held, side) or min(width, height) < side:
             raise BudgetError(
                 f"size = [{width}, {height}]: a poster at ipc {ipc:g} has {side} pixels a side or more and at most "
                 f"{geometry.most(ipc, held, side)} in all; leave size out to have it worked out"
             )
-        return cls(width, height, side, cells, geometry.Grid(*recipe.patch_grid), recipe.cyclic, reference)
+        return cls(
+            width, height, side, cells, geometry.Grid(*recipe.patch_grid), recipe.cyclic, reference
+        )
 
     @property
     def index(self) -> Tensor:
@@ -113,7 +135,9 @@ class Layout:
     @property
     def weights(self) -> Tensor:
         """What share of each patch lies in each cell: (p, cells) float32."""
-        return poddl.weights(self.width, self.height, self.side, self.cells, self.patches, self.cyclic)
+        return poddl.weights(
+            self.width, self.height, self.side, self.cells, self.patches, self.cyclic
+        )
 
     def learned(self, order: Tensor, classes: int) -> tuple[Tensor, Tensor]:
         """Of learned labels: what share each patch has of each (p, their number) float32, and the labels to start from
@@ -124,15 +148,21 @@ class Layout:
 
 
 def _class_grid(recipe: Recipe, ipc: float, classes: int) -> geometry.Grid:
-    if recipe.posters == "per-class":  # section 6: as many cells a side as the square root of the images
+    if (
+        recipe.posters == "per-class"
+    ):  # section 6: as many cells a side as the square root of the images
         return geometry.Grid(*(max(1, round(ipc**0.5)),) * 2)
     grid = geometry.Grid(*recipe.class_grid) if recipe.class_grid else geometry.class_grid(classes)
     if grid.count != classes:
-        raise PlanError(f"class_grid = {list(recipe.class_grid)}: has {grid.count} cells for {classes} classes; give each one")
+        raise PlanError(
+            f"class_grid = {list(recipe.class_grid)}: has {grid.count} cells for {classes} classes; give each one"
+        )
     return grid
 
 
-def distill(train: ImageSet, recipe: Recipe, *, ipc: float, teachers: list[Teacher], job: Job) -> DistilledSet:
+def distill(
+    train: ImageSet, recipe: Recipe, *, ipc: float, teachers: list[Teacher], job: Job
+) -> DistilledSet:
     """One poster for all classes, or one for each; a student trains on its overlapping patches.
 
     Parts, B posters: poster (B, C, H, W) float32, whitened, or pixels (`Space.stored`); order (B, rows, columns) int16, the
@@ -146,11 +176,15 @@ def distill(train: ImageSet, recipe: Recipe, *, ipc: float, teachers: list[Teach
     space, classes, (channels, side, _) = Space.of(train, job), len(train.classes), train.shape
     layout = Layout.of(recipe, ipc, classes, side)
     placed = arrange(recipe, layout, classes, job)
-    poster = torch.stack([start(recipe, layout, channels, job.generator(f"poster/{b}")) for b in range(len(placed))])
+    poster = torch.stack(
+        [start(recipe, layout, channels, job.generator(f"poster/{b}")) for b in range(len(placed))]
+    )
     learned = {"poster": Learned(poster.to(job.device), Adam(recipe.lr))}
     if recipe.labels == "learned":
         soft = torch.stack([layout.learned(order, classes)[1] for order in placed])
-        learned["soft"] = Learned(soft.to(job.device), Adam(recipe.label_lr or recipe.lr), images=False, least=0.0)
+        learned["soft"] = Learned(
+            soft.to(job.device), Adam(recipe.label_lr or recipe.lr), images=False, least=0.0
+        )
     unfold = unfolding(layout, placed, classes, job.device)
     count = len(placed) * layout.patches.count
     problem = Problem(
@@ -158,13 +192,17 @@ def distill(train: ImageSet, recipe: Recipe, *, ipc: float, teachers: list[Teach
         unfold,
         draw=some(count, recipe.patches) if recipe.patches else every(count),
         real=passes(len(train), recipe.batch, job),
-        offset=offsets(recipe, len(train), job),
+        window_start=window_starts(recipe, len(train), job),
         inner=Adam(recipe.inner_lr),
     )
-    grid = [layout.patches.columns, layout.patches.rows, side, layout.cyclic] + [True] * layout.reference
+    grid = [layout.patches.columns, layout.patches.rows, side, layout.cyclic] + [
+        True
+    ] * layout.reference
     fixed = {"order": placed.to(torch.int16), "patches": torch.tensor(grid, dtype=torch.int16)}
     parts = learn(problem, space, classes, recipe, job) | fixed
-    return DistilledSet("podd", ipc, tuple(train.classes), space.mean, space.std, parts, whitening=space.whitening)
+    return DistilledSet(
+        "podd", ipc, tuple(train.classes), space.mean, space.std, parts, whitening=space.whitening
+    )
 
 
 def arrange(recipe: Recipe, layout: Layout, classes: int, job: Job) -> Tensor:
@@ -176,25 +214,33 @@ def arrange(recipe: Recipe, layout: Layout, classes: int, job: Job) -> Tensor:
     orders = {
         "poco": lambda: order.place(_distances(job), rows, columns),
         "given": lambda: torch.arange(classes).view(rows, columns),
-        "random": lambda: order.shuffled(classes, rows, columns, torch.Generator().manual_seed(int(seed))),
+        "random": lambda: order.shuffled(
+            classes, rows, columns, torch.Generator().manual_seed(int(seed))
+        ),
     }
     if kind not in orders:
         raise PlanError(f"order = '{recipe.order}': does not exist: {nearest(kind, orders)}")
     if seed.isdecimal() != (kind == "random"):
-        raise PlanError(f"order = '{recipe.order}': cannot be read; write poco, given, or random:0, with any number as seed")
+        raise PlanError(
+            f"order = '{recipe.order}': cannot be read; write poco, given, or random:0, with any number as seed"
+        )
     return orders[kind]()[None]
 
 
 def _distances(job: Job) -> Tensor:
     if "embeddings" not in job.inputs:
-        raise PlanError("order = 'poco': needs embedding, an entry of `embed`; or set order to given")
+        raise PlanError(
+            "order = 'poco': needs embedding, an entry of `embed`; or set order to given"
+        )
     return load_file(job.inputs["embeddings"].file("embeddings.safetensors"))["distances"]
 
 
 def start(recipe: Recipe, layout: Layout, channels: int, stream: torch.Generator) -> Tensor:
     """A poster (C, H, W) float32 before the first meta-step."""
     if recipe.init == "tiles":
-        return initial.tiles(channels, layout.width, layout.height, layout.side, layout.cells, stream)
+        return initial.tiles(
+            channels, layout.width, layout.height, layout.side, layout.cells, stream
+        )
     std = recipe.init_std or (channels * layout.side**2) ** -0.5
     return initial.noise(channels, layout.width, layout.height, std, stream)
 
@@ -209,7 +255,11 @@ def unfolding(
 
     def unfold(values: Values) -> tuple[Tensor, Tensor]:
         patches = torch.cat([geometry.cut(poster, index) for poster in values["poster"]])
-        soft = torch.cat([poddl.learned(weights, cells) for cells in values["soft"]]) if "soft" in values else still
+        soft = (
+            torch.cat([poddl.learned(weights, cells) for cells in values["soft"]])
+            if "soft" in values
+            else still
+        )
         return patches, soft
 
     return unfold
@@ -219,7 +269,14 @@ def stored_layout(parts: Mapping[str, Tensor]) -> Layout:
     """The layout of a stored set."""
     columns, rows, side, *flags = parts["patches"].tolist()
     (height, width), cells = parts["poster"].shape[2:], parts["order"].shape[1:]
-    return Layout(width, height, side, geometry.Grid(cells[1], cells[0]), geometry.Grid(columns, rows), *map(bool, flags))
+    return Layout(
+        width,
+        height,
+        side,
+        geometry.Grid(cells[1], cells[0]),
+        geometry.Grid(columns, rows),
+        *map(bool, flags),
+    )
 
 
 def expand(parts: dict[str, Tensor]) -> Instances:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from distillery.methods.selection import draw, real_images
+from distillery.methods.shared.selection import draw, real_images
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet
-    from distillery.distilled import DistilledSet
-    from distillery.job import Job
+    from distillery.sets.distilled import DistilledSet
+    from distillery.store.job import Job
     from distillery.teacher.load import Teacher
 
 NAMES = ("random",)
@@ -22,7 +22,9 @@ class Recipe:
     """No fields."""
 
 
-def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job) -> DistilledSet:
+def distill(
+    train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job
+) -> DistilledSet:
     """`ipc` images of each class, uniformly without replacement.
 
     Parts: images (ipc * classes, C, H, W) uint8, ordered by draw, then class. Raises BudgetError when ipc is 0 or more than a

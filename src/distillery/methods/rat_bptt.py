@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from distillery.distilled import DistilledSet, Instances
-from distillery.methods.meta import Learned, Problem, Space, by_class, learn, offsets, passes
-from distillery.methods.recipe import Unrolled
-from distillery.recipe import Count, Positive
+from distillery.components.fields import Count, Positive
+from distillery.methods.shared.meta import Learned, Problem, Space, by_class, learn, window_starts, passes
+from distillery.methods.shared.recipes import Unrolled
+from distillery.sets.distilled import DistilledSet, Instances
 from distillery.unroll.optimizers import Adam
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet
-    from distillery.job import Job
-    from distillery.methods.meta import Values
+    from distillery.methods.shared.meta import Values
+    from distillery.store.job import Job
     from distillery.teacher.load import Teacher
 
 NAMES = ("rat-bptt",)
@@ -27,11 +27,11 @@ NEEDS = ()
 
 @dataclass(frozen=True)
 class Recipe(Unrolled):
-    """of_each, chosen: images of a class and classes in an inner step (None: all). labels: "fixed", one-hot, or "learned" with
+    """step_ipc, step_classes: images of a class and classes in an inner step (None: all). labels: "fixed", one-hot, or "learned" with
     learning rate label_lr (None: lr)."""
 
-    of_each: Count | None = None
-    chosen: Count | None = None
+    step_ipc: Count | None = None
+    step_classes: Count | None = None
     labels: Literal["fixed", "learned"] = "fixed"
     label_lr: Positive | None = None
 
@@ -42,10 +42,12 @@ class Recipe(Unrolled):
 
     def seen(self, ipc: float, classes: int) -> float:
         """Images of an inner step."""
-        return (self.of_each or ipc) * (self.chosen or classes)
+        return (self.step_ipc or ipc) * (self.step_classes or classes)
 
 
-def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job) -> DistilledSet:
+def distill(
+    train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job
+) -> DistilledSet:
     """`ipc` images of each class, Gaussian noise of unit norm at the start, and where they are learned a label for each.
 
     Parts: images (classes ipc, C, H, W) float32, class by class, whitened, or pixels (`Space.stored`); labels int64; where
@@ -56,15 +58,19 @@ def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher
     space, classes = Space.of(train, job), len(train.classes)
     labels = torch.arange(classes).repeat_interleave(ipc)
     targets = one_hot(labels, classes).float().to(job.device)
-    learned = {"images": Learned(noise((len(labels), *train.shape), job).to(job.device), Adam(recipe.lr))}
+    learned = {
+        "images": Learned(noise((len(labels), *train.shape), job).to(job.device), Adam(recipe.lr))
+    }
     if recipe.labels == "learned":
-        learned["soft"] = Learned(targets, Adam(recipe.label_lr or recipe.lr), images=False, least=0.0)
+        learned["soft"] = Learned(
+            targets, Adam(recipe.label_lr or recipe.lr), images=False, least=0.0
+        )
     problem = Problem(
         learned,
         unfold=lambda values: (values["images"], values.get("soft", targets)),
-        draw=by_class(classes, ipc, recipe.of_each or ipc, recipe.chosen or classes),
+        draw=by_class(classes, ipc, recipe.step_ipc or ipc, recipe.step_classes or classes),
         real=passes(len(train), recipe.batch, job),
-        offset=offsets(recipe, len(train), job),
+        window_start=window_starts(recipe, len(train), job),
         inner=Adam(recipe.inner_lr),
     )
     values = learn(problem, space, classes, recipe, job)
@@ -77,10 +83,14 @@ def noise(shape: tuple[int, ...], job: Job) -> Tensor:
     return drawn / drawn.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
 
 
-def learned_images(method: str, values: Values, labels: Tensor, ipc: float, train: ImageSet, space: Space) -> DistilledSet:
+def learned_images(
+    method: str, values: Values, labels: Tensor, ipc: float, train: ImageSet, space: Space
+) -> DistilledSet:
     """The set that stores learned images as they are."""
     parts = {**values, "labels": labels}
-    return DistilledSet(method, ipc, tuple(train.classes), space.mean, space.std, parts, whitening=space.whitening)
+    return DistilledSet(
+        method, ipc, tuple(train.classes), space.mean, space.std, parts, whitening=space.whitening
+    )
 
 
 def expand(parts: dict[str, Tensor]) -> Instances:

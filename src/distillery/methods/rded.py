@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distillery.distilled import DistilledSet
+from distillery.components.fields import Count, Fraction, Quality
 from distillery.errors import BudgetError
-from distillery.methods.encoded import image_parts, quantised
-from distillery.methods.scratch import kept
-from distillery.methods.selection import BATCH, rarest
-from distillery.normalise import normalise
-from distillery.recipe import Count, Fraction, Quality
-from distillery.resample import resize_boxes
+from distillery.methods.shared.selection import BATCH, rarest
+from distillery.sets.distilled import DistilledSet
+from distillery.sets.jpeg import image_parts, quantised
+from distillery.store.checkpoint import kept
 from distillery.training.augment import draw_boxes
+from distillery.training.normalise import normalise
+from distillery.training.resample import resize_boxes
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet
-    from distillery.job import Job
+    from distillery.store.job import Job
     from distillery.teacher.load import Teacher
 
 NAMES = ("rded",)
@@ -49,7 +49,9 @@ class Recipe:
         return classes * self.pool * self.crops / 3
 
 
-def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job) -> DistilledSet:
+def distill(
+    train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job
+) -> DistilledSet:
     """`ipc` images of each class, each of factor x factor crops of images of that class, one crop per image.
 
     Parts: images (ipc * classes, C, H, W) uint8, or JPEG files of them, ordered by index, then class. Raises BudgetError when
@@ -67,7 +69,9 @@ def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher
     ]
     labels = torch.arange(len(train.classes)).repeat(ipc)
     parts = image_parts(torch.stack(images, 1).flatten(0, 1), labels, recipe.jpeg)
-    return DistilledSet("rded", ipc, tuple(train.classes), tuple(train.mean), tuple(train.std), parts)
+    return DistilledSet(
+        "rded", ipc, tuple(train.classes), tuple(train.mean), tuple(train.std), parts
+    )
 
 
 def check_pool(train: ImageSet, recipe: Recipe, ipc: int) -> None:
@@ -83,11 +87,16 @@ def check_pool(train: ImageSet, recipe: Recipe, ipc: int) -> None:
         )
 
 
-def class_images(train: ImageSet, label: int, ipc: int, teacher: Teacher, recipe: Recipe, job: Job) -> Tensor:
+def class_images(
+    train: ImageSet, label: int, ipc: int, teacher: Teacher, recipe: Recipe, job: Job
+) -> Tensor:
     """The images of one class: (ipc, C, H, W) uint8."""
     stream, members = job.generator(f"class/{label}"), train.of_class(label)
     pool = members[torch.randperm(len(members), generator=stream)[: recipe.pool]]
-    scored = [best_crops(train, part, label, teacher, recipe, stream, job) for part in pool.split(-(-BATCH // recipe.crops))]
+    scored = [
+        best_crops(train, part, label, teacher, recipe, stream, job)
+        for part in pool.split(-(-BATCH // recipe.crops))
+    ]
     losses, crops = (torch.cat(found) for found in zip(*scored, strict=True))
     chosen = losses.argsort(stable=True)[: ipc * recipe.factor**2]
     return quantised(stitch(crops[chosen], train.shape[1:], recipe.factor).clamp(0, 1), recipe.jpeg)
@@ -95,7 +104,13 @@ def class_images(train: ImageSet, label: int, ipc: int, teacher: Teacher, recipe
 
 @torch.no_grad()
 def best_crops(
-    train: ImageSet, members: Tensor, label: int, teacher: Teacher, recipe: Recipe, stream: torch.Generator, job: Job
+    train: ImageSet,
+    members: Tensor,
+    label: int,
+    teacher: Teacher,
+    recipe: Recipe,
+    stream: torch.Generator,
+    job: Job,
 ) -> tuple[Tensor, Tensor]:
     """For each of the images `members` (n,) the crop that `teacher` takes most surely for `label`.
 
@@ -107,7 +122,9 @@ def best_crops(
     boxes = draw_boxes(len(images), train.shape[1:], stream, recipe.smallest, (1, 1))
     crops = resize_boxes(images, *boxes, size)
     logits = teacher.model(centred(normalise(crops, teacher.mean, teacher.std), train.shape[1:]))
-    losses = F.cross_entropy(logits, torch.full((len(crops),), label, device=job.device), reduction="none")
+    losses = F.cross_entropy(
+        logits, torch.full((len(crops),), label, device=job.device), reduction="none"
+    )
     losses, best = losses.view(-1, recipe.crops).min(1)
     crops = crops.unflatten(0, (-1, recipe.crops))
     return losses.cpu(), crops[torch.arange(len(best), device=best.device), best].cpu()
@@ -125,10 +142,15 @@ def stitch(crops: Tensor, shape: tuple[int, int], factor: int) -> Tensor:
     crops: (ipc * factor^2, C, h, w), best first -> (ipc, C, H, W). Crops are resized with nearest neighbour where cells differ
     in size: a side that factor does not divide has larger cells first.
     """
-    heights, widths = ([len(cell) for cell in torch.arange(side).tensor_split(factor)] for side in shape)
+    heights, widths = (
+        [len(cell) for cell in torch.arange(side).tensor_split(factor)] for side in shape
+    )
     cells = crops.unflatten(0, (factor, factor, -1))
     rows = [
-        torch.cat([F.interpolate(cell, (height, width)) for cell, width in zip(row, widths, strict=True)], 3)
+        torch.cat(
+            [F.interpolate(cell, (height, width)) for cell, width in zip(row, widths, strict=True)],
+            3,
+        )
         for row, height in zip(cells, heights, strict=True)
     ]
     return torch.cat(rows, 2)

@@ -9,18 +9,24 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from distillery.distilled import DistilledSet
 from distillery.errors import BudgetError
-from distillery.methods.encoded import image_parts, quantised
-from distillery.methods.recipe import Recovery
-from distillery.methods.recovery import Objective, each_group, in_groups, pixel_range, recover
-from distillery.normalise import denormalise
+from distillery.methods.shared.recipes import Recovery
+from distillery.methods.shared.recovery import (
+    Objective,
+    each_group,
+    in_groups,
+    pixel_range,
+    recover,
+)
+from distillery.sets.distilled import DistilledSet
+from distillery.sets.jpeg import image_parts, quantised
+from distillery.training.normalise import denormalise
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
     from distillery.data.images import ImageSet
-    from distillery.job import Job
+    from distillery.store.job import Job
     from distillery.teacher.load import Teacher
 
 NAMES = ("sre2l",)
@@ -36,16 +42,27 @@ class Recipe(Recovery):
     """
 
 
-def distill(train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job) -> DistilledSet:
+def distill(
+    train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job
+) -> DistilledSet:
     """`ipc` images of each class from N(0, 1) noise in normalised units, kept within the pixel range after every step.
 
     Parts, errors and deviations are those of `recovered_set`.
     """
-    return recovered_set("sre2l", train, recipe, lambda step: recipe.augment, ipc=ipc, teacher=teachers[0], job=job)
+    return recovered_set(
+        "sre2l", train, recipe, lambda step: recipe.augment, ipc=ipc, teacher=teachers[0], job=job
+    )
 
 
 def recovered_set(
-    method: str, train: ImageSet, recipe: Recovery, augment: Augment, *, ipc: int, teacher: Teacher, job: Job
+    method: str,
+    train: ImageSet,
+    recipe: Recovery,
+    augment: Augment,
+    *,
+    ipc: int,
+    teacher: Teacher,
+    job: Job,
 ) -> DistilledSet:
     """SRe2L's recovery with augmentations that may depend on the step (0 .. iterations - 1).
 
@@ -61,12 +78,25 @@ def recovered_set(
         for classes in chunks:
             found = recovered(train, classes, ipc, teacher, recipe, augment, job, bar)
             images.append(quantised(denormalise(found, train.mean, train.std), recipe.jpeg))
-    parts = image_parts(torch.cat(images, 1).flatten(0, 1), torch.arange(len(train.classes)).repeat(ipc), recipe.jpeg)
-    return DistilledSet(method, ipc, tuple(train.classes), tuple(train.mean), tuple(train.std), parts)
+    parts = image_parts(
+        torch.cat(images, 1).flatten(0, 1),
+        torch.arange(len(train.classes)).repeat(ipc),
+        recipe.jpeg,
+    )
+    return DistilledSet(
+        method, ipc, tuple(train.classes), tuple(train.mean), tuple(train.std), parts
+    )
 
 
 def recovered(
-    train: ImageSet, classes: Tensor, ipc: int, teacher: Teacher, recipe: Recovery, augment: Augment, job: Job, bar: tqdm
+    train: ImageSet,
+    classes: Tensor,
+    ipc: int,
+    teacher: Teacher,
+    recipe: Recovery,
+    augment: Augment,
+    job: Job,
+    bar: tqdm,
 ) -> Tensor:
     """`ipc` batches of one image of each of `classes` (b,): (ipc, b, C, H, W) float32 on the CPU, normalised, in range."""
     objective = Objective.of(teacher, recipe.r_bn, recipe, train.shape, job.device)
@@ -74,7 +104,9 @@ def recovered(
 
     def optimise(group: list[int]) -> Tensor:
         streams = [job.generator(f"batch/{start}/{i}") for i in group]
-        noise = torch.stack([torch.randn(len(classes), *train.shape, generator=stream) for stream in streams]).to(job.device)
+        noise = torch.stack(
+            [torch.randn(len(classes), *train.shape, generator=stream) for stream in streams]
+        ).to(job.device)
         return recover(noise, each_group(augment, streams), labels, objective, recipe, bar, project)
 
     return in_groups(range(ipc), optimise, f"batch-{start}", recipe, job, bar)

@@ -32,7 +32,9 @@ def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) 
             net.eval()(torch.zeros(1, channels, size, size))
     except (RuntimeError, AssertionError, ValueError) as error:
         shape = f"{channels}x{size}x{size}"
-        raise PlanError(f"network '{name}' does not take {shape} images ({error}); use another network") from None
+        raise PlanError(
+            f"network '{name}' does not take {shape} images ({error}); use another network"
+        ) from None
     return net.train()
 
 
@@ -49,7 +51,9 @@ def _timm(model: str, channels: int, classes: int) -> nn.Module:
 def _torchvision(model: str, channels: int, classes: int) -> nn.Module:
     from torchvision import models
 
-    names = models.list_models(module=models)  # classifiers, not those of models.detection and its like
+    names = models.list_models(
+        module=models
+    )  # classifiers, not those of models.detection and its like
     if model not in names:
         raise PlanError(f"torchvision has no classifier '{model}': {nearest(model, names)}")
     options = {"aux_logits": False, "init_weights": True} if model in WITH_AUXILIARY else {}

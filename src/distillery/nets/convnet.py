@@ -8,8 +8,8 @@ from typing import Literal
 
 from torch import nn
 
+from distillery.components.fields import Count
 from distillery.errors import PlanError
-from distillery.recipe import Count
 
 NAMES = ("convnet",)
 
@@ -35,7 +35,9 @@ def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) 
     depth = recipe.depth or max(2, round(math.log2(size)) - 2)
     side, deepest = size >> depth, int(math.log2(size))
     if side < 1:
-        raise PlanError(f"network {name}: depth {depth} pools {size} px below one pixel; use depth {deepest} or less")
+        raise PlanError(
+            f"network {name}: depth {depth} pools {size} px below one pixel; use depth {deepest} or less"
+        )
     inputs = [channels] + [recipe.width] * (depth - 1)
     blocks = [layer for inp in inputs for layer in _block(inp, recipe)]
     return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(recipe.width * side**2, classes))

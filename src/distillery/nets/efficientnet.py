@@ -8,8 +8,8 @@ from torch import nn
 from torchvision.models import EfficientNet
 from torchvision.models.efficientnet import MBConvConfig
 
+from distillery.components.fields import Positive
 from distillery.nets.stem import LARGE, default_init, restem
-from distillery.recipe import Positive
 
 NAMES = ("efficientnet_b0",)
 STAGES = (

@@ -16,18 +16,25 @@ def penultimate(model: nn.Module, images: Tensor) -> Tensor:
     """
     inputs: list[Tensor] = []
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    hooks = [module.register_forward_pre_hook(lambda _, args: inputs.append(args[0])) for module in linears]
+    hooks = [
+        module.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+        for module in linears
+    ]
     try:
         model(images)
     finally:
         for hook in hooks:
             hook.remove()
     if not inputs:
-        raise PlanError(f"network {type(model).__name__}: no nn.Linear runs, so no penultimate features; use another network")
+        raise PlanError(
+            f"network {type(model).__name__}: no nn.Linear runs, so no penultimate features; use another network"
+        )
     return inputs[-1]
 
 
-def fired_layers(model: nn.Module, example: Tensor, kinds: type | tuple[type, ...]) -> list[nn.Module]:
+def fired_layers(
+    model: nn.Module, example: Tensor, kinds: type | tuple[type, ...]
+) -> list[nn.Module]:
     """The layers of `kinds` that take part in a forward pass, in order of registration.
 
     example: (B, C, H, W) float32, any B >= 1. It passes in eval mode and without gradient, so that neither weights nor
@@ -36,7 +43,9 @@ def fired_layers(model: nn.Module, example: Tensor, kinds: type | tuple[type, ..
     layers = [module for module in model.modules() if isinstance(module, kinds)]
     modes = [(module, module.training) for module in model.modules()]
     fired: set[nn.Module] = set()
-    hooks = [module.register_forward_hook(lambda module, *_: fired.add(module)) for module in layers]
+    hooks = [
+        module.register_forward_hook(lambda module, *_: fired.add(module)) for module in layers
+    ]
     try:
         with torch.no_grad():
             model.eval()(example)

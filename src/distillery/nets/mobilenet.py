@@ -9,11 +9,19 @@ from torch import Tensor, nn
 from torchvision.models import MobileNetV2
 from torchvision.ops import Conv2dNormActivation
 
+from distillery.components.fields import Positive
 from distillery.nets.stem import LARGE, default_init, restem
-from distillery.recipe import Positive
 
 NAMES = ("mobilenet_v2",)
-STAGES = [[1, 16, 1, 1], [6, 24, 2, 1], [6, 32, 3, 2], [6, 64, 4, 2], [6, 96, 3, 1], [6, 160, 3, 2], [6, 320, 1, 1]]
+STAGES = [
+    [1, 16, 1, 1],
+    [6, 24, 2, 1],
+    [6, 32, 3, 2],
+    [6, 64, 4, 2],
+    [6, 96, 3, 1],
+    [6, 160, 3, 2],
+    [6, 320, 1, 1],
+]
 """Per stage: expansion, channels, blocks, stride. The second stage has stride 1, where torchvision's has 2."""
 
 
@@ -57,7 +65,11 @@ class _Block(nn.Module):
             Conv2dNormActivation(hidden, hidden, 3, stride, groups=hidden),
             Conv2dNormActivation(hidden, out, 1, activation_layer=None),
         )
-        match = nn.Identity() if inp == out else Conv2dNormActivation(inp, out, 1, activation_layer=None)
+        match = (
+            nn.Identity()
+            if inp == out
+            else Conv2dNormActivation(inp, out, 1, activation_layer=None)
+        )
         self.shortcut = match if stride == 1 else None
 
     def forward(self, x: Tensor) -> Tensor:

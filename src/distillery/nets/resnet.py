@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
+from distillery.components.fields import Positive
 from distillery.nets.stem import LARGE, restem
-from distillery.recipe import Positive
 
 NAMES = ("resnet10", "resnet18", "resnet50", "resnet101")
-BLOCKS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
+BLOCKS = {
+    "resnet10": (1, 1, 1, 1),
+    "resnet18": (2, 2, 2, 2),
+    "resnet50": (3, 4, 6, 3),
+    "resnet101": (3, 4, 23, 3),
+}
 BOTTLENECK = ("resnet50", "resnet101")
 
 
@@ -28,7 +33,9 @@ def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) 
     Below 128 px the stem is a 3x3 convolution of stride 1 and there is no max-pool; from 128 px on it is torchvision's own.
     resnet10 (one basic block per stage) is for small scales; no paper of ours uses it.
     """
-    net = _ResNet(Bottleneck if name in BOTTLENECK else BasicBlock, BLOCKS[name], recipe.width, classes)
+    net = _ResNet(
+        Bottleneck if name in BOTTLENECK else BasicBlock, BLOCKS[name], recipe.width, classes
+    )
     small = {"kernel_size": 3, "stride": 1, "padding": 1} if size < LARGE else {}
     restem(net, in_channels=channels, out_channels=_scaled(64, recipe.width), **small)
     if small:
@@ -43,13 +50,21 @@ def _scaled(planes: int, width: float) -> int:
 class _ResNet(ResNet):
     """torchvision's ResNet with all widths scaled, save the stem convolution, which `build` replaces."""
 
-    def __init__(self, block: type[BasicBlock | Bottleneck], blocks: tuple[int, ...], width: float, classes: int):
+    def __init__(
+        self,
+        block: type[BasicBlock | Bottleneck],
+        blocks: tuple[int, ...],
+        width: float,
+        classes: int,
+    ):
         self.width = width  # before the base class, whose constructor calls _make_layer
         super().__init__(block, list(blocks), num_classes=classes)
         self.bn1 = nn.BatchNorm2d(_scaled(64, width))
         self.fc = nn.Linear(_scaled(512, width) * block.expansion, classes)
 
-    def _make_layer(self, block: type[BasicBlock | Bottleneck], planes: int, *args: int, **kwargs: int) -> nn.Sequential:
+    def _make_layer(
+        self, block: type[BasicBlock | Bottleneck], planes: int, *args: int, **kwargs: int
+    ) -> nn.Sequential:
         if planes == 64:  # the first stage, which reads the stem
             self.inplanes = _scaled(64, self.width)
         return super()._make_layer(block, _scaled(planes, self.width), *args, **kwargs)

@@ -14,9 +14,9 @@ from torchvision.models import ShuffleNetV2
 from torchvision.models.efficientnet import MBConvConfig
 from torchvision.ops import Conv2dNormActivation
 
+from distillery.components.fields import Range
 from distillery.errors import PlanError, nearest
 from distillery.nets.stem import LARGE, restem
-from distillery.recipe import Range
 
 NAMES = ("shufflenet_v1", "shufflenet_v2")
 REPEATS = (4, 8, 4)
@@ -54,7 +54,9 @@ def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) 
 
 def _v2(width: float, classes: int) -> ShuffleNetV2:
     if width not in V2_CHANNELS:
-        raise PlanError(f"network shufflenet_v2: no width {width}: {nearest(str(width), V2_CHANNELS)}")
+        raise PlanError(
+            f"network shufflenet_v2: no width {width}: {nearest(str(width), V2_CHANNELS)}"
+        )
     return ShuffleNetV2(list(REPEATS), list(V2_CHANNELS[width]), classes)
 
 

@@ -9,7 +9,16 @@ from torch import nn
 LARGE = 128
 """Side in pixels from which a network keeps its published (ImageNet) stem; smaller images get one that does not shrink."""
 
-_ARGUMENTS = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+_ARGUMENTS = (
+    "in_channels",
+    "out_channels",
+    "kernel_size",
+    "stride",
+    "padding",
+    "dilation",
+    "groups",
+    "padding_mode",
+)
 
 
 def restem(net: nn.Module, **changes: Any) -> None:
@@ -18,7 +27,9 @@ def restem(net: nn.Module, **changes: Any) -> None:
     changes: arguments of nn.Conv2d, such as in_channels or stride. The new layer has torch's default initialisation, as in UFC,
     which swaps the stems of its students after construction; when nothing would change the layer is left as it is.
     """
-    name, conv = next((name, module) for name, module in net.named_modules() if isinstance(module, nn.Conv2d))
+    name, conv = next(
+        (name, module) for name, module in net.named_modules() if isinstance(module, nn.Conv2d)
+    )
     if any(getattr(conv, key) != value for key, value in changes.items()):
         same = {key: getattr(conv, key) for key in _ARGUMENTS} | {"bias": conv.bias is not None}
         net.set_submodule(name, nn.Conv2d(**(same | changes)))

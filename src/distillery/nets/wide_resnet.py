@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from distillery.recipe import Positive
+from distillery.components.fields import Positive
 
 NAMES = ("wrn16_2",)
 BLOCKS = 2  # per group; the depth is 6 * BLOCKS + 4
@@ -29,13 +29,22 @@ def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) 
     691,674 parameters for 10 classes and 703,284 for 100. The stem keeps the size of the image at any size.
     Deviation: global average pool where the reference pools 8x8; equal at 32 px, and other sizes work.
     """
-    stem, *widths = (max(1, round(planes * recipe.width)) for planes in (BASE[0], *(WIDEN * planes for planes in BASE)))
+    stem, *widths = (
+        max(1, round(planes * recipe.width))
+        for planes in (BASE[0], *(WIDEN * planes for planes in BASE))
+    )
     blocks, inp = [], stem
     for group, out in enumerate(widths):
         for block in range(BLOCKS):
             blocks.append(_Block(inp, out, 2 if group and not block else 1))
             inp = out
-    head = [nn.BatchNorm2d(inp), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inp, classes)]
+    head = [
+        nn.BatchNorm2d(inp),
+        nn.ReLU(inplace=True),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(inp, classes),
+    ]
     net = nn.Sequential(nn.Conv2d(channels, stem, 3, padding=1, bias=False), *blocks, *head)
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
@@ -55,7 +64,9 @@ class _Block(nn.Module):
             nn.ReLU(inplace=True),
             nn.Conv2d(out, out, 3, 1, 1, bias=False),
         )
-        self.shortcut = None if inp == out and stride == 1 else nn.Conv2d(inp, out, 1, stride, bias=False)
+        self.shortcut = (
+            None if inp == out and stride == 1 else nn.Conv2d(inp, out, 1, stride, bias=False)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         active = self.activate(x)

@@ -6,15 +6,19 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from distillery.errors import PlanError, nearest
+from distillery.plan.models import Facts
+from distillery.plan.types import constant, recipe_object
 from distillery.training.recipe import AUGMENTATIONS, split
 
-from .models import Facts
-from .types import constant, recipe_object
-
 if TYPE_CHECKING:
-    from .nodes import Cell
+    from distillery.plan.nodes import Cell
 
-PARTS = {"student": "network", "labels": "label", "loss": "loss", "refine": "refinement"}  # of an evaluation, and their kinds
+PARTS = {
+    "student": "network",
+    "labels": "label",
+    "loss": "loss",
+    "refine": "refinement",
+}  # of an evaluation, and their kinds
 
 
 def instances(method: Mapping[str, Any], ipc: float, classes: int) -> float:
@@ -29,7 +33,9 @@ def check_augment(recipe: Mapping[str, Any], where: str, normalised: Collection[
     for field in (key for key in recipe if key == "augment" or key.endswith("_augment")):
         for name in recipe[field]:
             if name.partition(":")[0] not in AUGMENTATIONS:
-                raise PlanError(f"{where}.{field}: '{name}' does not exist: {nearest(name, AUGMENTATIONS)}")
+                raise PlanError(
+                    f"{where}.{field}: '{name}' does not exist: {nearest(name, AUGMENTATIONS)}"
+                )
         try:
             split(() if field in normalised else recipe[field])
         except PlanError as error:
@@ -40,17 +46,27 @@ def check_mix(loss: Mapping[str, Any], training: Mapping[str, Any], where: str) 
     """Raise PlanError when the training mixes images and the loss is not defined for them."""
     name, mix = loss["name"], training["mix"]["name"]
     if mix != "none" and constant("loss", name, "MIXES") is False:
-        raise PlanError(f"{where}.training.mix = '{mix}': loss '{name}' is not defined for mixed images; set mix to 'none'")
+        raise PlanError(
+            f"{where}.training.mix = '{mix}': loss '{name}' is not defined for mixed images; set mix to 'none'"
+        )
 
 
 def check_soft(recipe: Mapping[str, Any], row: str, where: str) -> None:
     """Raise PlanError when a part of an evaluation needs soft labels and there are none, or refines what the loss ignores."""
-    soft = [part for part in PARTS if part in recipe and constant(PARTS[part], recipe[part]["name"], "SOFT")]
+    soft = [
+        part
+        for part in PARTS
+        if part in recipe and constant(PARTS[part], recipe[part]["name"], "SOFT")
+    ]
     if soft and not constant("label", recipe["labels"]["name"], "LOGITS"):
-        raise PlanError(f"{where}.{soft[0]} = '{recipe[soft[0]]['name']}': needs soft labels, row '{row}' has hard ones")
+        raise PlanError(
+            f"{where}.{soft[0]} = '{recipe[soft[0]]['name']}': needs soft labels, row '{row}' has hard ones"
+        )
     if "refine" in soft and "loss" not in soft:
         refine, loss = recipe["refine"]["name"], recipe["loss"]["name"]
-        raise PlanError(f"{where}.refine = '{refine}': changes soft labels, loss '{loss}' reads none; choose another loss")
+        raise PlanError(
+            f"{where}.refine = '{refine}': changes soft labels, loss '{loss}' reads none; choose another loss"
+        )
 
 
 def check_keys(values: Mapping[str, Any], valid: tuple[str, ...], where: str) -> None:
@@ -64,21 +80,31 @@ def check_budget(cell: Cell, method: Mapping[str, Any], facts: Facts | None) -> 
     """Raise PlanError when ipc is no positive number, or, as far as the declared facts tell, more than a class has or too
     little for the method."""
     if not isinstance(cell.ipc, int | float) or not cell.ipc > 0:
-        raise PlanError(f"ipc {cell.ipc!r} on '{cell.dataset}': must be a number above 0, images per class")
+        raise PlanError(
+            f"ipc {cell.ipc!r} on '{cell.dataset}': must be a number above 0, images per class"
+        )
     if cell.ipc != int(cell.ipc) and not constant("method", cell.row.method, "FRACTIONAL_IPC"):
-        raise PlanError(f"ipc {cell.ipc!r} on '{cell.dataset}': method '{cell.row.method}' needs a whole number")
+        raise PlanError(
+            f"ipc {cell.ipc!r} on '{cell.dataset}': method '{cell.row.method}' needs a whole number"
+        )
     if facts and cell.ipc > facts.train / facts.classes:
         most = facts.train // facts.classes
-        raise PlanError(f"ipc {cell.ipc:g} on '{cell.dataset}': a class has about {most} training images; ask for less")
+        raise PlanError(
+            f"ipc {cell.ipc:g} on '{cell.dataset}': a class has about {most} training images; ask for less"
+        )
     if facts and instances(method, cell.ipc, facts.classes) < 1:
-        raise PlanError(f"ipc {cell.ipc:g} on '{cell.dataset}': too little for method '{cell.row.method}'; ask for more")
+        raise PlanError(
+            f"ipc {cell.ipc:g} on '{cell.dataset}': too little for method '{cell.row.method}'; ask for more"
+        )
 
 
 def check_labels(labels: Mapping[str, Any], method: Mapping[str, Any], row: str) -> None:
     """Raise PlanError when the labels are those that a set holds itself, and the method makes none, as the literal SOFT of its
     file or, where it depends on the recipe, the recipe's `soft` says."""
     kind, soft = labels["name"], constant("method", method["name"], "SOFT")
-    if constant("label", kind, "OWN") and not getattr(recipe_object("method", method), "soft", soft):
+    if constant("label", kind, "OWN") and not getattr(
+        recipe_object("method", method), "soft", soft
+    ):
         raise PlanError(
             f"row '{row}': labels '{kind}' are those that a set holds, method '{method['name']}' stores none with this recipe; "
             f"use hard, or labels of teachers"
@@ -88,4 +114,6 @@ def check_labels(labels: Mapping[str, Any], method: Mapping[str, Any], row: str)
 def check_pixels(recipe: Mapping[str, Any], inputs: Mapping[str, Any], what: str) -> None:
     """Raise PlanError, beginning with `what`, when teachers would see the images of a whitened set."""
     if recipe.get("teachers") and "whitening" in inputs:
-        raise PlanError(f"{what} teachers, which see normalised pixels; set distill.whitening to none for this row")
+        raise PlanError(
+            f"{what} teachers, which see normalised pixels; set distill.whitening to none for this row"
+        )

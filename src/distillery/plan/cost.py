@@ -10,15 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from distillery.artefact import META, read_meta
-from distillery.spec import folder
+from distillery.plan.checks import instances
+from distillery.plan.models import Facts
+from distillery.plan.nodes import Node
+from distillery.plan.settings import Settings, read_yaml
+from distillery.plan.types import recipe_object
+from distillery.store.artefact import META, read_meta
+from distillery.store.spec import folder
 from distillery.training.recipe import batch_size
-
-from .checks import instances
-from .models import Facts
-from .nodes import Node
-from .settings import Settings, read_yaml
-from .types import recipe_object
 
 START_UP_S = 4.0  # importing torch
 UNROLLED = 512  # images whose activations a differentiated step, or a part of the real batch, holds at once
@@ -47,10 +46,10 @@ class Estimator:
     def cost(self, node: Node) -> Cost | None:
         """Cost of one artefact; None when nothing is known about its data set yet."""
         facts = self.settings.dataset(node.dataset).facts or self._stated(node)
-        return getattr(self, f"_{node.spec.room}")(node, facts) if facts else None
+        return getattr(self, f"_{node.spec.stage}")(node, facts) if facts else None
 
     def _stated(self, node: Node) -> Facts | None:
-        while node.spec.room != "data":
+        while node.spec.stage != "data":
             node = node.inputs["data" if "data" in node.inputs else "distilled"]
         path = folder(self.store, node.address)
         if not (path / META).is_file():
@@ -62,8 +61,12 @@ class Estimator:
         """Sum of seconds and bytes, the largest memory, and how many nodes could not be estimated."""
         costs = [self.cost(node) for node in nodes]
         known = [c for c in costs if c]
-        peaks = (max((getattr(c, part) for c in known), default=0) for part in ("memory", "activations"))
-        return Cost(sum(c.seconds for c in known), *peaks, sum(c.bytes for c in known)), len(costs) - len(known)
+        peaks = (
+            max((getattr(c, part) for c in known), default=0) for part in ("memory", "activations")
+        )
+        return Cost(sum(c.seconds for c in known), *peaks, sum(c.bytes for c in known)), len(
+            costs
+        ) - len(known)
 
     def _network(self, network: dict, facts: Facts) -> tuple[float, float, float]:
         """Multiply-adds and activation bytes of one image's forward pass, and parameters; of an unknown network ResNet-18's."""
@@ -71,13 +74,24 @@ class Estimator:
         entry = known.get(network["name"], known["resnet18"])
         size = facts.shape[1]
         nearest = min(entry, key=lambda s: abs(int(s) - size))
-        area, width = (size / int(nearest)) ** 2, network.get("width", entry[nearest].get("width", 1))
+        area, width = (
+            (size / int(nearest)) ** 2,
+            network.get("width", entry[nearest].get("width", 1)),
+        )
         ratio = width / entry[nearest].get("width", 1)
         row = entry[nearest]
-        return row["multiply_adds"] * area * ratio**2, row["activations"] * 4 * area * ratio, row["parameters"] * ratio**2
+        return (
+            row["multiply_adds"] * area * ratio**2,
+            row["activations"] * 4 * area * ratio,
+            row["parameters"] * ratio**2,
+        )
 
-    def _run(self, work: float, activations: float, batch: float, extra: float, stored: float) -> Cost:
-        return Cost(START_UP_S + work / self.rate, BASE_MEMORY + extra, 2 * activations * batch, stored)
+    def _run(
+        self, work: float, activations: float, batch: float, extra: float, stored: float
+    ) -> Cost:
+        return Cost(
+            START_UP_S + work / self.rate, BASE_MEMORY + extra, 2 * activations * batch, stored
+        )
 
     def _pixels(self, facts: Facts) -> int:
         return facts.shape[0] * facts.shape[1] * facts.shape[2]
@@ -98,7 +112,9 @@ class Estimator:
         return self._run(work * passes, activations, batch, self._resident(facts), 4 * parameters)
 
     def _teachers(self, node: Node, facts: Facts) -> list[tuple[float, float, float]]:
-        return [self._network(n.spec.recipe["network"], facts) for n in node.inputs.get("teachers", [])]
+        return [
+            self._network(n.spec.recipe["network"], facts) for n in node.inputs.get("teachers", [])
+        ]
 
     def _whiten(self, node: Node, facts: Facts) -> Cost:
         size = self._pixels(facts)
@@ -107,17 +123,29 @@ class Estimator:
 
     def _embed(self, node: Node, facts: Facts) -> Cost:
         nets = self._teachers(node, facts)
-        work, activations = facts.train * sum(w for w, _, _ in nets), max((a for _, a, _ in nets), default=0)
+        work, activations = (
+            facts.train * sum(w for w, _, _ in nets),
+            max((a for _, a, _ in nets), default=0),
+        )
         return self._run(work, activations, 256, self._resident(facts), 4 * facts.classes**2)
 
     def _unrolled(self, node: Node, facts: Facts) -> Cost:
         """Of a method that trains its own network: its recipe's `forwards` says how many passes forward of one image."""
         recipe, ipc = node.spec.recipe["method"], node.spec.recipe["ipc"]
-        method, (work, activations, parameters) = recipe_object("method", recipe), self._network(recipe["network"], facts)
+        method, (work, activations, parameters) = (
+            recipe_object("method", recipe),
+            self._network(recipe["network"], facts),
+        )
         whitened = 4 * self._pixels(facts) * facts.train + 8 * self._pixels(facts) ** 2
         states = 12 * parameters * recipe.get("window", 0)
         stored = 4 * facts.classes * (ipc * self._pixels(facts) + facts.classes)
-        return self._run(method.forwards(ipc, facts.classes) * work, activations, UNROLLED, whitened + states, stored)
+        return self._run(
+            method.forwards(ipc, facts.classes) * work,
+            activations,
+            UNROLLED,
+            whitened + states,
+            stored,
+        )
 
     def _distill(self, node: Node, facts: Facts) -> Cost:
         recipe, ipc = node.spec.recipe["method"], node.spec.recipe["ipc"]
@@ -126,10 +154,22 @@ class Estimator:
         nets = self._teachers(node, facts) or [(0.0, 0.0, 0.0)]
         images = facts.classes * ipc
         method = recipe_object("method", recipe)
-        passes = method.passes(ipc, facts.classes) if hasattr(method, "passes") else images * recipe.get("iterations", 0)
+        passes = (
+            method.passes(ipc, facts.classes)
+            if hasattr(method, "passes")
+            else images * recipe.get("iterations", 0)
+        )
         work = 3 * passes * sum(work for work, _, _ in nets)
-        batch = min(facts.classes, recipe.get("micro_batch") or recipe.get("batch") or facts.classes)
-        return self._run(work, max(a for _, a, _ in nets), batch, self._resident(facts), images * self._pixels(facts))
+        batch = min(
+            facts.classes, recipe.get("micro_batch") or recipe.get("batch") or facts.classes
+        )
+        return self._run(
+            work,
+            max(a for _, a, _ in nets),
+            batch,
+            self._resident(facts),
+            images * self._pixels(facts),
+        )
 
     def _instances(self, node: Node, facts: Facts) -> float:
         recipe = node.inputs["distilled"].spec.recipe
@@ -147,10 +187,14 @@ class Estimator:
         if "training" in node.spec.recipe:  # one that trains students itself
             whole = self._evaluate(node, facts)
             return replace(whole, seconds=whole.seconds * self._students(node), bytes=1e6)
-        networks = self._teachers(node, facts) + ([self._network(student, facts)] if student else [])
+        networks = self._teachers(node, facts) + (
+            [self._network(student, facts)] if student else []
+        )
         passes = recipe.get("points", 1) ** 2 * recipe.get("images", facts.test)
         total = passes * sum(work for work, _, _ in networks)
-        return self._run(total, max((a for _, a, _ in networks), default=0), 256, self._resident(facts), 1e6)
+        return self._run(
+            total, max((a for _, a, _ in networks), default=0), 256, self._resident(facts), 1e6
+        )
 
     def _students(self, node: Node) -> float:
         """Trainings on the whole set that an analysis amounts to: one for each of the set's states that are kept on the way,

@@ -9,13 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from distillery.artefact import META
-from distillery.code import module_digests
-from distillery.spec import ROOMS, Spec
-
-from .cost import Cost, Estimator
-from .nodes import Node
-from .plan import Plan
+from distillery.plan.cost import Cost, Estimator
+from distillery.plan.nodes import Node
+from distillery.plan.plan import Plan
+from distillery.store.artefact import META
+from distillery.store.fingerprint import module_digests
+from distillery.store.spec import STAGES, Spec
 
 
 class Explainer:
@@ -26,15 +25,17 @@ class Explainer:
 
     @cached_property
     def stored(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
-        """meta.json of everything in the store, by room and label, newest first."""
+        """meta.json of everything in the store, by stage and label, newest first."""
         found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for meta in sorted(stored_metas(self.plan.store), key=lambda m: m.get("created", ""), reverse=True):
-            found.setdefault((meta["room"], meta["spec"]["label"]), []).append(meta)
+        for meta in sorted(
+            stored_metas(self.plan.store), key=lambda m: m.get("created", ""), reverse=True
+        ):
+            found.setdefault((meta["stage"], meta["spec"]["label"]), []).append(meta)
         return found
 
     def why(self, node: Node) -> str:
         """One phrase: why this artefact is not there yet."""
-        earlier = self.stored.get((node.spec.room, node.spec.label))
+        earlier = self.stored.get((node.spec.stage, node.spec.label))
         if not earlier:
             return "never made"
         old = earlier[0]
@@ -51,7 +52,7 @@ class Explainer:
         missing = self.plan.missing(tables)
         for node in missing:
             cost = self.estimator.cost(node)
-            yield f"{node.spec.room:<9} {node.spec.id:<64} {duration(cost.seconds) if cost else '?':>8}  {self.why(node)}"
+            yield f"{node.spec.stage:<9} {node.spec.id:<64} {duration(cost.seconds) if cost else '?':>8}  {self.why(node)}"
         for table in tables:
             state = "up to date" if self.plan.fresh(table) else "to be assembled"
             yield f"table     results/{table}.csv: {len(self.plan.cells(table))} cells, {state}"
@@ -97,9 +98,9 @@ def volume(size: float) -> str:
 
 
 def summary(nodes: list[Node], estimator: Estimator, scale: str) -> str:
-    """Counts by room and the estimated total, as one line."""
-    counts = Counter(node.spec.room for node in nodes)
-    listed = ", ".join(f"{counts[room]} {room}" for room in ROOMS if counts[room]) or "nothing"
+    """Counts by stage and the estimated total, as one line."""
+    counts = Counter(node.spec.stage for node in nodes)
+    listed = ", ".join(f"{counts[stage]} {stage}" for stage in STAGES if counts[stage]) or "nothing"
     total, unknown = estimator.total(nodes)
     unknown_text = f", {unknown} without an estimate" if unknown else ""
     return f"scale {scale}: {listed} to be made; about {describe(total)}{unknown_text}"

@@ -8,8 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distillery.errors import PlanError, nearest
-
-from .types import explain
+from distillery.plan.types import explain
 
 Block = dict[str, Any]
 Axis = list[Any] | dict[str, list[Any]]
@@ -32,7 +31,7 @@ class Facts(Strict):
 
 
 class Recipes(Strict):
-    """What a scale, a data set and params.yaml may each say: networks, the ensemble, and recipes by room."""
+    """What a scale, a data set and params.yaml may each say: networks, the ensemble, and recipes by stage."""
 
     networks: dict[str, Block] = {}
     ensemble: list[str] = []
@@ -46,7 +45,7 @@ class Recipes(Strict):
 
 
 class Dataset(Recipes):
-    """A data source and what differs for it: networks and recipes of any room below the same keys as in the scale."""
+    """A data source and what differs for it: networks and recipes of any stage below the same keys as in the scale."""
 
     source: str
     digest: str | None = None
@@ -62,18 +61,18 @@ class Scale(Recipes):
     """workflow/scales/<name>.yaml: every recipe, network and axis at that scale.
 
     ensemble: the papers' teachers in their order (INFER: R, M, E, S); a recipe's `teachers: ensemble` names all of them,
-    `ensemble:2` the first two. stand_ins: networks that take the places of those that a table's rows name. An axis of a table
+    `ensemble:2` the first two. network_aliases: networks that take the places of those that a table's rows name. An axis of a table
     is a list of values, or one list for each value of the panel.
     """
 
     about: str
-    stand_ins: dict[str, str] = {}
+    network_aliases: dict[str, str] = {}
     datasets: dict[str, Dataset]
     tables: dict[str, dict[str, Axis]]
 
 
 class Params(Recipes):
-    """params.yaml. Blocks named like rooms override the scale's recipes, key by key; `grid` replaces axes of its tables, and
+    """params.yaml. Blocks named like stages override the scale's recipes, key by key; `grid` replaces axes of its tables, and
     its `rows` names the rows to measure."""
 
     paper: str = "infer"
@@ -87,8 +86,8 @@ class Params(Recipes):
 
 
 class AxisMeaning(Strict):
-    """What the values of an axis beyond dataset, student and ipc change: `values` has recipe overrides for each, by room, or
-    `sets` names the one setting (room.key.key) that takes the value. published: whether printed numbers are told apart by it,
+    """What the values of an axis beyond dataset, student and ipc change: `values` has recipe overrides for each, by stage, or
+    `sets` names the one setting (stage.key.key) that takes the value. published: whether printed numbers are told apart by it,
     in a column of the axis' name; variants: or by the variant that is printed for a value."""
 
     values: dict[str, dict[str, Block]] = {}
@@ -104,12 +103,14 @@ class AxisMeaning(Strict):
                 found = {key: found}
             return found
         if value not in self.values:
-            raise PlanError(f"{where} = {value!r}: means nothing here: {nearest(str(value), self.values)}")
+            raise PlanError(
+                f"{where} = {value!r}: means nothing here: {nearest(str(value), self.values)}"
+            )
         return self.values[value]
 
 
 class Row(Strict):
-    """A row of a table: a method, the kind of labels, and what differs from the scale's recipes (`override`, by room).
+    """A row of a table: a method, the kind of labels, and what differs from the scale's recipes (`override`, by stage).
 
     distill, label and protocol name blocks of the scale's `distill`, `label` and `evaluate`; the first defaults to the method,
     the others to the kind of labels. A row with
@@ -167,4 +168,6 @@ def checked(model: type[Strict], values: Any, where: str) -> Any:
         return model.model_validate(dict(values))
     except ValidationError as error:
         nested = [Row, Dataset] if model in (Table, Scale) else []
-        raise PlanError(explain(error, where, [name for kind in (model, *nested) for name in kind.model_fields])) from None
+        raise PlanError(
+            explain(error, where, [name for kind in (model, *nested) for name in kind.model_fields])
+        ) from None

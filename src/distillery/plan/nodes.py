@@ -1,4 +1,4 @@
-"""Cells to artefacts: each room's resolved recipe, its inputs, the code it runs, and the identity that follows."""
+"""Cells to artefacts: each stage's resolved recipe, its inputs, the code it runs, and the identity that follows."""
 
 from __future__ import annotations
 
@@ -9,21 +9,28 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from distillery.canonical import file_sha256
-from distillery.code import code_digest
-from distillery.components import module_name
+from distillery.components.registry import module_name
 from distillery.data.digest import source_digest
 from distillery.data.recipe import Recipe as DataRecipe
 from distillery.data.source import ON_DISK, parse
 from distillery.errors import DataError, PlanError
-from distillery.spec import Spec
+from distillery.plan.checks import (
+    PARTS,
+    check_augment,
+    check_budget,
+    check_keys,
+    check_labels,
+    check_mix,
+    check_pixels,
+    check_soft,
+)
+from distillery.plan.models import Dataset, Row
+from distillery.plan.settings import Settings
+from distillery.plan.types import component, constant, torch_free_part, validated
+from distillery.store.canonical import file_sha256
+from distillery.store.fingerprint import code_digest
+from distillery.store.spec import Spec
 from distillery.training.recipe import Training
-from distillery.whiten.recipe import Recipe as WhitenRecipe
-
-from .checks import PARTS, check_augment, check_budget, check_keys, check_labels, check_mix, check_pixels, check_soft
-from .models import Dataset, Row
-from .settings import Settings
-from .types import component, constant, validated
 
 NOTHING = "none"  # of a whitening or an embedding: None would stand for the default
 
@@ -57,12 +64,15 @@ class Node:
     @cached_property
     def key(self) -> str:
         """Identity without code."""
-        keys = {role: [n.key for n in up] if isinstance(up, list) else up.key for role, up in self.inputs.items()}
+        keys = {
+            role: [n.key for n in up] if isinstance(up, list) else up.key
+            for role, up in self.inputs.items()
+        }
         return self.spec.key(keys)
 
     @property
     def address(self) -> str:
-        """`room/id`, its place below the store."""
+        """`stage/id`, its place below the store."""
         return self.spec.address
 
     def upstream(self) -> list[Node]:
@@ -80,12 +90,22 @@ class Builder:
         self._made: dict[Any, Node] = {}
 
     def _node(
-        self, room: str, label: str, recipe: dict, inputs: Mapping[str, Any], roots: list[str], dataset: str, **local: Any
+        self,
+        stage: str,
+        label: str,
+        recipe: dict,
+        inputs: Mapping[str, Any],
+        roots: list[str],
+        dataset: str,
+        **local: Any,
     ) -> Node:
-        addresses = {r: [n.address for n in up] if isinstance(up, list) else up.address for r, up in inputs.items()}
-        roots = sorted({"distillery.runtime", f"distillery.{room}.room", *roots})
+        addresses = {
+            r: [n.address for n in up] if isinstance(up, list) else up.address
+            for r, up in inputs.items()
+        }
+        roots = sorted({"distillery.store.runtime", f"distillery.stages.{stage}", *roots})
         spec = Spec(
-            room,
+            stage,
             label.replace(":", "-").replace("/", "-"),
             recipe,
             addresses,
@@ -110,16 +130,31 @@ class Builder:
         root, where = self.settings.root, f"{self.settings.scale_file}.datasets.{name}"
         try:
             kind, place = parse(dataset.source)
-            digest = dataset.digest or source_digest(dataset.source, root, root / "results/.digests.json") or "absent"
+            digest = (
+                dataset.digest
+                or source_digest(dataset.source, root, root / "results/.digests.json")
+                or "absent"
+            )
         except DataError as error:
             raise PlanError(f"{where}.source: {error}") from None
-        fields = {f.name for f in dataclasses.fields(DataRecipe)} & set(Dataset.model_fields) - {"source", "digest"}
-        values = {key: value for key in fields if (value := getattr(dataset, key)) not in (None, {})}
+        fields = {f.name for f in dataclasses.fields(DataRecipe)} & set(Dataset.model_fields) - {
+            "source",
+            "digest",
+        }
+        values = {
+            key: value for key in fields if (value := getattr(dataset, key)) not in (None, {})
+        }
         on_disk = kind in ON_DISK
-        checked = validated(DataRecipe, values | {"source": kind if on_disk else dataset.source, "digest": digest}, where)
+        checked = validated(
+            DataRecipe,
+            values | {"source": kind if on_disk else dataset.source, "digest": digest},
+            where,
+        )
         recipe = dict.fromkeys(f.name for f in dataclasses.fields(DataRecipe)) | checked
         local = {"source": f"{kind}:{root / place}"} if on_disk else {}
-        return self._node("data", name, recipe, {}, [f"distillery.data.source_{kind}"], name, **local)
+        return self._node(
+            "data", name, recipe, {}, [f"distillery.data.source_{kind}"], name, **local
+        )
 
     def teacher(self, name: str, dataset: str) -> Node:
         """A teacher of architecture `name` (an entry of `networks`, or a network) on a data set."""
@@ -132,16 +167,29 @@ class Builder:
         weights = recipe.get("weights")
         where = f"{settings.scale_file}.teacher.{name}"
         check_keys(recipe, ("loss", "training", "weights"), where)
-        training = None if weights else validated(Training, recipe.get("training", {}), f"{where}.training")
+        training = (
+            None
+            if weights
+            else validated(Training, recipe.get("training", {}), f"{where}.training")
+        )
         check_augment(training or {}, f"{where}.training")
         loss = None if weights else component("loss", recipe.get("loss", "ce"), f"{where}.loss")
         values = {"network": network, "training": training, "loss": loss, "weights": weights}
-        roots = [module_name("network", network["name"]), *([module_name("loss", loss["name"])] if loss else [])]
-        return self._node("teacher", f"{dataset}-{name}", values, {"data": self.data(dataset)}, roots, dataset)
+        roots = [
+            module_name("network", network["name"]),
+            *([module_name("loss", loss["name"])] if loss else []),
+        ]
+        return self._node(
+            "teacher", f"{dataset}-{name}", values, {"data": self.data(dataset)}, roots, dataset
+        )
 
     def _network(self, name: str, dataset: str) -> dict[str, Any]:
         settings = self.settings
-        return component("network", settings.network(name, settings.dataset(dataset)), f"{settings.scale_file}.networks.{name}")
+        return component(
+            "network",
+            settings.network(name, settings.dataset(dataset)),
+            f"{settings.scale_file}.networks.{name}",
+        )
 
     def teachers(self, recipe: Mapping[str, Any], dataset: str) -> dict[str, list[Node]]:
         """The teachers a method or label recipe names in its `teachers`, as an input role (empty when it names none)."""
@@ -150,12 +198,24 @@ class Builder:
 
     def distill(self, cell: Cell) -> Node:
         """The distilled set of a cell."""
-        override = [cell.row.override.get(room) for room in ("whiten", "embed", "distill")]
-        key = ("distill", cell.dataset, cell.ipc, cell.student, cell.row.method, cell.row.distill, repr(override))
+        override = [cell.row.override.get(stage) for stage in ("whiten", "embed", "distill")]
+        key = (
+            "distill",
+            cell.dataset,
+            cell.ipc,
+            cell.student,
+            cell.row.method,
+            cell.row.distill,
+            repr(override),
+        )
         return self._remember(key, lambda: self._distill(cell))
 
     def _distill(self, cell: Cell) -> Node:
-        settings, method, dataset = self.settings, cell.row.method, self.settings.dataset(cell.dataset)
+        settings, method, dataset = (
+            self.settings,
+            cell.row.method,
+            self.settings.dataset(cell.dataset),
+        )
         block = cell.row.distill or method
         where, root = f"{settings.scale_file}.distill.{block}", module_name("method", method)
         values = settings.recipe("distill", block, dataset, cell.row.override, cell)
@@ -169,39 +229,72 @@ class Builder:
         if "teachers" in (constant("method", method, "NEEDS") or ()) and not recipe.get("teachers"):
             raise PlanError(f"{where}.teachers: is empty, {method} needs at least one teacher")
         check_budget(cell, recipe, dataset.facts)
-        inputs = {"data": self.data(cell.dataset), **self.teachers(recipe, cell.dataset), **self._prepared(recipe, cell)}
+        inputs = {
+            "data": self.data(cell.dataset),
+            **self.teachers(recipe, cell.dataset),
+            **self._prepared(recipe, cell),
+        }
         label = f"{cell.dataset}-{method}-ipc{cell.ipc:g}"
-        return self._node("distill", label, {"method": recipe, "ipc": cell.ipc}, inputs, roots, cell.dataset)
+        return self._node(
+            "distill", label, {"method": recipe, "ipc": cell.ipc}, inputs, roots, cell.dataset
+        )
 
     def _prepared(self, recipe: Mapping[str, Any], cell: Cell) -> dict[str, Node]:
         """What a method's recipe asks for by its fields `whitening` and `embedding`, as input roles: "none" for nothing."""
-        whitening, embedding = recipe.get("whitening") or NOTHING, recipe.get("embedding") or NOTHING
+        whitening, embedding = (
+            recipe.get("whitening") or NOTHING,
+            recipe.get("embedding") or NOTHING,
+        )
         found = {} if whitening == NOTHING else {"whitening": self.whitening(whitening, cell)}
-        return found | ({} if embedding == NOTHING else {"embeddings": self.embeddings(embedding, cell)})
+        return found | (
+            {} if embedding == NOTHING else {"embeddings": self.embeddings(embedding, cell)}
+        )
 
     def whitening(self, name: str, cell: Cell) -> Node:
         """The whitening `name`, a block below `whiten`, of a cell's data set."""
         settings = self.settings
-        values = settings.recipe("whiten", name, settings.dataset(cell.dataset), cell.row.override, cell)
-        recipe = validated(WhitenRecipe, values, f"{settings.scale_file}.whiten.{name}")
-        return self._node("whiten", f"{cell.dataset}-{name}", recipe, {"data": self.data(cell.dataset)}, [], cell.dataset)
+        values = settings.recipe(
+            "whiten", name, settings.dataset(cell.dataset), cell.row.override, cell
+        )
+        recipe = validated(
+            torch_free_part("distillery.stages.whiten").Recipe,
+            values,
+            f"{settings.scale_file}.whiten.{name}",
+        )
+        return self._node(
+            "whiten",
+            f"{cell.dataset}-{name}",
+            recipe,
+            {"data": self.data(cell.dataset)},
+            [],
+            cell.dataset,
+        )
 
     def embeddings(self, name: str, cell: Cell) -> Node:
         """The embeddings `name`, a block below `embed`, of a cell's classes. A file's path is no part of the identity, its
         SHA-256 is."""
         settings, where = self.settings, f"{self.settings.scale_file}.embed.{name}"
-        values = settings.recipe("embed", name, settings.dataset(cell.dataset), cell.row.override, cell)
+        values = settings.recipe(
+            "embed", name, settings.dataset(cell.dataset), cell.row.override, cell
+        )
         source = component("embedding", {"name": name} | values, where)
-        if "teachers" in (constant("embedding", source["name"], "NEEDS") or ()) and not source.get("teachers"):
+        if "teachers" in (constant("embedding", source["name"], "NEEDS") or ()) and not source.get(
+            "teachers"
+        ):
             raise PlanError(f"{where}.teachers: is empty, '{name}' needs at least one teacher")
         inputs = {"data": self.data(cell.dataset), **self.teachers(source, cell.dataset)}
-        recipe, local = {"source": {key: value for key, value in source.items() if key != "path"}}, {}
+        recipe, local = (
+            {"source": {key: value for key, value in source.items() if key != "path"}},
+            {},
+        )
         if source.get("path"):
             place = settings.root / source["path"]
             recipe["digest"] = self._remember(("file", place), lambda: _content(place))
             local = {"source": source | {"path": str(place)}}
         roots = [module_name("embedding", source["name"])]
-        return self._node("embed", f"{cell.dataset}-{name}", recipe, inputs, roots, cell.dataset, **local)
+        return self._node(
+            "embed", f"{cell.dataset}-{name}", recipe, inputs, roots, cell.dataset, **local
+        )
 
     def label_recipe(self, cell: Cell) -> dict[str, Any]:
         """The label component of a cell: its kind is its name."""
@@ -223,7 +316,9 @@ class Builder:
     def _check_labels(self, cell: Cell, labels: Mapping[str, Any]) -> None:
         distilled = self.distill(cell)
         check_labels(labels, distilled.spec.recipe["method"], cell.row.row)
-        check_pixels(labels, distilled.inputs, f"row '{cell.row.row}': labels '{labels['name']}' are made by")
+        check_pixels(
+            labels, distilled.inputs, f"row '{cell.row.row}': labels '{labels['name']}' are made by"
+        )
 
     def label(self, cell: Cell) -> Node | None:
         """The stored labels of a cell, or None when its kind stores nothing (hard, dynamic)."""
@@ -238,14 +333,18 @@ class Builder:
     def protocol(self, cell: Cell) -> dict[str, Any]:
         """The evaluation recipe of a cell: loss, training, and refine where its block has one."""
         settings, (name, where) = self.settings, self._protocol(cell)
-        values = settings.recipe("evaluate", name, settings.dataset(cell.dataset), cell.row.override, cell)
+        values = settings.recipe(
+            "evaluate", name, settings.dataset(cell.dataset), cell.row.override, cell
+        )
         check_keys(values, ("loss", "refine", "training"), where)
         training = validated(Training, values.get("training", {}), f"{where}.training")
         check_augment(training, f"{where}.training")
         training |= {} if cell.augmented else {"augment": []}
         loss, refine = component("loss", values.get("loss"), f"{where}.loss"), values.get("refine")
         check_mix(loss, training, where)
-        refined = {} if refine is None else {"refine": component("refinement", refine, f"{where}.refine")}
+        refined = (
+            {} if refine is None else {"refine": component("refinement", refine, f"{where}.refine")}
+        )
         return {"loss": loss, **refined, "training": training}
 
     def _protocol(self, cell: Cell) -> tuple[str, str]:
@@ -258,30 +357,51 @@ class Builder:
         recipe, inputs, roots = self._students(cell)
         name = f"{cell.dataset}-{cell.row.method}-ipc{cell.ipc:g}-{recipe['labels']['name']}-{cell.student}"
         return tuple(
-            self._node("evaluate", f"{name}-r{repeat}", recipe | {"repeat": repeat}, inputs, roots, cell.dataset)
+            self._node(
+                "evaluate",
+                f"{name}-r{repeat}",
+                recipe | {"repeat": repeat},
+                inputs,
+                roots,
+                cell.dataset,
+            )
             for repeat in range(repeats)
         )
 
     def _students(self, cell: Cell) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
         """How students of a cell are trained: recipe without repeat, inputs, and the modules of the components."""
         label, labels = self.label(cell), self.label_recipe(cell)
-        recipe = {"student": self._network(cell.student, cell.dataset), "labels": labels, **self.protocol(cell)}
+        recipe = {
+            "student": self._network(cell.student, cell.dataset),
+            "labels": labels,
+            **self.protocol(cell),
+        }
         check_soft(recipe, cell.row.row, self._protocol(cell)[1])
-        inputs = self._set(cell) | ({"label": label} if label else self.teachers(labels, cell.dataset))
-        roots = [module_name(kind, recipe[part]["name"]) for part, kind in PARTS.items() if part in recipe]
+        inputs = self._set(cell) | (
+            {"label": label} if label else self.teachers(labels, cell.dataset)
+        )
+        roots = [
+            module_name(kind, recipe[part]["name"])
+            for part, kind in PARTS.items()
+            if part in recipe
+        ]
         return recipe, inputs, [*roots, module_name("method", cell.row.method)]
 
     def _set(self, cell: Cell) -> dict[str, Any]:
         """What a look at the distilled set of a cell takes, as input roles: the set, its data, and its whitening."""
         distilled = self.distill(cell)
         whitening = distilled.inputs.get("whitening")
-        return {"data": self.data(cell.dataset), "distilled": distilled} | ({"whitening": whitening} if whitening else {})
+        return {"data": self.data(cell.dataset), "distilled": distilled} | (
+            {"whitening": whitening} if whitening else {}
+        )
 
     def _embeddings_of(self, cell: Cell, analysis: str) -> Node:
         found = self.distill(cell).inputs.get("embeddings")
         if not found:
             row, method = cell.row.row, cell.row.method
-            raise PlanError(f"row '{row}': analysis '{analysis}' needs embeddings; name some in distill.{method}.embedding")
+            raise PlanError(
+                f"row '{row}': analysis '{analysis}' needs embeddings; name some in distill.{method}.embedding"
+            )
         return found
 
     def scores(self, cell: Cell, repeats: int) -> dict[str, tuple[Node, ...]]:
@@ -292,38 +412,56 @@ class Builder:
         """
         distilled = {key: block for key, block in cell.row.override.items() if key == "distill"}
         trained = {key: block for key, block in cell.row.override.items() if key != "distill"}
-        hard = cell.row.model_copy(update={"labels": "hard", "label": None, "protocol": "hard", "override": distilled})
-        drawn = replace(cell, row=cell.row.model_copy(update={"method": "random", "override": trained}))
+        hard = cell.row.model_copy(
+            update={"labels": "hard", "label": None, "protocol": "hard", "override": distilled}
+        )
+        drawn = replace(
+            cell, row=cell.row.model_copy(update={"method": "random", "override": trained})
+        )
         others = {
             "syn_hard": replace(cell, row=hard),
             "rdm_any": drawn,
             "syn_noaug": replace(cell, augmented=False),
             "rdm_noaug": replace(drawn, augmented=False),
         }
-        return {"real_hard": (self._real(cell),)} | {name: self.evaluations(other, repeats) for name, other in others.items()}
+        return {"real_hard": (self._real(cell),)} | {
+            name: self.evaluations(other, repeats) for name, other in others.items()
+        }
 
     def _real(self, cell: Cell) -> Node:
         try:
             return self.teacher(cell.student, cell.dataset)
         except PlanError as error:
-            raise PlanError(f"scores need the accuracy of student '{cell.student}' on the real data: {error}") from None
+            raise PlanError(
+                f"scores need the accuracy of student '{cell.student}' on the real data: {error}"
+            ) from None
 
     def analyses(self, cell: Cell, name: str, repeats: int) -> tuple[Node, ...]:
         """What an analysis finds in the distilled set of a cell (one artefact), in each of its students, or with students that
         it trains itself as the cell's protocol says (one artefact per repeat)."""
         needs, analysis = constant("analysis", name, "NEEDS"), self._analysis(cell, name)
-        recipe, inputs, roots = self._students(cell) if "protocol" in needs else self._looked_at(cell, analysis, needs)
+        recipe, inputs, roots = (
+            self._students(cell) if "protocol" in needs else self._looked_at(cell, analysis, needs)
+        )
         if "protocol" in needs and constant("label", recipe["labels"]["name"], "REPLAYS"):
             kind, row = recipe["labels"]["name"], cell.row.row
-            raise PlanError(f"row '{row}': labels '{kind}' fit the batches of one training; for {name} use static or dynamic")
+            raise PlanError(
+                f"row '{row}': labels '{kind}' fit the batches of one training; for {name} use static or dynamic"
+            )
         recipe, roots = {"analysis": analysis} | recipe, [*roots, module_name("analysis", name)]
         stem = f"{cell.dataset}-{name}-{cell.row.method}-ipc{cell.ipc:g}"
         if not {"student", "protocol"} & set(needs):
             return (self._node("analyse", stem, recipe, inputs, roots, cell.dataset),)
         stem += f"-{cell.row.labels}-{cell.student}"
-        each = [{"student": node} for node in self.evaluations(cell, repeats)] if "student" in needs else [{}] * repeats
+        each = (
+            [{"student": node} for node in self.evaluations(cell, repeats)]
+            if "student" in needs
+            else [{}] * repeats
+        )
         return tuple(
-            self._node("analyse", f"{stem}-r{i}", recipe | {"repeat": i}, inputs | own, roots, cell.dataset)
+            self._node(
+                "analyse", f"{stem}-r{i}", recipe | {"repeat": i}, inputs | own, roots, cell.dataset
+            )
             for i, own in enumerate(each)
         )
 
@@ -331,18 +469,32 @@ class Builder:
         self, cell: Cell, analysis: dict[str, Any], needs: tuple[str, ...]
     ) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
         """Of an analysis that trains nothing: recipe without the analysis itself, inputs, and the modules of the components."""
-        labels, label = (self.label_recipe(cell), self.label(cell)) if "label" in needs else (None, None)
-        inputs = self._set(cell) | ({"label": label} if label else {}) | self.teachers(analysis, cell.dataset)
-        check_pixels(analysis, inputs, f"row '{cell.row.row}': analysis '{analysis['name']}' looks with")
+        labels, label = (
+            (self.label_recipe(cell), self.label(cell)) if "label" in needs else (None, None)
+        )
+        inputs = (
+            self._set(cell)
+            | ({"label": label} if label else {})
+            | self.teachers(analysis, cell.dataset)
+        )
+        check_pixels(
+            analysis, inputs, f"row '{cell.row.row}': analysis '{analysis['name']}' looks with"
+        )
         if "embeddings" in needs:
             inputs |= {"embeddings": self._embeddings_of(cell, analysis["name"])}
         student = self._network(cell.student, cell.dataset) if "student" in needs else None
         parts = {"method": {"name": cell.row.method}, "label": labels, "network": student}
         recipe = {"labels": labels} | ({"student": student} if student else {})
-        return recipe, inputs, [module_name(kind, part["name"]) for kind, part in parts.items() if part]
+        return (
+            recipe,
+            inputs,
+            [module_name(kind, part["name"]) for kind, part in parts.items() if part],
+        )
 
     def _analysis(self, cell: Cell, name: str) -> dict[str, Any]:
-        values = self.settings.recipe("analyse", name, self.settings.dataset(cell.dataset), cell.row.override, cell)
+        values = self.settings.recipe(
+            "analyse", name, self.settings.dataset(cell.dataset), cell.row.override, cell
+        )
         where = f"{self.settings.scale_file}.analyse.{name}"
         recipe = component("analysis", {"name": name} | values, where)
         if "teachers" in constant("analysis", name, "NEEDS") and not recipe.get("teachers"):

@@ -11,19 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distillery.artefact import META
-from distillery.canonical import digest, file_sha256
-from distillery.code import code_digest
 from distillery.errors import PlanError, nearest
-from distillery.spec import folder
+from distillery.plan.checks import instances
+from distillery.plan.models import Facts, Row, Table
+from distillery.plan.nodes import Builder, Cell, Node
+from distillery.plan.settings import Settings, merge
+from distillery.plan.types import constant
+from distillery.store.artefact import META
+from distillery.store.canonical import digest, file_sha256
+from distillery.store.fingerprint import code_digest
+from distillery.store.spec import folder
 from distillery.table.identity import picture_identity
 from distillery.table.published import lookup
-
-from .checks import instances
-from .models import Facts, Row, Table
-from .nodes import Builder, Cell, Node
-from .settings import Settings, merge
-from .types import constant
 
 NAMED = ("dataset", "student")
 
@@ -44,7 +43,9 @@ class Position:
     distilled: Node | None
     label: Node | None
     data: Node | None
-    scores: dict[str, tuple[Node, ...]] | None = None  # by the name of the accuracy; None in a table without scores
+    scores: dict[str, tuple[Node, ...]] | None = (
+        None  # by the name of the accuracy; None in a table without scores
+    )
 
 
 class Plan:
@@ -72,15 +73,26 @@ class Plan:
         if unknown:
             raise PlanError(f"{where}: axes must be {', '.join(order)}, not {', '.join(axes)}")
         for row in set(chosen) - {row.row for row in table.rows}:
-            raise PlanError(f"params.yaml.grid.{name}.rows: no row '{row}': {nearest(row, (r.row for r in table.rows))}")
-        places = [(place, counterpart(place, axes, table.paper, order)) for place in grid(axes, order, where)]
+            raise PlanError(
+                f"params.yaml.grid.{name}.rows: no row '{row}': {nearest(row, (r.row for r in table.rows))}"
+            )
+        places = [
+            (place, counterpart(place, axes, table.paper, order))
+            for place in grid(axes, order, where)
+        ]
         for row in table.rows:
             for place, paper in places:
-                measured = row.measured and row.row in chosen and place[table.panel] not in table.unmeasured
+                measured = (
+                    row.measured
+                    and row.row in chosen
+                    and place[table.panel] not in table.unmeasured
+                )
                 if all(place[axis] in values for axis, values in row.only.items()):
                     yield self._position(name, table, row, place, paper, measured)
 
-    def _position(self, name: str, table: Table, row: Row, place: dict, paper: dict | None, measured: bool) -> Position:
+    def _position(
+        self, name: str, table: Table, row: Row, place: dict, paper: dict | None, measured: bool
+    ) -> Position:
         published = self._published(name, table, row, place, paper) if table.published else None
         extra = {axis: place[axis] for axis in table.axes}
         shown = {key: place.get(key) for key in ("dataset", "student", "ipc")}
@@ -99,11 +111,15 @@ class Plan:
         }
         repeats = self.settings.params.repeats
         if table.analysis:
-            return Position(**shown, evaluations=self.builder.analyses(cell, table.analysis, repeats), **made)
+            return Position(
+                **shown, evaluations=self.builder.analyses(cell, table.analysis, repeats), **made
+            )
         shown |= {"scores": self.builder.scores(cell, repeats)} if table.scores else {}
         return Position(**shown, evaluations=self.builder.evaluations(cell, repeats), **made)
 
-    def _published(self, name: str, table: Table, row: Row, place: dict, paper: dict | None) -> dict[str, Any] | None:
+    def _published(
+        self, name: str, table: Table, row: Row, place: dict, paper: dict | None
+    ) -> dict[str, Any] | None:
         """The printed number of exactly this setting, else of the paper's setting in this position (then not comparable)."""
         source, _, short = name.partition("/")
         keys = {"method": row.method, "labels": row.labels, "variant": row.variant} | row.published
@@ -127,7 +143,7 @@ class Plan:
         return (folder(self.store, node.address) / META).is_file()
 
     def node(self, address: str) -> Node:
-        """The node of `room/id`. Raises PlanError when no table of this scale plans it."""
+        """The node of `stage/id`. Raises PlanError when no table of this scale plans it."""
         for nodes in self.growing():
             if address in nodes:
                 return nodes[address]
@@ -146,11 +162,17 @@ class Plan:
 
     def figure_inputs(self, table: str) -> list[Node]:
         """The artefacts that a picture reads beside its table: its analyses, none when it shows accuracies."""
-        return self.cells(table) if self.settings.table(self.settings.full_name(table)).analysis else []
+        return (
+            self.cells(table)
+            if self.settings.table(self.settings.full_name(table)).analysis
+            else []
+        )
 
     def cells(self, table: str) -> list[Node]:
         """The evaluations a table is read off."""
-        return list(dict.fromkeys(n for position in self.positions(table) for n in position.evaluations))
+        return list(
+            dict.fromkeys(n for position in self.positions(table) for n in position.evaluations)
+        )
 
     def missing(self, tables: Iterable[str]) -> list[Node]:
         """Artefacts that must be made for these tables, upstream first: missing cells and their missing ancestors."""
@@ -175,7 +197,11 @@ class Plan:
         found: dict[Node, None] = {}
         for p in self.positions(table):
             compared = itertools.chain(*(p.scores or {}).values())
-            found |= dict.fromkeys(n for n in (*p.evaluations, p.distilled, p.label, p.data, *compared) if n is not None)
+            found |= dict.fromkeys(
+                n
+                for n in (*p.evaluations, p.distilled, p.label, p.data, *compared)
+                if n is not None
+            )
         return list(found)
 
     def document(self, table: str) -> dict[str, Any]:
@@ -193,15 +219,22 @@ class Plan:
             "paper": name.partition("/")[0],
             "scale": self.settings.params.scale,
             "repeats": self.settings.params.repeats,
-            "shape": {"rows": [row.row for row in spec.rows], "columns": spec.columns, "panel": spec.panel},
+            "shape": {
+                "rows": [row.row for row in spec.rows],
+                "columns": spec.columns,
+                "panel": spec.panel,
+            },
             "published": spec.published,
             "axes": list(spec.axes),
-            "code": code_digest(["distillery.table.room"]),
+            "code": code_digest(["distillery.stages.table"]),
             "positions": [self._position_document(p) for p in self.positions(table)],
         }
 
     def _position_document(self, p: Position) -> dict[str, Any]:
-        address = {part: node.address if (node := getattr(p, part)) else None for part in ("distilled", "label", "data")}
+        address = {
+            part: node.address if (node := getattr(p, part)) else None
+            for part in ("distilled", "label", "data")
+        }
         return {
             "row": p.row.row,
             "method": p.row.method,
@@ -220,12 +253,20 @@ class Plan:
             "original_bytes": facts.original_bytes if (facts := self._declared(p)) else None,
             "evaluations": [n.address for n in p.evaluations],
             **address,
-            **({} if p.scores is None else {"scores": {k: [n.address for n in nodes] for k, nodes in p.scores.items()}}),
+            **(
+                {}
+                if p.scores is None
+                else {"scores": {k: [n.address for n in nodes] for k, nodes in p.scores.items()}}
+            ),
         }
 
     def _declared(self, p: Position) -> Facts | None:
         """What the scale declares of a position's data set; None of a value of the panel that is no data set, as an average."""
-        return self.settings.dataset(p.dataset).facts if p.dataset in self.settings.scale.datasets or p.evaluations else None
+        return (
+            self.settings.dataset(p.dataset).facts
+            if p.dataset in self.settings.scale.datasets or p.evaluations
+            else None
+        )
 
     def _label_epochs(self, p: Position) -> int:
         """Epochs of dynamic labels that the paper's ratio charges: those of the row's protocol; of a set with more instances
@@ -234,7 +275,10 @@ class Plan:
         if p.distilled and facts:
             made = instances(p.distilled.spec.recipe["method"], p.ipc, facts.classes)
             name = "static" if made > p.ipc * facts.classes else name
-        if name not in self.settings.scale.evaluate or p.dataset not in self.settings.scale.datasets:
+        if (
+            name not in self.settings.scale.evaluate
+            or p.dataset not in self.settings.scale.datasets
+        ):
             return 0
         dataset, cell = self.settings.dataset(p.dataset), Cell(p.dataset, p.ipc, p.student, p.row)
         block = self.settings.recipe("evaluate", name, dataset, {}, cell)
@@ -243,7 +287,13 @@ class Plan:
     def outputs(self, table: str) -> dict[str, Path]:
         """The files of a table: csv, md, tex, metrics and the sidecar json."""
         stem = self.root / "results" / table
-        kinds = {"csv": ".csv", "md": ".md", "tex": ".tex", "metrics": ".metrics.json", "json": ".json"}
+        kinds = {
+            "csv": ".csv",
+            "md": ".md",
+            "tex": ".tex",
+            "metrics": ".metrics.json",
+            "json": ".json",
+        }
         return {kind: stem.with_name(stem.name + suffix) for kind, suffix in kinds.items()}
 
     def fresh(self, table: str) -> bool:
@@ -266,19 +316,27 @@ class Plan:
             found = json.loads(sidecar.read_text())
         except (OSError, ValueError):
             return False
-        files = all(stem.with_name(f"{stem.name}.{suffix}").is_file() for suffix in ("png", "pdf", "values.csv"))
+        files = all(
+            stem.with_name(f"{stem.name}.{suffix}").is_file()
+            for suffix in ("png", "pdf", "values.csv")
+        )
         return files and found == picture_identity(self.document(table))
 
     def mark(self, table: str) -> Path:
         """Write the plan of a stale table anew, under a name that holds its digest: a file newer than the table, which makes
         Snakemake rebuild it. Never DVC's output results/plan, which a dry run must not touch."""
         document = self.document(table)
-        return write_plan(self.root / "results/scratch/plan" / f"{table}-{digest(document)}.json", document)
+        return write_plan(
+            self.root / "results/scratch/plan" / f"{table}-{digest(document)}.json", document
+        )
 
     def mark_picture(self, table: str) -> Path:
         """The same for a picture: Snakemake passes over a newer input whose content it has seen, so the code counts too."""
         identity = picture_identity(self.document(table))
-        return write_plan(self.root / "results/scratch/plan" / f"{table}-{digest(identity)}.picture.json", identity)
+        return write_plan(
+            self.root / "results/scratch/plan" / f"{table}-{digest(identity)}.picture.json",
+            identity,
+        )
 
 
 def _variant(table: Table, setting: Mapping[str, Any]) -> dict[str, str]:
@@ -311,7 +369,9 @@ def on_panel(axis: Any, panel: Any, where: str) -> list[Any]:
     return axis[panel]
 
 
-def counterpart(place: Mapping[str, Any], axes: Mapping[str, Any], paper: Mapping[str, Any], order: list[str]) -> dict | None:
+def counterpart(
+    place: Mapping[str, Any], axes: Mapping[str, Any], paper: Mapping[str, Any], order: list[str]
+) -> dict | None:
     """The paper's place that a place of a scale stands for: a value the paper has too stands for itself, another one for the
     paper's value in the same position of the axis. None where the paper's axis is shorter, or the table has no paper axes."""
     found: dict[str, Any] = {}
@@ -335,7 +395,9 @@ def check_axis(values: list[Any], axis: str, where: str) -> None:
         if axis == "ipc" and not isinstance(value, int | float):
             raise PlanError(f"{where}.{axis}: {value!r} is no number")
     if len(set(values)) < max(len(values), 1):
-        raise PlanError(f"{where}.{axis} = {values!r}: needs at least one value, and each only once")
+        raise PlanError(
+            f"{where}.{axis} = {values!r}: needs at least one value, and each only once"
+        )
 
 
 def write_plan(path: Path, document: dict[str, Any]) -> Path:

@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from distillery.components import index, module_name
+from distillery.components.registry import index, module_name
 from distillery.errors import PlanError, nearest
-from distillery.spec import ROOMS
-
-from .models import Dataset, Params, Scale, Table, checked
+from distillery.plan.models import Dataset, Params, Scale, Table, checked
+from distillery.store.spec import STAGES
 
 if TYPE_CHECKING:
-    from .nodes import Cell
+    from distillery.plan.nodes import Cell
 
-RECIPES = tuple(room for room in ROOMS if room != "data")  # rooms whose recipes a scale holds, by name
-COMPONENTS = {"distill": "method", "embed": "embedding"}  # rooms whose blocks may have the names of components of this kind
+RECIPES = tuple(
+    stage for stage in STAGES if stage != "data"
+)  # stages whose recipes a scale holds, by name
+COMPONENTS = {
+    "distill": "method",
+    "embed": "embedding",
+}  # stages whose blocks may have the names of components of this kind
 ENSEMBLE = "ensemble"
 
 
@@ -32,14 +36,18 @@ def merge(*layers: Mapping[str, Any] | None) -> dict[str, Any]:
             old = merged.get(key)
             both = isinstance(old, Mapping) and isinstance(value, Mapping)
             same = both and value.get("name", old.get("name")) == old.get("name")
-            merged[key] = merge(old, value) if same else merge(value) if isinstance(value, Mapping) else value
+            merged[key] = (
+                merge(old, value) if same else merge(value) if isinstance(value, Mapping) else value
+            )
     return merged
 
 
 @functools.cache
 def _parsed(path: Path, stamp: int) -> Any:
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return yaml.load(
+            path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        )
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise PlanError(f"{path}: not YAML: {error}") from None
 
@@ -47,7 +55,9 @@ def _parsed(path: Path, stamp: int) -> Any:
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file. Raises PlanError when it is missing or malformed."""
     if not path.is_file():
-        raise PlanError(f"{path}: no such file: {nearest(path.stem, (f.stem for f in path.parent.glob('*.yaml')))}")
+        raise PlanError(
+            f"{path}: no such file: {nearest(path.stem, (f.stem for f in path.parent.glob('*.yaml')))}"
+        )
     return _parsed(path, path.stat().st_mtime_ns)
 
 
@@ -57,38 +67,55 @@ class Settings:
     def __init__(self, root: Path, params: Mapping[str, Any] | None = None):
         """root: folder with params.yaml and workflow/. params: values to use in place of params.yaml (Snakemake's config)."""
         self.root = root
-        self.params: Params = checked(Params, read_yaml(root / "params.yaml") if params is None else params, "params.yaml")
+        self.params: Params = checked(
+            Params, read_yaml(root / "params.yaml") if params is None else params, "params.yaml"
+        )
         name = self.params.scale
         self.scale_file = f"workflow/scales/{name}.yaml"
         if not (root / self.scale_file).is_file():
             scales = [f.stem for f in (root / "workflow/scales").glob("*.yaml")]
             raise PlanError(f"params.yaml.scale = '{name}': {nearest(name, scales)}")
         raw = read_yaml(root / self.scale_file)
-        raw = raw | {key: merge(raw.get(key), getattr(self.params, key)) for key in ("datasets", "networks")}
+        raw = raw | {
+            key: merge(raw.get(key), getattr(self.params, key)) for key in ("datasets", "networks")
+        }
         raw = raw | ({ENSEMBLE: self.params.ensemble} if self.params.ensemble else {})
         self._check_names(raw)
-        raw["tables"] = merge(raw.get("tables"), {self.full_name(t): axes for t, axes in self.params.grid.items()})
+        raw["tables"] = merge(
+            raw.get("tables"), {self.full_name(t): axes for t, axes in self.params.grid.items()}
+        )
         self.scale: Scale = checked(Scale, raw, self.scale_file)
 
     def _check_names(self, raw: Mapping[str, Any]) -> None:
         """Every block of params.yaml must change something: its name is known to the scale, to a data set or as a component."""
-        for room in RECIPES:
+        for stage in RECIPES:
             layers = [raw, *(raw.get("datasets") or {}).values()]
-            known = {name for layer in layers for name in (layer.get(room) or {})} | set(raw.get("networks") or {})
-            known |= set(index(COMPONENTS[room])) if room in COMPONENTS else set()
-            for name in getattr(self.params, room):
+            known = {name for layer in layers for name in (layer.get(stage) or {})} | set(
+                raw.get("networks") or {}
+            )
+            known |= set(index(COMPONENTS[stage])) if stage in COMPONENTS else set()
+            for name in getattr(self.params, stage):
                 if name not in known:
-                    raise PlanError(f"params.yaml.{room}.{name}: no such block: {nearest(name, known)}")
+                    raise PlanError(
+                        f"params.yaml.{stage}.{name}: no such block: {nearest(name, known)}"
+                    )
         tables = raw.get("tables") or {}
         for table in self.params.grid:
             if self.full_name(table) not in tables:
-                raise PlanError(f"params.yaml.grid.{table}: no such table at this scale: {nearest(table, tables)}")
+                raise PlanError(
+                    f"params.yaml.grid.{table}: no such table at this scale: {nearest(table, tables)}"
+                )
 
     def known_tables(self) -> dict[str, Table]:
         """Every table file of the project, as `paper/table`."""
         tables = self.root / "workflow/tables"
-        names = sorted(str(file.relative_to(tables).with_suffix("")) for file in tables.glob("*/*.yaml"))
-        return {name: checked(Table, read_yaml(tables / f"{name}.yaml"), f"workflow/tables/{name}.yaml") for name in names}
+        names = sorted(
+            str(file.relative_to(tables).with_suffix("")) for file in tables.glob("*/*.yaml")
+        )
+        return {
+            name: checked(Table, read_yaml(tables / f"{name}.yaml"), f"workflow/tables/{name}.yaml")
+            for name in names
+        }
 
     def table_names(self) -> list[str]:
         """Every table that this scale has axes for, as `paper/table`."""
@@ -106,7 +133,9 @@ class Settings:
             known = (str(f.relative_to(tables).with_suffix("")) for f in tables.glob("*/*.yaml"))
             raise PlanError(f"table '{name}' does not exist: {nearest(name, known)}")
         if name not in self.scale.tables:
-            raise PlanError(f"{self.scale_file}: has no axes for table '{name}': add them below `tables`")
+            raise PlanError(
+                f"{self.scale_file}: has no axes for table '{name}': add them below `tables`"
+            )
         table = checked(Table, read_yaml(path), f"workflow/tables/{name}.yaml")
         self._check_table(table, f"workflow/tables/{name}.yaml")
         return table
@@ -114,14 +143,18 @@ class Settings:
     def _check_table(self, table: Table, where: str) -> None:
         names = [row.row for row in table.rows]
         if len(set(names)) < len(names):
-            raise PlanError(f"{where}.rows: two rows are called '{max(names, key=names.count)}'; give each its own name")
+            raise PlanError(
+                f"{where}.rows: two rows are called '{max(names, key=names.count)}'; give each its own name"
+            )
         if table.scores and table.analysis:
             raise PlanError(
                 f"{where}.scores: are of accuracies, analysis '{table.analysis}' measures none; leave one of them out"
             )
         if table.published and not (self.root / "workflow/published" / table.published).is_file():
             known = (file.name for file in (self.root / "workflow/published").glob("*.csv"))
-            raise PlanError(f"{where}.published = '{table.published}': no such file: {nearest(table.published, known)}")
+            raise PlanError(
+                f"{where}.published = '{table.published}': no such file: {nearest(table.published, known)}"
+            )
         self._check_figure(table, where)
         for axis in {table.panel, *table.columns} - {"dataset", "student", "ipc", *table.axes}:
             raise PlanError(f"{where}.axes.{axis}: is required: say what its values change")
@@ -131,10 +164,14 @@ class Settings:
                     f"{where}: row '{row.row}': against '{row.against}': no such row: {nearest(row.against, names)}"
                 )
             for axis in set(row.only) - {table.panel, *table.columns}:
-                raise PlanError(f"{where}: row '{row.row}': only.{axis}: no such axis: {nearest(axis, table.columns)}")
-            for room in row.override:
-                if room not in RECIPES:
-                    raise PlanError(f"{where}: row '{row.row}': override.{room}: no such room: {nearest(room, RECIPES)}")
+                raise PlanError(
+                    f"{where}: row '{row.row}': only.{axis}: no such axis: {nearest(axis, table.columns)}"
+                )
+            for stage in row.override:
+                if stage not in RECIPES:
+                    raise PlanError(
+                        f"{where}: row '{row.row}': override.{stage}: no such stage: {nearest(stage, RECIPES)}"
+                    )
             try:
                 if row.measured:
                     module_name("method", row.method)
@@ -145,34 +182,54 @@ class Settings:
         """A figure draws the analysis of its own name; one that is named like none draws accuracies."""
         for kind in ("analysis", "figure"):
             if (name := getattr(table, kind)) and name not in index(kind):
-                raise PlanError(f"{where}.{kind} = '{name}': does not exist: {nearest(name, index(kind))}")
+                raise PlanError(
+                    f"{where}.{kind} = '{name}': does not exist: {nearest(name, index(kind))}"
+                )
         drawn = table.figure if table.figure in index("analysis") else None
         if table.figure and drawn != table.analysis:
-            raise PlanError(f"{where}.figure = '{table.figure}': does not draw the table's analysis, '{table.analysis}'")
+            raise PlanError(
+                f"{where}.figure = '{table.figure}': does not draw the table's analysis, '{table.analysis}'"
+            )
 
     def dataset(self, name: str) -> Dataset:
         """A data set of the scale or of params.yaml. Raises PlanError with the nearest name when there is none."""
         if name not in self.scale.datasets:
-            raise PlanError(f"{self.scale_file}: dataset '{name}' does not exist: {nearest(name, self.scale.datasets)}")
+            raise PlanError(
+                f"{self.scale_file}: dataset '{name}' does not exist: {nearest(name, self.scale.datasets)}"
+            )
         return self.scale.datasets[name]
 
     def recipe(
-        self, room: str, name: str, dataset: Dataset, override: Mapping[str, Any], cell: Cell | None = None
+        self,
+        stage: str,
+        name: str,
+        dataset: Dataset,
+        override: Mapping[str, Any],
+        cell: Cell | None = None,
     ) -> dict[str, Any]:
-        """The recipe `room.name`, layer on layer: scale, data set, params.yaml, table row; later ones win, since a row without
-        its override would no longer be that row. In each layer, what stands below `at_ipc.<ipc>` and `at_student.<student>`
+        """The recipe `stage.name`, layer on layer: scale, data set, params.yaml, table row; later ones win, since a row without
+        its override would no longer be that row. In each layer, what stands below `per_ipc.<ipc>` and `per_student.<student>`
         wins over what stands beside it. `teachers` may be the ensemble, or the cell's student.
 
         Raises PlanError when no layer has a block of that name, or the ensemble is too small.
         """
-        blocks = [getattr(self.scale, room), getattr(dataset, room), getattr(self.params, room), override.get(room, {})]
+        blocks = [
+            getattr(self.scale, stage),
+            getattr(dataset, stage),
+            getattr(self.params, stage),
+            override.get(stage, {}),
+        ]
         if not any(name in block for block in blocks[:3]) and not blocks[3]:
-            raise PlanError(f"{self.scale_file}.{room}.{name}: no such block: {nearest(name, blocks[0])}")
-        where = f"{self.scale_file}.{room}.{name}"
+            raise PlanError(
+                f"{self.scale_file}.{stage}.{name}: no such block: {nearest(name, blocks[0])}"
+            )
+        where = f"{self.scale_file}.{stage}.{name}"
         layers = [*(block.get(name) for block in blocks[:3]), blocks[3]]
         recipe = merge(*({name: self._at(layer, cell, where)} for layer in layers))[name]
         if "teachers" in recipe:
-            recipe["teachers"] = self._teachers(recipe["teachers"], dataset, cell, f"{where}.teachers")
+            recipe["teachers"] = self._teachers(
+                recipe["teachers"], dataset, cell, f"{where}.teachers"
+            )
         return recipe
 
     def _at(self, layer: Mapping[str, Any] | None, cell: Cell | None, where: str) -> dict[str, Any]:
@@ -181,9 +238,12 @@ class Settings:
         for axis, kinds in (("ipc", (int, float)), ("student", (str,))):
             special = plain.pop(f"at_{axis}", {})
             if not isinstance(special, Mapping) or not all(
-                isinstance(key, kinds) and isinstance(block, Mapping) for key, block in special.items()
+                isinstance(key, kinds) and isinstance(block, Mapping)
+                for key, block in special.items()
             ):
-                raise PlanError(f"{where}.at_{axis} = {special!r}: expected keys and values below each {axis}")
+                raise PlanError(
+                    f"{where}.at_{axis} = {special!r}: expected keys and values below each {axis}"
+                )
             plain = merge(plain, special.get(getattr(cell, axis, None)))
         return plain
 
@@ -192,7 +252,11 @@ class Settings:
             return [cell.student]
         if isinstance(teachers, str):
             return self.ensemble(teachers, dataset, where)
-        return [self.scale.stand_ins.get(t, t) for t in teachers] if isinstance(teachers, list) else teachers
+        return (
+            [self.scale.network_aliases.get(t, t) for t in teachers]
+            if isinstance(teachers, list)
+            else teachers
+        )
 
     def ensemble(self, text: str, dataset: Dataset, where: str) -> list[str]:
         """The networks of "ensemble" (all) or "ensemble:N" (the first N). Raises PlanError when there are not that many."""
@@ -204,12 +268,18 @@ class Settings:
             )
         first = int(count) if colon else len(networks)
         if not 0 < first <= len(networks):
-            raise PlanError(f"{where} = '{text}': the ensemble has {len(networks)} networks ({', '.join(networks)})")
+            raise PlanError(
+                f"{where} = '{text}': the ensemble has {len(networks)} networks ({', '.join(networks)})"
+            )
         return networks[:first]
 
     def alias(self, name: str, cell: Cell) -> str:
         """The network that a recipe means: the cell's student for "student", else what stands in for `name`."""
-        return cell.student if name == "student" and cell.student else self.scale.stand_ins.get(name, name)
+        return (
+            cell.student
+            if name == "student" and cell.student
+            else self.scale.network_aliases.get(name, name)
+        )
 
     def network(self, name: str, dataset: Dataset) -> dict[str, Any]:
         """The component reference of a network name on a data set: an entry of `networks`, or the network of that very name."""

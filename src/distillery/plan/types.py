@@ -18,12 +18,12 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from distillery.code import module_file
-from distillery.components import literal, module_name
+from distillery.components.fields import read
+from distillery.components.registry import literal, module_name
 from distillery.errors import PlanError, nearest
-from distillery.recipe import read
+from distillery.store.fingerprint import module_file
 
-_TORCH_FREE = {"__future__", "dataclasses", "typing", "distillery.recipe"}
+_TORCH_FREE = {"__future__", "dataclasses", "typing", "distillery.components.fields"}
 
 
 @functools.cache
@@ -39,7 +39,9 @@ def torch_free_part(module: str) -> ModuleType:
 
 def _is_recipe_part(node: ast.stmt) -> bool:
     if isinstance(node, ast.ImportFrom):
-        return node.level == 0 and (node.module in _TORCH_FREE or node.module.endswith(".recipe"))
+        return node.level == 0 and (
+            node.module in _TORCH_FREE or node.module.endswith((".recipe", ".recipes"))
+        )
     if isinstance(node, ast.ClassDef):
         return node.name.endswith("Recipe")
     return (
@@ -90,7 +92,9 @@ def validated(recipe: type, values: Mapping[str, Any], where: str) -> dict[str, 
         raise PlanError(f"{where} = {values!r}: expected keys and values")
     adapter = _adapter(recipe)
     try:
-        return adapter.dump_python(adapter.validate_python(dict(values)), mode="json", exclude_none=True)
+        return adapter.dump_python(
+            adapter.validate_python(dict(values)), mode="json", exclude_none=True
+        )
     except ValidationError as error:
         raise PlanError(explain(error, where, _fields(recipe))) from None
 

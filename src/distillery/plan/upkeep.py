@@ -10,15 +10,14 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from distillery.artefact import META, open_artefact
-from distillery.code import module_digests
 from distillery.errors import PlanError
-from distillery.spec import folder
-
-from .explain import stored_metas
-from .nodes import Node
-from .plan import Plan
-from .settings import RECIPES, read_yaml
+from distillery.plan.explain import stored_metas
+from distillery.plan.nodes import Node
+from distillery.plan.plan import Plan
+from distillery.plan.settings import RECIPES, read_yaml
+from distillery.store.artefact import META, open_artefact
+from distillery.store.fingerprint import module_digests
+from distillery.store.spec import folder
 
 
 def adopt(plan: Plan, tables: list[str]) -> list[tuple[Node, str]]:
@@ -29,10 +28,10 @@ def adopt(plan: Plan, tables: list[str]) -> list[tuple[Node, str]]:
     """
     by_key: dict[tuple[str, str], dict] = {}
     for meta in sorted(stored_metas(plan.store), key=lambda m: m.get("created", "")):
-        by_key[meta["room"], meta["key"]] = meta
+        by_key[meta["stage"], meta["key"]] = meta
     adopted = []
     for node in plan.missing(tables):
-        meta = by_key.get((node.spec.room, node.key))
+        meta = by_key.get((node.spec.stage, node.key))
         if meta:
             _adopt(plan.store, node, meta)
             adopted.append((node, meta["id"]))
@@ -40,7 +39,7 @@ def adopt(plan: Plan, tables: list[str]) -> list[tuple[Node, str]]:
 
 
 def _adopt(store: Path, node: Node, meta: dict) -> None:
-    source, target = folder(store, f"{meta['room']}/{meta['id']}"), folder(store, node.address)
+    source, target = folder(store, f"{meta['stage']}/{meta['id']}"), folder(store, node.address)
     open_artefact(source)
     target.mkdir(parents=True, exist_ok=True)
     for name in meta["files"]:
@@ -69,7 +68,10 @@ def every_plan(root: Path) -> list[Plan]:
     """The plans of all scales, with params.yaml as it is, and with the full grid, and without its changes: what any of them
     reaches is worth keeping. Raises PlanError when params.yaml does not fit its own scale."""
     params = read_yaml(root / "params.yaml")
-    plain = {key: params[key] for key in params.keys() - {"grid", "datasets", "networks", "ensemble", *RECIPES}}
+    plain = {
+        key: params[key]
+        for key in params.keys() - {"grid", "datasets", "networks", "ensemble", *RECIPES}
+    }
     plans = [Plan(root, params)]
     for scale in sorted(file.stem for file in (root / "workflow/scales").glob("*.yaml")):
         for variant in (params, {**params, "grid": {}}, plain):
@@ -85,7 +87,11 @@ def unreachable(plans: list[Plan]) -> list[Path]:
     """Artefact folders of the store that none of these plans, at any table of their scales, names."""
     wanted = {address for plan in plans for address in plan.builder.nodes}
     store = plans[0].store
-    return [path.parent for path in sorted(store.glob(f"*/*/{META}")) if str(path.parent.relative_to(store)) not in wanted]
+    return [
+        path.parent
+        for path in sorted(store.glob(f"*/*/{META}"))
+        if str(path.parent.relative_to(store)) not in wanted
+    ]
 
 
 def prune(paths: list[Path]) -> None:

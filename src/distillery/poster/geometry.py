@@ -53,7 +53,9 @@ def size(ipc: float, classes: int, side: int, grid: Grid) -> tuple[int, int]:
     height = max(side, math.isqrt(most(ipc, grid.rows**2, side)))
     width = height if grid.columns == grid.rows else area // height
     if width < side or width * height > area:
-        raise BudgetError(f"ipc {ipc}: a poster of {classes} classes is smaller than one {side} x {side} patch; raise ipc")
+        raise BudgetError(
+            f"ipc {ipc}: a poster of {classes} classes is smaller than one {side} x {side} patch; raise ipc"
+        )
     return width, height
 
 
@@ -65,8 +67,12 @@ def positions(length: int, side: int, count: int) -> Tensor:
     Raises BudgetError when a window does not fit.
     """
     if not 1 <= side <= length:
-        raise BudgetError(f"a patch of {side} pixels does not fit into the {length} pixels of a poster; raise ipc")
-    return torch.tensor([round(Fraction(i * (length - side), max(count - 1, 1))) for i in range(count)])
+        raise BudgetError(
+            f"a patch of {side} pixels does not fit into the {length} pixels of a poster; raise ipc"
+        )
+    return torch.tensor(
+        [round(Fraction(i * (length - side), max(count - 1, 1))) for i in range(count)]
+    )
 
 
 def around(length: int, side: int, count: int) -> Tensor:
@@ -75,7 +81,9 @@ def around(length: int, side: int, count: int) -> Tensor:
     return torch.tensor([round(Fraction(i * length, count)) for i in range(count)])
 
 
-def edges(width: int, height: int, side: int, patch_grid: Grid, cyclic: bool = False) -> tuple[Tensor, Tensor]:
+def edges(
+    width: int, height: int, side: int, patch_grid: Grid, cyclic: bool = False
+) -> tuple[Tensor, Tensor]:
     """Left edges (columns,) and top edges (rows,), int64, of the patches."""
     spread = around if cyclic else positions
     return spread(width, side, patch_grid.columns), spread(height, side, patch_grid.rows)
@@ -86,7 +94,9 @@ def corners(width: int, height: int, side: int, patch_grid: Grid, cyclic: bool =
     return torch.cartesian_prod(*edges(width, height, side, patch_grid, cyclic))
 
 
-def flat_index(width: int, height: int, side: int, patch_grid: Grid, cyclic: bool = False) -> Tensor:
+def flat_index(
+    width: int, height: int, side: int, patch_grid: Grid, cyclic: bool = False
+) -> Tensor:
     """Places (p, side * side) int64 of the patches' pixels in `poster.flatten(1)`, patches in the order of `corners`.
 
     Deviation: cyclic, windows that wrap around the edges so that every pixel is in as many patches as any other, is ours.

@@ -16,7 +16,9 @@ def noise(channels: int, width: int, height: int, std: float, generator: Generat
     return std * torch.randn(channels, height, width, generator=generator)
 
 
-def tiles(channels: int, width: int, height: int, side: int, class_grid: Grid, generator: Generator) -> Tensor:
+def tiles(
+    channels: int, width: int, height: int, side: int, class_grid: Grid, generator: Generator
+) -> Tensor:
     """A Gaussian tile of unit length per class, laid on the class grid and faded into its neighbours: the authors' code.
 
     Every class draws a mean from N(0, I); with d the smallest distance of two means, its tile is drawn from
@@ -25,12 +27,26 @@ def tiles(channels: int, width: int, height: int, side: int, class_grid: Grid, g
     Deviations: the paper starts from N(0, 1) pixels (`noise`). The code's vertical fade is wrong for grids higher than wide,
     ours is not. On a poster larger than its tiles (ipc above 1) tiles grow until they touch, with the same std.
     """
-    breadth, length = max(side, -(-width // class_grid.columns)), max(side, -(-height // class_grid.rows))
-    drawn = _drawn(class_grid.count, channels * length * breadth, generator) * math.sqrt(length * breadth) / side
+    breadth, length = (
+        max(side, -(-width // class_grid.columns)),
+        max(side, -(-height // class_grid.rows)),
+    )
+    drawn = (
+        _drawn(class_grid.count, channels * length * breadth, generator)
+        * math.sqrt(length * breadth)
+        / side
+    )
     placed = drawn.view(class_grid.rows, class_grid.columns, channels, length, breadth)
-    left, top = positions(width, breadth, class_grid.columns), positions(height, length, class_grid.rows)
+    left, top = (
+        positions(width, breadth, class_grid.columns),
+        positions(height, length, class_grid.rows),
+    )
     strips = [_faded(list(row), left.tolist()) for row in placed]
-    return _faded([strip.transpose(1, 2) for strip in strips], top.tolist()).transpose(1, 2).contiguous()
+    return (
+        _faded([strip.transpose(1, 2) for strip in strips], top.tolist())
+        .transpose(1, 2)
+        .contiguous()
+    )
 
 
 def _drawn(count: int, values: int, generator: Generator) -> Tensor:

@@ -14,11 +14,19 @@ from torch.nn.functional import one_hot
 
 from distillery.poster.geometry import Grid, edges, positions
 
-GUARD = 1e-8  # the authors divide by the row sum alone, and by 0 where a label is clipped to nothing
+GUARD = (
+    1e-8  # the authors divide by the row sum alone, and by 0 where a label is clipped to nothing
+)
 
 
 def weights(
-    width: int, height: int, side: int, class_grid: Grid, patch_grid: Grid, cyclic: bool = False, refine: int = 1
+    width: int,
+    height: int,
+    side: int,
+    class_grid: Grid,
+    patch_grid: Grid,
+    cyclic: bool = False,
+    refine: int = 1,
 ) -> Tensor:
     """A (p, cells) float32: the fraction of each patch's area that lies in each cell; rows sum to 1.
 
@@ -30,7 +38,9 @@ def weights(
     left, top = edges(width, height, side, patch_grid, cyclic)
     across = _shares(left, side, width, class_grid.columns * refine)
     down = _shares(top, side, height, class_grid.rows * refine)
-    counts = across[:, None, None, :] * down[None, :, :, None]  # columns, rows of patches; rows, columns of cells
+    counts = (
+        across[:, None, None, :] * down[None, :, :, None]
+    )  # columns, rows of patches; rows, columns of cells
     return counts.flatten(2).flatten(0, 1).float() / side**2
 
 
@@ -65,7 +75,9 @@ def initial(order: Tensor, classes: int, refine: int = 1) -> Tensor:
     return one_hot(cells, classes).float()
 
 
-def reference(width: int, height: int, side: int, order: Tensor, patch_grid: Grid) -> tuple[Tensor, Tensor]:
+def reference(
+    width: int, height: int, side: int, order: Tensor, patch_grid: Grid
+) -> tuple[Tensor, Tensor]:
     """Weights (p, cells) and initial labels (rows, columns, n) as the authors' code has them, for an ablation: one class or a
     whole line of classes may start without any label, and neighbours do not mix (`reference_shape`; a patch's window is at
     most one cell there).
@@ -88,14 +100,25 @@ def reference(width: int, height: int, side: int, order: Tensor, patch_grid: Gri
 def reference_shape(width: int, height: int, classes: int) -> tuple[int, int]:
     """Rows and columns of the authors' label array: the poster's aspect at `classes` cells, rounded down or up on each axis to
     the largest area below `classes` (equality is refused); where both are whole, those."""
-    scale = 1 / math.sqrt(width * height / classes)  # its rounding is what refuses 10 x 10 at 303 and 286 pixels
+    scale = 1 / math.sqrt(
+        width * height / classes
+    )  # its rounding is what refuses 10 x 10 at 303 and 286 pixels
     exact = height * scale, width * scale
     found = itertools.product(*({math.ceil(x), math.floor(x)} for x in exact))
     below = [shape for shape in found if math.prod(shape) < classes]
-    return max(below, key=lambda shape: (math.prod(shape), shape)) if below else (round(exact[0]), round(exact[1]))
+    return (
+        max(below, key=lambda shape: (math.prod(shape), shape))
+        if below
+        else (round(exact[0]), round(exact[1]))
+    )
 
 
 def _owner(cells: int, places: int) -> Tensor:
     """The cell (places,) that owns each of `places` places, each cell's first place being rounded half to even."""
     starts = [round(cell * places / cells) for cell in range(cells)]
-    return torch.tensor([max(cell for cell, start in enumerate(starts) if start <= place) for place in range(places)])
+    return torch.tensor(
+        [
+            max(cell for cell, start in enumerate(starts) if start <= place)
+            for place in range(places)
+        ]
+    )

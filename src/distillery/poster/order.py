@@ -16,7 +16,10 @@ def traversal(rows: int, columns: int) -> list[Cell]:
 
     Deviation: the paper says zigzag; this is the authors' code, which always walks the same way.
     """
-    return sorted(((row, column) for row in range(rows) for column in range(columns)), key=lambda cell: (sum(cell), cell[1]))
+    return sorted(
+        ((row, column) for row in range(rows) for column in range(columns)),
+        key=lambda cell: (sum(cell), cell[1]),
+    )
 
 
 def place(distances: Tensor, rows: int, columns: int, start: int = 0) -> Tensor:

@@ -7,8 +7,8 @@ from typing import Literal
 
 from torch.nn import functional as F
 
+from distillery.components.fields import Fraction
 from distillery.losses.target import Target
-from distillery.recipe import Fraction
 
 NAMES = ("gift",)
 SOFT = True  # needs teacher logits
@@ -39,7 +39,9 @@ def refine(target: Target, recipe: Recipe) -> Target:
     """
     teacher, hard = target.soft("gift"), target.mixed
     smoothed = (1 - recipe.alpha) * hard + recipe.alpha / (hard.shape[1] - 1) * (1 - hard)
-    refined = recipe.gamma * F.normalize(smoothed, dim=1) + (1 - recipe.gamma) * F.normalize(teacher, dim=1)
+    refined = recipe.gamma * F.normalize(smoothed, dim=1) + (1 - recipe.gamma) * F.normalize(
+        teacher, dim=1
+    )
     if recipe.length == "teacher":
         refined = refined * teacher.norm(dim=1, keepdim=True)
     return replace(target, logits=refined)

@@ -12,21 +12,40 @@ from typing import Any
 
 import pandas as pd
 
-from distillery.artefact import read_meta
 from distillery.errors import ArtefactError, PlanError
-
-from .budget import cr_paper, cr_stored
-from .gains import COLUMNS as gain_columns
-from .gains import gains
-from .scores import ACCURACIES, SCORES, robustness
-from .stats import summarize
+from distillery.store.artefact import read_meta
+from distillery.table.budget import cr_paper, cr_stored
+from distillery.table.gains import COLUMNS as gain_columns
+from distillery.table.gains import gains
+from distillery.table.scores import ACCURACIES, SCORES, robustness
+from distillery.table.stats import summarize
 
 Position = Mapping[str, Any]
 Facts = Callable[[str], dict[str, Any]]  # address of an artefact -> the facts of its meta.json
 
 COLUMNS = (
-    *("paper", "table", "row", "method", "variant", "labels", "protocol", "scale", "dataset", "ipc", "student"),
-    *("published", "published_std", "published_table", "published_dataset", "published_student", "published_ipc", "comparable"),
+    *(
+        "paper",
+        "table",
+        "row",
+        "method",
+        "variant",
+        "labels",
+        "protocol",
+        "scale",
+        "dataset",
+        "ipc",
+        "student",
+    ),
+    *(
+        "published",
+        "published_std",
+        "published_table",
+        "published_dataset",
+        "published_student",
+        "published_ipc",
+        "comparable",
+    ),
     *("measured", "std", "n", "ci95", "measured_best", "difference"),
     *("cr_published", "cr_paper", "cr_stored", "bytes", "bytes_by_part", "pixels", "label_floats"),
     *("ids", "distilled_id", "label_id", "data_id"),
@@ -54,15 +73,27 @@ def assemble(plan: Mapping[str, Any], store: Path) -> pd.DataFrame:
     try:
         rows = [_row(plan, position, facts) for position in plan["positions"]]
         compared = any(position["against"] for position in plan["positions"])
-        found = gains(plan, lambda position: [_value(facts, a)[0] for a in position["evaluations"]]) if compared else []
+        found = (
+            gains(plan, lambda position: [_value(facts, a)[0] for a in position["evaluations"]])
+            if compared
+            else []
+        )
     except KeyError as error:
         raise PlanError(
             f"plan of {plan.get('table', 'a table')}: lacks {error}; write it again with `distillery plan --write`"
         ) from None
     scored = (*ACCURACIES, *SCORES) if plan.get("scores") else ()
-    columns = [*COLUMNS[:AXES], *plan["axes"], *COLUMNS[AXES:], *(gain_columns if found else ()), *scored]
+    columns = [
+        *COLUMNS[:AXES],
+        *plan["axes"],
+        *COLUMNS[AXES:],
+        *(gain_columns if found else ()),
+        *scored,
+    ]
     rows = [row | gain for row, gain in zip(rows, found or [{}] * len(rows), strict=True)]
-    return pd.DataFrame([{name: row.get(name) for name in columns} for row in rows], columns=columns, dtype=object)
+    return pd.DataFrame(
+        [{name: row.get(name) for name in columns} for row in rows], columns=columns, dtype=object
+    )
 
 
 def setting(position: Position) -> Position | None:
@@ -72,8 +103,15 @@ def setting(position: Position) -> Position | None:
 
 
 def _row(plan: Mapping[str, Any], position: Position, facts: Facts) -> dict[str, Any]:
-    row = {"paper": plan["paper"], "table": plan["table"].rpartition("/")[2], "scale": plan["scale"]}
-    row |= {key: position[key] for key in ("row", "method", "variant", "labels", "protocol", "dataset", "ipc", "student")}
+    row = {
+        "paper": plan["paper"],
+        "table": plan["table"].rpartition("/")[2],
+        "scale": plan["scale"],
+    }
+    row |= {
+        key: position[key]
+        for key in ("row", "method", "variant", "labels", "protocol", "dataset", "ipc", "student")
+    }
     row |= {axis: position[axis] for axis in plan["axes"]}
     row |= _published(position)
     if position["evaluations"]:
@@ -93,7 +131,9 @@ def _published(position: Position) -> dict[str, Any]:
         "published_std": printed.get("std"),
         "published_table": printed["table"],
         **{f"published_{axis}": place.get(axis) for axis in ("dataset", "student", "ipc")},
-        "comparable": "yes" if printed["comparable"] and printed.get("network_stated", True) else "no",
+        "comparable": "yes"
+        if printed["comparable"] and printed.get("network_stated", True)
+        else "no",
         "cr_published": printed.get("compression_ratio"),
     }
 
@@ -104,7 +144,7 @@ def _measured(position: Position, facts: Facts) -> dict[str, Any]:
     numbers = {"measured": last.mean, "std": last.std, "n": last.n, "ci95": last.ci95}
     best = [value for _, value in found if value is not None]
     numbers |= {"measured_best": summarize(best).mean} if best else {}
-    upstream = {f"{room}_id": _id(position[room]) for room in ("distilled", "label", "data")}
+    upstream = {f"{stage}_id": _id(position[stage]) for stage in ("distilled", "label", "data")}
     return numbers | {"ids": ";".join(map(_id, position["evaluations"]))} | upstream
 
 
@@ -112,7 +152,10 @@ def _scores(position: Position, facts: Facts) -> dict[str, float]:
     if not position.get("scores"):
         return {}
     compared = {"syn_any": position["evaluations"], **position["scores"]}
-    means = {name: summarize([_value(facts, address)[0] for address in found]).mean for name, found in compared.items()}
+    means = {
+        name: summarize([_value(facts, address)[0] for address in found]).mean
+        for name, found in compared.items()
+    }
     return robustness({f"acc_{name}": mean for name, mean in means.items()})
 
 
@@ -141,13 +184,20 @@ def _budget(position: Position, facts: Facts) -> dict[str, Any]:
 
 def _numbers(position: Position, facts: Facts) -> dict[str, int]:
     """Numbers stored for images and for labels; nothing where an artefact was made before they were counted."""
-    made = [facts(address).get("numbers") for address in (position["distilled"], position["label"]) if address]
+    made = [
+        facts(address).get("numbers")
+        for address in (position["distilled"], position["label"])
+        if address
+    ]
     if None in made:
         return {}
     distilled, *labels = made
     of_labels = sum(count for part, count in distilled.items() if part in SOFT)
     pixels = sum(count for part, count in distilled.items() if part not in (*SOFT, *LAYOUT))
-    return {"pixels": pixels, "label_floats": of_labels + sum(found.get("labels", 0) for found in labels)}
+    return {
+        "pixels": pixels,
+        "label_floats": of_labels + sum(found.get("labels", 0) for found in labels),
+    }
 
 
 def _cr_paper(position: Position, facts: Facts, raw_bytes: int) -> float | None:
@@ -165,15 +215,19 @@ def _cr_paper(position: Position, facts: Facts, raw_bytes: int) -> float | None:
 
 def _facts(store: Path, address: str) -> dict[str, Any]:
     meta = read_meta(store / address)
-    if f"{meta['room']}/{meta['id']}" != address:
-        raise ArtefactError(f"{store / address}: holds {meta['room']}/{meta['id']}; delete the folder and run again")
+    if f"{meta['stage']}/{meta['id']}" != address:
+        raise ArtefactError(
+            f"{store / address}: holds {meta['stage']}/{meta['id']}; delete the folder and run again"
+        )
     return meta["facts"]
 
 
 def _fact(facts: Facts, address: str, name: str) -> Any:
     found = facts(address)
     if name not in found:
-        raise ArtefactError(f"{address}: its meta.json states no '{name}'; delete the folder and run again")
+        raise ArtefactError(
+            f"{address}: its meta.json states no '{name}'; delete the folder and run again"
+        )
     return found[name]
 
 

@@ -12,7 +12,9 @@ from distillery.errors import BudgetError, nearest
 GIB = 2**30
 IMAGENET_IMAGES = 1_281_167
 IMAGENET_BYTES = 138 * GIB
-IMAGENET_DYNAMIC_BYTES = 25.9 * GIB  # INFER section 3.3: SRe2L's soft labels, ipc 50, 300 epochs, as they are released
+IMAGENET_DYNAMIC_BYTES = (
+    25.9 * GIB
+)  # INFER section 3.3: SRe2L's soft labels, ipc 50, 300 epochs, as they are released
 _IMAGENET_DYNAMIC_VALUES = 50 * 1000 * 1000 * 300
 _FLOAT32 = 4
 
@@ -20,11 +22,21 @@ _FLOAT32 = 4
 _LABEL_BYTES = {
     "hard": lambda values, epochs: 0.0,
     "static": lambda values, epochs: values * _FLOAT32,
-    "dynamic": lambda values, epochs: IMAGENET_DYNAMIC_BYTES * values * epochs / _IMAGENET_DYNAMIC_VALUES,
+    "dynamic": lambda values, epochs: (
+        IMAGENET_DYNAMIC_BYTES * values * epochs / _IMAGENET_DYNAMIC_VALUES
+    ),
 }
 
 
-def cr_paper(ipc: float, classes: int, train_images: int, original_bytes: float, labels: str, *, epochs: int = 300) -> float:
+def cr_paper(
+    ipc: float,
+    classes: int,
+    train_images: int,
+    original_bytes: float,
+    labels: str,
+    *,
+    epochs: int = 300,
+) -> float:
     """Compression ratio in percent as INFER Table 2 counts it: ipc C / N + label bytes / original bytes.
 
     ipc: images per class, C = `classes`, N = `train_images`. original_bytes: size of the original training set; for ImageNet-1k
@@ -37,8 +49,16 @@ def cr_paper(ipc: float, classes: int, train_images: int, original_bytes: float,
     Deviation: the paper's section 2 defines the ratio in bits; its printed numbers count images by number.
     """
     if labels not in _LABEL_BYTES:
-        raise BudgetError(f"compression ratio: labels '{labels}' have no accounting: {nearest(labels, _LABEL_BYTES)}")
-    sizes = {"ipc": ipc, "classes": classes, "train_images": train_images, "original_bytes": original_bytes, "epochs": epochs}
+        raise BudgetError(
+            f"compression ratio: labels '{labels}' have no accounting: {nearest(labels, _LABEL_BYTES)}"
+        )
+    sizes = {
+        "ipc": ipc,
+        "classes": classes,
+        "train_images": train_images,
+        "original_bytes": original_bytes,
+        "epochs": epochs,
+    }
     for name, size in sizes.items():
         if size <= 0:
             raise BudgetError(f"compression ratio: {name} = {size}, it must be positive")
@@ -53,5 +73,7 @@ def cr_stored(stored_bytes: int, raw_bytes: int) -> float:
     Raises BudgetError when the original has no bytes.
     """
     if raw_bytes <= 0:
-        raise BudgetError(f"compression ratio: the training set has {raw_bytes} raw bytes, it must have some")
+        raise BudgetError(
+            f"compression ratio: the training set has {raw_bytes} raw bytes, it must have some"
+        )
     return 100 * stored_bytes / raw_bytes

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .stats import welch
+from distillery.table.stats import welch
 
 COLUMNS = ("against", "gain", "gain_p")
 
 Position = Mapping[str, Any]
 
 
-def gains(plan: Mapping[str, Any], values: Callable[[Position], Sequence[float]]) -> list[dict[str, Any]]:
+def gains(
+    plan: Mapping[str, Any], values: Callable[[Position], Sequence[float]]
+) -> list[dict[str, Any]]:
     """For each position of a plan: the row it is compared with, the difference of the means, and Welch's two-sided p.
 
     values: the repeats of a position, empty where nothing was measured. Nothing for rows without `against` and where either
@@ -21,7 +23,13 @@ def gains(plan: Mapping[str, Any], values: Callable[[Position], Sequence[float]]
     axes = [plan["shape"]["panel"], *plan["shape"]["columns"]]
     measured = {(p["row"], *(p[axis] for axis in axes)): values(p) for p in plan["positions"]}
     return [
-        _gain(p, [measured[(row, *(p[axis] for axis in axes))] for row in (p["row"], p["against"] or p["row"])])
+        _gain(
+            p,
+            [
+                measured[(row, *(p[axis] for axis in axes))]
+                for row in (p["row"], p["against"] or p["row"])
+            ],
+        )
         for p in plan["positions"]
     ]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distillery.canonical import digest
-from distillery.code import code_digest
-from distillery.components import module_name
+from distillery.components.registry import module_name
+from distillery.store.canonical import digest
+from distillery.store.fingerprint import code_digest
 
 
 def picture_identity(plan: Mapping[str, Any]) -> dict[str, str]:
     """The digests that the sidecar of a picture holds: of what is drawn, and of the code that draws it. How the table is laid
     out (the plan's `code`) does not count. Raises PlanError when the figure's component does not exist."""
     drawn = {key: value for key, value in plan.items() if key != "code"}
-    code = code_digest(["distillery.table.picture", module_name("figure", plan["figure"])])
+    code = code_digest(["distillery.stages.picture", module_name("figure", plan["figure"])])
     return {"plan": digest(drawn, 64), "code": code}

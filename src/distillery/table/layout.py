@@ -10,13 +10,15 @@ from typing import Any
 import pandas as pd
 
 from distillery.errors import PlanError
-
-from .assemble import Position, setting
-from .scores import SCORES, SHARE
+from distillery.table.assemble import Position, setting
+from distillery.table.scores import SCORES, SHARE
 
 EMPTY = "–"
 LEVEL = 0.05
-COUNTED = {"pixels": "of images", "label_floats": "of labels"}  # column of the tidy table -> of this one
+COUNTED = {
+    "pixels": "of images",
+    "label_floats": "of labels",
+}  # column of the tidy table -> of this one
 SCORED = (
     "HLR: accuracy of the student's network on the real data minus that on this set with hard labels, low is good. IOR: "
     "accuracy on this set minus that on as many random real images, treated alike, high is good. LRS and ARS, in 0 to 1, weigh "
@@ -57,7 +59,10 @@ def layout(frame: pd.DataFrame, plan: Mapping[str, Any]) -> dict[str, list[Block
     cells = list(zip(frame.to_dict("records"), plan["positions"], strict=True))
     _check_places(plan)
     axis = _panel_axis(plan)
-    panels = {name: [c for c in cells if c[1][axis] == name] for name in _unique(p[axis] for _, p in cells)}
+    panels = {
+        name: [c for c in cells if c[1][axis] == name]
+        for name in _unique(p[axis] for _, p in cells)
+    }
     return {str(name): [b for b in _blocks(plan, panel) if b] for name, panel in panels.items()}
 
 
@@ -74,10 +79,19 @@ def _blocks(plan: Mapping[str, Any], cells: list[Cell]) -> list[Block | None]:
     gained = [c for c in cells if c[0].get("gain") is not None]
     last = "" if plan["analysis"] else ", last epoch"
     return [
-        _grid(f"Measured (scale {plan['scale']}, dataset {datasets}, n={n}{last})", plan, cells, MEASURED),
+        _grid(
+            f"Measured (scale {plan['scale']}, dataset {datasets}, n={n}{last})",
+            plan,
+            cells,
+            MEASURED,
+        ),
         _grid(_published_title(plan, printed), plan, printed, PUBLISHED) if printed else None,
-        _grid("Difference (measured − published)", plan, compared, DIFFERENCE) if compared else None,
-        _grid("Gain (row − the row it is compared with; * Welch p < 0.05)", plan, gained, GAIN) if gained else None,
+        _grid("Difference (measured − published)", plan, compared, DIFFERENCE)
+        if compared
+        else None,
+        _grid("Gain (row − the row it is compared with; * Welch p < 0.05)", plan, gained, GAIN)
+        if gained
+        else None,
         _robustness(plan, cells),
         _stored(records),
     ]
@@ -90,22 +104,40 @@ def _published_title(plan: Mapping[str, Any], cells: list[Cell]) -> str:
 
 
 def _table_title(table: str) -> str:
-    return f"Figure {table.removeprefix('figure')}" if table.startswith("figure") else f"Table {table}"
+    return (
+        f"Figure {table.removeprefix('figure')}" if table.startswith("figure") else f"Table {table}"
+    )
 
 
 def _grid(title: str, plan: Mapping[str, Any], cells: list[Cell], view: View) -> Block:
     axes = plan["shape"]["columns"]
     placed = [(record, view.place(position)) for record, position in cells]
-    keyed = [(record, place["ipc"], tuple(place[axis] for axis in axes)) for record, place in placed]
+    keyed = [
+        (record, place["ipc"], tuple(place[axis] for axis in axes)) for record, place in placed
+    ]
     keys = _in_axis_order([key for _, _, key in keyed])
-    ratios = [(r["row"], ipc, f"{r[view.ratio]:.2f}") for r, ipc, _ in keyed if view.ratio and r[view.ratio] is not None]
+    ratios = [
+        (r["row"], ipc, f"{r[view.ratio]:.2f}")
+        for r, ipc, _ in keyed
+        if view.ratio and r[view.ratio] is not None
+    ]
     ipcs = _unique(ipc for _, ipc, _ in ratios)
     rows = []
     for label in plan["shape"]["rows"]:
-        charged = [_joined(text for row, at, text in ratios if (row, at) == (label, ipc)) for ipc in ipcs]
-        texts = {key: view.text(record, plan["digits"]) for record, _, key in keyed if record["row"] == label}
+        charged = [
+            _joined(text for row, at, text in ratios if (row, at) == (label, ipc)) for ipc in ipcs
+        ]
+        texts = {
+            key: view.text(record, plan["digits"])
+            for record, _, key in keyed
+            if record["row"] == label
+        }
         rows.append((label, charged + [texts.get(key, EMPTY) for key in keys]))
-    return Block(title, [("CR (%)", f"ipc {ipc:g}") for ipc in ipcs] + [_heading(axes, key) for key in keys], rows)
+    return Block(
+        title,
+        [("CR (%)", f"ipc {ipc:g}") for ipc in ipcs] + [_heading(axes, key) for key in keys],
+        rows,
+    )
 
 
 def _check_places(plan: Mapping[str, Any]) -> None:
@@ -121,23 +153,48 @@ def _check_places(plan: Mapping[str, Any]) -> None:
 def _robustness(plan: Mapping[str, Any], cells: list[Cell]) -> Block | None:
     axes = plan["shape"]["columns"]
     rows = [
-        (record["row"], [*(_plain(position[axis]) for axis in axes), *(f"{record[score]:.3f}" for score in SCORES)])
+        (
+            record["row"],
+            [
+                *(_plain(position[axis]) for axis in axes),
+                *(f"{record[score]:.3f}" for score in SCORES),
+            ],
+        )
         for record, position in cells
         if record.get("lrs") is not None
     ]
     title = "Robustness (DD-Ranking's definitions, fractions; not comparable with its leaderboard)"
-    return Block(title, [("", name) for name in (*axes, *map(str.upper, SCORES))], rows) if rows else None
+    return (
+        Block(title, [("", name) for name in (*axes, *map(str.upper, SCORES))], rows)
+        if rows
+        else None
+    )
 
 
 def _stored(records: list[Record]) -> Block | None:
     made = [r for r in records if r["bytes"] is not None]
     counted = COUNTED if any(r["pixels"] is not None for r in made) else {}
     lines = _unique(
-        (r["row"], (f"{r['ipc']:g}", *map(_percent, (r["cr_paper"], r["cr_stored"])), *_sizes(r, counted), r["bytes_by_part"]))
+        (
+            r["row"],
+            (
+                f"{r['ipc']:g}",
+                *map(_percent, (r["cr_paper"], r["cr_stored"])),
+                *_sizes(r, counted),
+                r["bytes_by_part"],
+            ),
+        )
         for r in made
     )
     numbers = [("numbers", name) for name in counted.values()]
-    columns = [("", "ipc"), ("CR (%)", "paper"), ("CR (%)", "stored"), ("", "bytes"), *numbers, ("", "by part")]
+    columns = [
+        ("", "ipc"),
+        ("CR (%)", "paper"),
+        ("CR (%)", "stored"),
+        ("", "bytes"),
+        *numbers,
+        ("", "by part"),
+    ]
     return Block("Stored", columns, [(row, list(texts)) for row, texts in lines]) if lines else None
 
 
@@ -153,7 +210,13 @@ def notes(frame: pd.DataFrame, plan: Mapping[str, Any], csv_name: str) -> list[s
     return [
         f"Measured: {plan['quantity']}, {last}mean ± standard deviation (ddof 1) over n student seeds on one distilled set; "
         f"{csv_name} has its 95 % t-interval, ±ci95. Evaluation protocols: {protocols}.",
-        *([f"measured_best in {csv_name} is the best epoch on the test set: a diagnostic, not a result."] if last else []),
+        *(
+            [
+                f"measured_best in {csv_name} is the best epoch on the test set: a diagnostic, not a result."
+            ]
+            if last
+            else []
+        ),
         "CR: INFER's accounting, images by number and labels by bytes. Stored: all bytes kept over the raw bytes of the "
         "training images. Labels made during training count in the former only.",
         "Published numbers are the paper's, in its own setting; a difference is drawn only where the measured setting is that "
@@ -170,14 +233,18 @@ def metrics(frame: pd.DataFrame, plan: Mapping[str, Any]) -> dict[str, Any]:
     for record, position in zip(frame.to_dict("records"), plan["positions"], strict=True):
         if record["measured"] is not None:
             panel = found.setdefault(record["row"], {}).setdefault(str(position[axis]), {})
-            panel["/".join(_plain(position[a]) for a in axes)] = round(record["measured"], plan["digits"] + 1)
+            panel["/".join(_plain(position[a]) for a in axes)] = round(
+                record["measured"], plan["digits"] + 1
+            )
     return found
 
 
 def _measured(record: Record, digits: int) -> str:
     if record["measured"] is None:
         return EMPTY
-    return f"{record['measured']:.{digits}f}" + ("" if record["std"] is None else f" ± {record['std']:.{digits}f}")
+    return f"{record['measured']:.{digits}f}" + (
+        "" if record["std"] is None else f" ± {record['std']:.{digits}f}"
+    )
 
 
 def _printed(record: Record, digits: int) -> str:
@@ -196,7 +263,9 @@ def _gained(record: Record, digits: int) -> str:
 
 
 MEASURED = View(lambda position: position, "cr_paper", _measured)
-PUBLISHED = View(lambda position: {**position, **(setting(position) or {})}, "cr_published", _printed)
+PUBLISHED = View(
+    lambda position: {**position, **(setting(position) or {})}, "cr_published", _printed
+)
 GAIN = View(lambda position: position, None, _gained)
 DIFFERENCE = View(lambda position: position, None, _signed)
 
@@ -212,15 +281,20 @@ def _plain(value: Any) -> str:
 def _heading(axes: list[str], key: tuple) -> tuple[str, str]:
     number = (int, float)
     names = [
-        f"{axis} {_plain(value)}" if isinstance(value, number) else _plain(value) for axis, value in zip(axes, key, strict=True)
+        f"{axis} {_plain(value)}" if isinstance(value, number) else _plain(value)
+        for axis, value in zip(axes, key, strict=True)
     ]
     return " ".join(names[:-1]), names[-1]
 
 
 def _in_axis_order(keys: list[tuple]) -> list[tuple]:
     """The distinct keys, sorted along each axis by first appearance: a row that lacks a column does not reorder them."""
-    ranks = [{value: i for i, value in enumerate(_unique(axis))} for axis in zip(*keys, strict=True)]
-    return sorted(set(keys), key=lambda key: [rank[value] for rank, value in zip(ranks, key, strict=True)])
+    ranks = [
+        {value: i for i, value in enumerate(_unique(axis))} for axis in zip(*keys, strict=True)
+    ]
+    return sorted(
+        set(keys), key=lambda key: [rank[value] for rank, value in zip(ranks, key, strict=True)]
+    )
 
 
 def _joined(texts: Iterable[str]) -> str:

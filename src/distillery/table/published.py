@@ -18,7 +18,10 @@ Cell = Mapping[str, str]
 
 _AXES = ("ipc", "eval_arch", "labels")
 _SAME = {  # names of the papers that say two things at once, or say one thing in another way
-    "method": {"infer+dyn": {"method": "infer", "labels": "dynamic"}, "gift": {"method": "rded", "variant": "gift"}},
+    "method": {
+        "infer+dyn": {"method": "infer", "labels": "dynamic"},
+        "gift": {"method": "rded", "variant": "gift"},
+    },
     "variant": {"refine+loss": {"variant": "gift"}},
     # INFER's "ShuffleNetV2" is V1 with two groups in its authors' code;
     # GIFT's small networks are torchvision's own, with the stem of large images: other networks than INFER's of that name.
@@ -58,7 +61,13 @@ def lookup(
     the paper does not name the student, so that no difference may be drawn), or None when no table has the setting.
     Raises PlanError when the preferred table has several different numbers for it; elsewhere such a table is passed over.
     """
-    asked = {"dataset": dataset, "ipc": _number(ipc), "method": method, "eval_arch": student or "", "labels": labels or ""}
+    asked = {
+        "dataset": dataset,
+        "ipc": _number(ipc),
+        "method": method,
+        "eval_arch": student or "",
+        "labels": labels or "",
+    }
     preferred = _table_name(prefer_table)
     asked = _bound(_canonical(asked | {"variant": variant or ""} | keys), preferred)
     tables = _index(Path(folder), paper).get(_key(asked), {})
@@ -79,13 +88,20 @@ def _best(cells: list[Cell], asked: Cell, axes: tuple[str, ...]) -> list[Cell]:
 
 
 def _number_of(cell: Cell) -> dict[str, Any]:
-    numbers = {name: float(cell[name]) if cell[name] else None for name in ("mean", "std", "compression_ratio")}
+    numbers = {
+        name: float(cell[name]) if cell[name] else None
+        for name in ("mean", "std", "compression_ratio")
+    }
     return {**numbers, "table": cell["table"], "network_stated": bool(cell["eval_arch"])}
 
 
 def _ambiguous(paper: str, cells: list[Cell]) -> PlanError:
     skipped = ("mean", "std", "compression_ratio", "note")
-    differ = {k: sorted({c[k] for c in cells}) for k in cells[0] if k not in skipped and len({c[k] for c in cells}) > 1}
+    differ = {
+        k: sorted({c[k] for c in cells})
+        for k in cells[0]
+        if k not in skipped and len({c[k] for c in cells}) > 1
+    }
     choices = "; ".join(f"{column}: {', '.join(values)}" for column, values in differ.items())
     first = cells[0]
     return PlanError(
@@ -118,7 +134,11 @@ def _canonical(cell: dict[str, str]) -> dict[str, str]:
 
 
 def _hard_where_blank(cell: dict[str, str]) -> dict[str, str]:
-    return cell | {"labels": "hard"} if cell["method"] in _HARD_WHERE_BLANK and not cell["labels"] else cell
+    return (
+        cell | {"labels": "hard"}
+        if cell["method"] in _HARD_WHERE_BLANK and not cell["labels"]
+        else cell
+    )
 
 
 def _bound(cell: dict[str, str], table: str) -> dict[str, str]:

@@ -10,9 +10,8 @@ from typing import Any
 import pandas as pd
 
 from distillery.errors import ArtefactError
-
-from .layout import Block
-from .scores import ACCURACIES, SCORES
+from distillery.table.layout import Block
+from distillery.table.scores import ACCURACIES, SCORES
 
 _AS_PRINTED = "{!r}".format  # a printed number keeps its printed digits
 _TWO = "{:.2f}".format
@@ -42,7 +41,9 @@ def csv_text(frame: pd.DataFrame, digits: int = 1) -> str:
     ones as printed, None as nothing."""
     formats = _FORMATS | dict.fromkeys(MEASURED, f"{{:.{digits + 3}f}}".format)
     texts = {name: [_text(formats, name, value) for value in frame[name]] for name in frame.columns}
-    return pd.DataFrame(texts, columns=frame.columns, dtype=object).to_csv(index=False, lineterminator="\n")
+    return pd.DataFrame(texts, columns=frame.columns, dtype=object).to_csv(
+        index=False, lineterminator="\n"
+    )
 
 
 def _text(formats: Mapping[str, Callable[[Any], str]], column: str, value: Any) -> str:
@@ -65,7 +66,10 @@ def _grid(block: Block) -> list[str]:
     cells = [[text.replace("|", "\\|") for text in row] for row in (header, *body)]
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
     ruler = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    lines = [[text.ljust(widths[0]) if i == 0 else text.rjust(widths[i]) for i, text in enumerate(row)] for row in cells]
+    lines = [
+        [text.ljust(widths[0]) if i == 0 else text.rjust(widths[i]) for i, text in enumerate(row)]
+        for row in cells
+    ]
     return [f"| {' | '.join(row)} |" for row in (lines[0], ruler, *lines[1:])]
 
 
@@ -75,18 +79,34 @@ def latex(title: str, panels: Mapping[str, list[Block]], notes: list[str]) -> st
     for name, blocks in panels.items():
         for block in blocks:
             caption = " ".join((f"{title}.", f"{name}:", f"{block.title}.")).translate(_LATEX)
-            lines += ["\\begin{table}[ht]", "\\centering", f"\\caption{{{caption}}}", *_tabular(block), "\\end{table}", ""]
+            lines += [
+                "\\begin{table}[ht]",
+                "\\centering",
+                f"\\caption{{{caption}}}",
+                *_tabular(block),
+                "\\end{table}",
+                "",
+            ]
     return "\n".join([*lines, *(f"{note.translate(_LATEX)}\\par" for note in notes)]) + "\n"
 
 
 def _tabular(block: Block) -> list[str]:
-    groups = [(name, len(list(columns))) for name, columns in itertools.groupby(block.columns, key=lambda column: column[0])]
+    groups = [
+        (name, len(list(columns)))
+        for name, columns in itertools.groupby(block.columns, key=lambda column: column[0])
+    ]
     top = [f"\\multicolumn{{{width}}}{{c}}{{{name.translate(_LATEX)}}}" for name, width in groups]
     header = ["", *(name.translate(_LATEX) for _, name in block.columns)]
     body = [[text.translate(_LATEX) for text in (label, *texts)] for label, texts in block.rows]
     lines = [["", *top], header] if any(name for name, _ in groups) else [header]
     ruled = [*(_line(line) for line in lines), "\\midrule", *(_line(line) for line in body)]
-    return [f"\\begin{{tabular}}{{l{'r' * len(block.columns)}}}", "\\toprule", *ruled, "\\bottomrule", "\\end{tabular}"]
+    return [
+        f"\\begin{{tabular}}{{l{'r' * len(block.columns)}}}",
+        "\\toprule",
+        *ruled,
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
 
 
 def _line(cells: list[str]) -> str:
@@ -100,5 +120,7 @@ def show(stem: Path) -> str:
     """
     file = Path(f"{stem}.md")
     if not file.is_file():
-        raise ArtefactError(f"{file}: not made yet; `distillery table {Path(stem).name}` makes it from finished evaluations")
+        raise ArtefactError(
+            f"{file}: not made yet; `distillery table {Path(stem).name}` makes it from finished evaluations"
+        )
     return file.read_text(encoding="utf-8")

@@ -12,7 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-ACCURACIES = ("acc_real_hard", "acc_syn_hard", "acc_syn_any", "acc_rdm_any", "acc_syn_noaug", "acc_rdm_noaug")
+ACCURACIES = (
+    "acc_real_hard",
+    "acc_syn_hard",
+    "acc_syn_any",
+    "acc_rdm_any",
+    "acc_syn_noaug",
+    "acc_rdm_noaug",
+)
 SCORES = ("hlr", "ior", "lrs", "ars")
 SHARE = 0.5  # w and gamma
 
@@ -49,7 +56,9 @@ def robustness(accuracies: Mapping[str, float]) -> dict[str, float]:
     Without augmentation: the recipe's augment is empty. Deviation: DD-Ranking also drops the mixing of images then, which
     belongs to our protocols and stays.
     """
-    real_hard, syn_hard, syn_any, rdm_any, syn_noaug, rdm_noaug = found = [accuracies[name] for name in ACCURACIES]
+    real_hard, syn_hard, syn_any, rdm_any, syn_noaug, rdm_noaug = found = [
+        accuracies[name] for name in ACCURACIES
+    ]
     hlr, ior = hard_label_recovery(real_hard, syn_hard), improvement_over_random(syn_any, rdm_any)
     ars = augmentation_robust_score(ior, improvement_over_random(syn_noaug, rdm_noaug))
     scores = (hlr, ior, label_robust_score(ior, hlr), ars)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from distillery.artefact import Artefact
-from distillery.canonical import class_order_hash
 from distillery.errors import ClassOrderError, TeacherError
-from distillery.network import load_network
+from distillery.nets.network import load_network
+from distillery.store.artefact import Artefact
+from distillery.store.canonical import class_order_hash
 
 WEIGHTS = "weights.safetensors"
 CHANCE_FACTOR, CHANCE_SHARE = 1.5, 0.25
@@ -42,10 +42,14 @@ def load_teacher(artefact: Artefact, device: torch.device | str = "cpu") -> Teac
     """
     facts = artefact.facts
     if class_order_hash(list(facts["classes"])) != facts["class_order"]:
-        raise ClassOrderError(f"{artefact.path}: its class order is not that of its class names; train this teacher again")
+        raise ClassOrderError(
+            f"{artefact.path}: its class order is not that of its class names; train this teacher again"
+        )
     return Teacher(
         facts["network"]["name"],
-        load_network(facts["network"], facts["shape"], len(facts["classes"]), artefact.file(WEIGHTS), device),
+        load_network(
+            facts["network"], facts["shape"], len(facts["classes"]), artefact.file(WEIGHTS), device
+        ),
         tuple(facts["mean"]),
         tuple(facts["std"]),
         tuple(facts["classes"]),
@@ -80,7 +84,9 @@ def check_accuracy(name: str, accuracy: float, classes: int, owner: str) -> None
         )
 
 
-def check_normalisation(teacher: Teacher, mean: Sequence[float], std: Sequence[float], owner: str) -> None:
+def check_normalisation(
+    teacher: Teacher, mean: Sequence[float], std: Sequence[float], owner: str
+) -> None:
     """Raise TeacherError unless `teacher` was trained with the normalisation of `owner` (named in the message).
 
     Feeding other constants is a contrast error that shows in no shape and in no loss curve.

@@ -17,9 +17,9 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from distillery.errors import PlanError, nearest
-from distillery.resample import move, resize_boxes
 from distillery.training.dsa import dsa, read_mode
 from distillery.training.recipe import split
+from distillery.training.resample import move, resize_boxes
 
 RATIO = (3 / 4, 4 / 3)
 TRIES = 10
@@ -28,15 +28,25 @@ TRIES = 10
 def crop(images: Tensor, generator: Generator, pad: int) -> Tensor:
     """Pad each side with `pad` zeros, cut the original size out again at a place of its own for each image."""
     batch, _, height, width = images.shape
-    top, left = (move(x, images) for x in torch.randint(0, 2 * pad + 1, (2, batch, 1), generator=generator))
-    rows, columns = top + torch.arange(height, device=images.device), left + torch.arange(width, device=images.device)
+    top, left = (
+        move(x, images) for x in torch.randint(0, 2 * pad + 1, (2, batch, 1), generator=generator)
+    )
+    rows, columns = (
+        top + torch.arange(height, device=images.device),
+        left + torch.arange(width, device=images.device),
+    )
     return _pick(F.pad(images, (pad, pad, pad, pad)), rows, columns)
 
 
 def _pick(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """The pixels at rows (B, h) and columns (B, w) of each image: (B, C, h, w)."""
     image, channel = (torch.arange(n, device=images.device) for n in images.shape[:2])
-    return images[image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]
+    return images[
+        image[:, None, None, None],
+        channel[:, None, None],
+        rows[:, None, :, None],
+        columns[:, None, None, :],
+    ]
 
 
 def batch_crop(images: Tensor, generator: Generator, pad: int) -> Tensor:
@@ -46,20 +56,26 @@ def batch_crop(images: Tensor, generator: Generator, pad: int) -> Tensor:
     return F.pad(images, (pad, pad, pad, pad))[..., top : top + height, left : left + width]
 
 
-def flip(images: Tensor, generator: Generator, *, together: bool = False) -> Tensor:
-    """Mirror left and right with probability 1/2: each image for itself, or all `together`."""
-    mirrored = torch.rand(1 if together else len(images), 1, 1, 1, generator=generator) < 0.5
+def flip(images: Tensor, generator: Generator, *, whole_batch: bool = False) -> Tensor:
+    """Mirror left and right with probability 1/2: each image for itself, or all `whole_batch`."""
+    mirrored = torch.rand(1 if whole_batch else len(images), 1, 1, 1, generator=generator) < 0.5
     return torch.where(move(mirrored, images), images.flip(3), images)
 
 
-def resized_crop(images: Tensor, generator: Generator, smallest: float, *, together: bool = False) -> Tensor:
-    """A random box of each image (or one box for all, `together`), resized to the size of the image; see `draw_boxes`."""
-    boxes = draw_boxes(1 if together else len(images), images.shape[2:], generator, smallest)
+def resized_crop(
+    images: Tensor, generator: Generator, smallest: float, *, whole_batch: bool = False
+) -> Tensor:
+    """A random box of each image (or one box for all, `whole_batch`), resized to the size of the image; see `draw_boxes`."""
+    boxes = draw_boxes(1 if whole_batch else len(images), images.shape[2:], generator, smallest)
     return resize_boxes(images, *boxes)
 
 
 def draw_boxes(
-    count: int, shape: Sequence[int], generator: Generator, smallest: float, ratios: tuple[float, float] = RATIO
+    count: int,
+    shape: Sequence[int],
+    generator: Generator,
+    smallest: float,
+    ratios: tuple[float, float] = RATIO,
 ) -> tuple[Tensor, Tensor]:
     """Start and size (2, count) float of random boxes within `shape` (H, W), in whole pixels, row then column.
 
@@ -70,24 +86,37 @@ def draw_boxes(
     height, width = shape
     share = torch.empty(count, TRIES).uniform_(smallest, 1, generator=generator)
     ratio = torch.empty(count, TRIES).uniform_(*map(math.log, ratios), generator=generator).exp()
-    sides = (height * width * share * torch.stack([1 / ratio, ratio])).sqrt().round()  # (2, count, tries)
-    largest = torch.tensor([min(height, round(width / ratios[0])), min(width, round(height * ratios[1]))], dtype=sides.dtype)
+    sides = (
+        (height * width * share * torch.stack([1 / ratio, ratio])).sqrt().round()
+    )  # (2, count, tries)
+    largest = torch.tensor(
+        [min(height, round(width / ratios[0])), min(width, round(height * ratios[1]))],
+        dtype=sides.dtype,
+    )
     sides = torch.cat([sides, largest.view(2, 1, 1).expand(2, count, 1)], 2)
     limit = torch.tensor([height, width]).view(2, 1, 1)
     first = ((sides >= 1) & (sides <= limit)).all(0).byte().argmax(1)
     size = sides[:, torch.arange(count), first]
-    return (torch.rand(size.shape, generator=generator) * (limit.view(2, 1) - size + 1)).floor(), size
+    return (
+        torch.rand(size.shape, generator=generator) * (limit.view(2, 1) - size + 1)
+    ).floor(), size
 
 
 def roll(images: Tensor, generator: Generator, reach: int, *, centred: bool = False) -> Tensor:
     """Shift the whole batch cyclically, down and right by two integers uniform in 0..reach (INFER's and SRe2L's code); where
     `centred`, in -reach..reach (SRe2L's code for Tiny-ImageNet)."""
-    return images.roll(torch.randint(-reach if centred else 0, reach + 1, (2,), generator=generator).tolist(), (2, 3))
+    return images.roll(
+        torch.randint(-reach if centred else 0, reach + 1, (2,), generator=generator).tolist(),
+        (2, 3),
+    )
 
 
 def patch_shuffle(images: Tensor, generator: Generator, factor: int) -> Tensor:
     """Permute the columns, then the rows of a grid of factor x factor patches, anew for each image (RDED's code)."""
-    columns, rows = (move(_shuffled(length, len(images), factor, generator), images) for length in images.shape[:1:-1])
+    columns, rows = (
+        move(_shuffled(length, len(images), factor, generator), images)
+        for length in images.shape[:1:-1]
+    )
     return _pick(images, rows, columns)
 
 
@@ -133,8 +162,8 @@ AUGMENTATIONS = {
     "batch-crop": Augmentation(batch_crop, _count),
     "centred-roll": Augmentation(partial(roll, centred=True), _count),
     "patch-shuffle": Augmentation(patch_shuffle, _factor),
-    "batch-flip": Augmentation(partial(flip, together=True)),
-    "batch-resized-crop": Augmentation(partial(resized_crop, together=True), _share, 0.08),
+    "batch-flip": Augmentation(partial(flip, whole_batch=True)),
+    "batch-resized-crop": Augmentation(partial(resized_crop, whole_batch=True), _share, 0.08),
     "dsa": Augmentation(dsa, read_mode, "idc"),
 }
 Pipeline = Callable[[Tensor, Generator], Tensor]
@@ -176,5 +205,7 @@ def _parse(text: str) -> Pipeline:
     try:
         parameter = read(value) if colon or default is None else default
     except ValueError:
-        raise PlanError(f"augmentation '{text}' cannot be read: write a number behind it, as in '{name}:1'") from None
+        raise PlanError(
+            f"augmentation '{text}' cannot be read: write a number behind it, as in '{name}:1'"
+        ) from None
     return lambda images, generator: apply(images, generator, parameter)

@@ -68,7 +68,9 @@ class Batches:
         Each batch is augmented in pixel space, normalised, augmented as normalised images, then mixed. Epochs follow one
         another in the streams, so ask for them in order, each to its end.
         """
-        order = torch.randperm(len(self.samples), generator=self.generators["batches"]).to(self.samples.device)
+        order = torch.randperm(len(self.samples), generator=self.generators["batches"]).to(
+            self.samples.device
+        )
         augment, position = around(self.samples.normalise, self.recipe.augment), 0
         for indices in order.split(self._sizes()):
             yield Batch(epoch, position, indices, *self._seen(indices, augment))

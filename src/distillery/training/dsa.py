@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from distillery.errors import PlanError, nearest
-from distillery.resample import at_lines, at_points, move
+from distillery.training.resample import at_lines, at_points, move
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ class Parameters:
     cutout: float = 0.5
 
 
-def dsa(images: Tensor, generator: Generator, mode: str = "idc", parameters: Parameters = Parameters()) -> Tensor:
+def dsa(
+    images: Tensor, generator: Generator, mode: str = "idc", parameters: Parameters = Parameters()
+) -> Tensor:
     """Augment normalised images (B, C, H, W) float: what comes in from outside and what is cut out is 0, the data set's mean.
 
     An operation draws for each image, the choice of operations for the whole batch. mode: "idc", which GIFT uses: flip,
@@ -72,13 +74,18 @@ def crop(images: Tensor, generator: Generator, share: float) -> Tensor:
     """Shift by whole pixels, uniform in -d..d along each side, d = floor(share length + 1/2); zeros come in."""
     reach = [_rounded(share, length) for length in images.shape[2:]]
     shifts = (torch.randint(-d, d + 1, (len(images), 1), generator=generator) for d in reach)
-    return at_lines(images, *(_centres(n) + shift for n, shift in zip(images.shape[2:], shifts, strict=True)))
+    return at_lines(
+        images, *(_centres(n) + shift for n, shift in zip(images.shape[2:], shifts, strict=True))
+    )
 
 
 def scale(images: Tensor, generator: Generator, most: float) -> Tensor:
     """Stretch the grid of places by a factor for each side, uniform in [1/most, most]: above 1 the picture shrinks."""
     factors = torch.empty(2, len(images), 1).uniform_(1 / most, most, generator=generator)
-    places = ((_centres(n) - n / 2) * factor + n / 2 for n, factor in zip(images.shape[2:], factors, strict=True))
+    places = (
+        (_centres(n) - n / 2) * factor + n / 2
+        for n, factor in zip(images.shape[2:], factors, strict=True)
+    )
     return at_lines(images, *places)
 
 
@@ -87,8 +94,14 @@ def rotate(images: Tensor, generator: Generator, most: float) -> Tensor:
     images that are not square are sheared a little."""
     angle = torch.empty(len(images), 1, 1).uniform_(-most, most, generator=generator).deg2rad()
     half = [n / 2 for n in images.shape[2:]]
-    row, column = _centres(images.shape[2])[:, None] / half[0] - 1, _centres(images.shape[3]) / half[1] - 1
-    rows, columns = angle.sin() * column + angle.cos() * row, angle.cos() * column - angle.sin() * row
+    row, column = (
+        _centres(images.shape[2])[:, None] / half[0] - 1,
+        _centres(images.shape[3]) / half[1] - 1,
+    )
+    rows, columns = (
+        angle.sin() * column + angle.cos() * row,
+        angle.cos() * column - angle.sin() * row,
+    )
     return at_points(images, (rows + 1) * half[0], (columns + 1) * half[1])
 
 
@@ -96,7 +109,9 @@ def cutout(images: Tensor, generator: Generator, share: float) -> Tensor:
     """Set a rectangle to 0, of sides n = floor(share length + 1/2), clipped at the border. It starts n // 2 before a pixel that
     is uniform in 0..length where n is even, in 0..length - 1 where it is odd."""
     sides = [_rounded(share, length) for length in images.shape[2:]]
-    rows, columns = (_span(len(images), *pair, generator) for pair in zip(images.shape[2:], sides, strict=True))
+    rows, columns = (
+        _span(len(images), *pair, generator) for pair in zip(images.shape[2:], sides, strict=True)
+    )
     cut = rows[:, None, :, None] & columns[:, None, None, :]
     return images.masked_fill(move(cut, images), 0)
 

@@ -25,7 +25,7 @@ from distillery.training.samples import Samples
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from distillery.job import Job
+    from distillery.store.job import Job
 
 CHECKPOINT = "training.pt"
 
@@ -58,7 +58,10 @@ class History:
     def facts(self) -> dict[str, Any]:
         """For meta.json: accuracy (last, best, and the curve as pairs of epoch and percent) and the loss per epoch."""
         curve = [[epoch, percent] for epoch, percent in self.accuracy.items()]
-        return {"accuracy": {"last": self.last, "best": self.best, "curve": curve}, "loss": self.loss}
+        return {
+            "accuracy": {"last": self.last, "best": self.best, "curve": curve},
+            "loss": self.loss,
+        }
 
 
 def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -113,10 +116,21 @@ def train(
     `job.scratch`; a call that finds such a file continues there and ends with the same bits. One call at a time per job.
     Raises DistilleryError, naming the epoch, when the loss is not finite.
     """
-    generators = {role: Generator().manual_seed(seeds[role]) if seeds else job.generator(role) for role in ROLES}
+    generators = {
+        role: Generator().manual_seed(seeds[role]) if seeds else job.generator(role)
+        for role in ROLES
+    }
     with torch.random.fork_rng(devices=[samples.device] if samples.device.type == "cuda" else []):
         generators |= _dropout(samples.device, job)
-        run = _Run(model, samples, recipe, loss, labeller or _no_labels, build_optimizer(model, recipe.optimizer), generators)
+        run = _Run(
+            model,
+            samples,
+            recipe,
+            loss,
+            labeller or _no_labels,
+            build_optimizer(model, recipe.optimizer),
+            generators,
+        )
         _epochs(run, test, job, checkpoint_every)
     (job.scratch / CHECKPOINT).unlink(missing_ok=True)
     return run.history
@@ -128,7 +142,11 @@ def _no_labels(batch: Batch) -> None:
 
 def _dropout(device: torch.device, job: Job) -> dict[str, Generator]:
     # Dropout has no generator argument: it draws from the device's default one, seeded here for the length of the training.
-    default = torch.cuda.default_generators[device.index or 0] if device.type == "cuda" else torch.default_generator
+    default = (
+        torch.cuda.default_generators[device.index or 0]
+        if device.type == "cuda"
+        else torch.default_generator
+    )
     return {"dropout": default.manual_seed(job.generator("dropout").initial_seed())}
 
 
@@ -168,7 +186,10 @@ class _Run:
     def epoch(self, epoch: int, bar: tqdm) -> float:
         """Train for one epoch; the mean loss over its samples."""
         self.model.train()
-        set_rate(self.optimizer, self.recipe.optimizer.lr * factor(self.recipe.schedule, epoch, self.recipe.epochs))
+        set_rate(
+            self.optimizer,
+            self.recipe.optimizer.lr * factor(self.recipe.schedule, epoch, self.recipe.epochs),
+        )
         total = torch.zeros((), device=self.samples.device)
         for batch in self.batches.epoch(epoch):
             total += self.step(batch) * len(batch)
@@ -211,7 +232,9 @@ class _Run:
             "device": self.samples.device.type,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "generators": {role: generator.get_state() for role, generator in self.generators.items()},
+            "generators": {
+                role: generator.get_state() for role, generator in self.generators.items()
+            },
             "history": {"accuracy": self.history.accuracy, "loss": self.history.loss},
         }
         aside = file.with_suffix(".part")
@@ -225,7 +248,9 @@ class _Run:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except (FileNotFoundError, EOFError, RuntimeError, pickle.UnpicklingError):
             return
-        if state.get("device") != self.samples.device.type:  # its random states are of another kind of generator
+        if (
+            state.get("device") != self.samples.device.type
+        ):  # its random states are of another kind of generator
             return
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -53,7 +53,9 @@ def _none(alpha: float, images: Tensor, generator: Generator) -> Mixing:
 
 
 def _mixup(alpha: float, images: Tensor, generator: Generator) -> Mixing:
-    permutation = torch.randperm(len(images), generator=generator).to(images.device, non_blocking=True)
+    permutation = torch.randperm(len(images), generator=generator).to(
+        images.device, non_blocking=True
+    )
     uniform = torch.rand((), dtype=torch.float64, generator=generator).item()
     return Mixing(float(betaincinv(alpha, alpha, uniform)), permutation)
 

@@ -28,7 +28,9 @@ def build_optimizer(model: nn.Module, recipe: Optimizer) -> torch.optim.Optimize
         {"params": [p for p in trained if decays(p)], "weight_decay": recipe.weight_decay},
         {"params": [p for p in trained if not decays(p)], "weight_decay": 0.0},
     ]
-    return kind(groups, lr=recipe.lr, fused=True, **{name: getattr(recipe, name) for name in fields})
+    return kind(
+        groups, lr=recipe.lr, fused=True, **{name: getattr(recipe, name) for name in fields}
+    )
 
 
 def factor(schedule: Schedule, epoch: int, epochs: int) -> float:
@@ -51,7 +53,13 @@ def _cosine(schedule: Schedule, epoch: int, epochs: int) -> float:
 
 def _multistep(schedule: Schedule, epoch: int, epochs: int) -> float:
     # A thousandth of an epoch of slack: 0.83333 in a recipe means 5/6.
-    return schedule.gamma ** sum(epoch >= math.floor(m * epochs + 1e-3) for m in schedule.milestones)
+    return schedule.gamma ** sum(
+        epoch >= math.floor(m * epochs + 1e-3) for m in schedule.milestones
+    )
 
 
-SCHEDULES = {"cosine": _cosine, "multistep": _multistep, "constant": lambda schedule, epoch, epochs: 1.0}
+SCHEDULES = {
+    "cosine": _cosine,
+    "multistep": _multistep,
+    "constant": lambda schedule, epoch, epochs: 1.0,
+}

@@ -15,9 +15,13 @@ def lay_out(network: nn.Module, device: torch.device, bf16: bool = False) -> nn.
     training images per second of a ConvNet of width 128 at 32 px, contiguous and channels last: batch norm 216 and 266 in fp32,
     395 and 655 in bf16; instance norm 209 and 194, 355 and 139.
     """
-    each = device.type == "cpu" and any(isinstance(module, SLOW_LAST) for module in network.modules())
+    each = device.type == "cpu" and any(
+        isinstance(module, SLOW_LAST) for module in network.modules()
+    )
     last = device.type == "cpu" or bf16
-    return network.to(memory_format=torch.channels_last if last and not each else torch.contiguous_format)
+    return network.to(
+        memory_format=torch.channels_last if last and not each else torch.contiguous_format
+    )
 
 
 def autocast(device: torch.device, bf16: bool) -> torch.autocast:

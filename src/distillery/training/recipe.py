@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from distillery.components.fields import Count, Fraction, Natural, NonNegative, Positive
 from distillery.errors import PlanError
-from distillery.recipe import Count, Fraction, Natural, NonNegative, Positive
 
 # What training.augment offers; here for the planner, which does not import torch.
 AUGMENTATIONS = (
@@ -22,7 +22,9 @@ AUGMENTATIONS = (
     "batch-resized-crop",
     "dsa",
 )
-NORMALISED = ("dsa",)  # those that work on normalised images, where 0 is the mean; the others on pixels, where 0 is black
+NORMALISED = (
+    "dsa",
+)  # those that work on normalised images, where 0 is the mean; the others on pixels, where 0 is black
 BatchUpTo = tuple[tuple[Count, Count], ...]
 
 
@@ -110,5 +112,7 @@ def split(names: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
     first = late.index(True) if True in late else len(names)
     if not all(late[first:]):
         wrong = names[late.index(False, first)]
-        raise PlanError(f"'{wrong}' works on pixels, '{names[first]}' on normalised images: put '{wrong}' first")
+        raise PlanError(
+            f"'{wrong}' works on pixels, '{names[first]}' on normalised images: put '{wrong}' first"
+        )
     return names[:first], names[first:]

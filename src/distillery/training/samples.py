@@ -12,8 +12,8 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet
-    from distillery.distilled import Instances
-    from distillery.whitening import Whitening
+    from distillery.sets.distilled import Instances
+    from distillery.sets.whitening import Whitening
 
 PART = 4096  # images
 RESIDENT = 4 * 1024**3  # bytes; a set up to this size lives on the device as a whole
@@ -65,11 +65,17 @@ class Samples:
 
         def fetch(indices: Tensor) -> Tensor:
             pixels = torch.as_tensor(images.pixels(indices.cpu())).to(device)
-            return torch.cat([whitening.apply(part.float() / 255) for part in pixels.split(PART)]) if whitening else pixels
+            return (
+                torch.cat([whitening.apply(part.float() / 255) for part in pixels.split(PART)])
+                if whitening
+                else pixels
+            )
 
         fits = len(labels) * math.prod(images.shape) * (4 if whitening else 1) <= resident
         plain = ([0.0] * images.shape[0], [1.0] * images.shape[0])
-        constants = _constants(*(plain if whitening else (mean or images.mean, std or images.std)), device)
+        constants = _constants(
+            *(plain if whitening else (mean or images.mean, std or images.std)), device
+        )
         return cls(labels.to(device), _reader(fetch, len(labels), fits), *constants)
 
     @classmethod
@@ -89,16 +95,27 @@ class Samples:
             return instances.take(indices.to(home)).to(device)
 
         fits = len(instances) * fetch(torch.zeros(1, dtype=torch.int64)).nbytes <= resident
-        return cls(instances.labels.to(device), _reader(fetch, len(instances), fits), *_constants(mean, std, device))
+        return cls(
+            instances.labels.to(device),
+            _reader(fetch, len(instances), fits),
+            *_constants(mean, std, device),
+        )
 
 
-def _reader(fetch: Callable[[Tensor], Tensor], count: int, whole: bool) -> Callable[[Tensor], Tensor]:
+def _reader(
+    fetch: Callable[[Tensor], Tensor], count: int, whole: bool
+) -> Callable[[Tensor], Tensor]:
     if not whole:
         return fetch
     images = fetch(torch.arange(count))
     return lambda indices: images.index_select(0, indices)
 
 
-def _constants(mean: Sequence[float], std: Sequence[float], device: torch.device | str) -> tuple[Tensor, Tensor]:
-    mean, std = (torch.tensor(tuple(v), dtype=torch.float32, device=device).view(-1, 1, 1) for v in (mean, std))
+def _constants(
+    mean: Sequence[float], std: Sequence[float], device: torch.device | str
+) -> tuple[Tensor, Tensor]:
+    mean, std = (
+        torch.tensor(tuple(v), dtype=torch.float32, device=device).view(-1, 1, 1)
+        for v in (mean, std)
+    )
     return mean, std

@@ -35,7 +35,9 @@ class Network:
         void = {id(bias) for bias in _void(module)}
         self._free = [id(p) not in void for p in parameters]
         self.size = sum(self._sizes)
-        self.mask = torch.cat([torch.full((n,), float(free)) for n, free in zip(self._sizes, self._free, strict=True)])
+        self.mask = torch.cat(
+            [torch.full((n,), float(free)) for n, free in zip(self._sizes, self._free, strict=True)]
+        )
 
     def initial(self, seed: int) -> Tensor:
         """A fresh theta (P,) as the module's layers initialise themselves, on the module's device. Torch's own random stream is
@@ -57,5 +59,14 @@ class Network:
 def _void(module: nn.Module) -> list[Tensor]:
     """The biases that the next layer takes out again."""
     chains = [pairwise(chain) for chain in module.modules() if isinstance(chain, nn.Sequential)]
-    pairs = [pair for chain in chains for pair in chain if isinstance(pair[0], nn.Conv2d) and isinstance(pair[1], nn.GroupNorm)]
-    return [conv.bias for conv, norm in pairs if conv.bias is not None and norm.num_groups == norm.num_channels]
+    pairs = [
+        pair
+        for chain in chains
+        for pair in chain
+        if isinstance(pair[0], nn.Conv2d) and isinstance(pair[1], nn.GroupNorm)
+    ]
+    return [
+        conv.bias
+        for conv, norm in pairs
+        if conv.bias is not None and norm.num_groups == norm.num_channels
+    ]

@@ -22,7 +22,9 @@ class Optimizer(Protocol):
     def start(self, theta: Tensor) -> Moments:
         """The moments before the first step of theta (P,)."""
 
-    def step(self, theta: Tensor, moments: Moments, gradient: Tensor, count: int) -> tuple[Tensor, Moments]:
+    def step(
+        self, theta: Tensor, moments: Moments, gradient: Tensor, count: int
+    ) -> tuple[Tensor, Moments]:
         """theta (P,) and moments after one more step; `count` steps, from 0, have been made before."""
 
 
@@ -42,14 +44,18 @@ class Adam:
         """Both moments, zeros (P,)."""
         return torch.zeros_like(theta), torch.zeros_like(theta)
 
-    def step(self, theta: Tensor, moments: Moments, gradient: Tensor, count: int) -> tuple[Tensor, Moments]:
+    def step(
+        self, theta: Tensor, moments: Moments, gradient: Tensor, count: int
+    ) -> tuple[Tensor, Moments]:
         """theta - lr m^ / (sqrt(v^) + eps), the moments m and v divided by 1 - beta^(count+1): freed of their zeros."""
         first, second = self.betas
         mean = torch.lerp(moments[0], gradient, 1 - first)
         square = torch.addcmul(second * moments[1], gradient, gradient, value=1 - second)
         left = math.sqrt(1 - second ** (count + 1))
         root = square.clamp(min=LEAST).sqrt() + self.eps * left
-        return torch.addcdiv(theta, mean, root, value=-self.lr * left / (1 - first ** (count + 1))), (mean, square)
+        return torch.addcdiv(
+            theta, mean, root, value=-self.lr * left / (1 - first ** (count + 1))
+        ), (mean, square)
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,9 @@ class Sgd:
         """The velocity, zeros (P,), where there is momentum."""
         return (torch.zeros_like(theta),) if self.momentum else ()
 
-    def step(self, theta: Tensor, moments: Moments, gradient: Tensor, count: int) -> tuple[Tensor, Moments]:
+    def step(
+        self, theta: Tensor, moments: Moments, gradient: Tensor, count: int
+    ) -> tuple[Tensor, Moments]:
         """theta - lr u, the velocity u being momentum u + gradient + weight_decay theta."""
         if self.weight_decay:
             gradient = gradient + self.weight_decay * theta

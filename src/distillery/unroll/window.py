@@ -46,7 +46,9 @@ class Outcome(NamedTuple):
     labels: Tensor
 
 
-def run(inner: Inner, theta: Tensor, moments: Moments, images: Tensor, labels: Tensor, steps: range) -> State:
+def run(
+    inner: Inner, theta: Tensor, moments: Moments, images: Tensor, labels: Tensor, steps: range
+) -> State:
     """theta (P,) and moments after plain `steps` on images (N, C, h, w) and labels (N, n), without a graph.
 
     steps: step numbers, counted from the start of the training: range(0, 40), then range(40, 100), continue one training.
@@ -57,7 +59,9 @@ def run(inner: Inner, theta: Tensor, moments: Moments, images: Tensor, labels: T
             batch = augment(images[indices])
         leaf = theta.detach().requires_grad_()
         with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(inner.loss(inner.network(leaf, batch), labels[indices].detach()), leaf)
+            (gradient,) = torch.autograd.grad(
+                inner.loss(inner.network(leaf, batch), labels[indices].detach()), leaf
+            )
         with torch.no_grad():
             theta, moments = inner.optimizer.step(theta.detach(), moments, gradient, step)
     return theta, moments
@@ -82,10 +86,14 @@ def gradients(
     images (N, C, h, w) and labels (N, n) are of theta's number format and on its device.
     """
     state = theta.detach(), tuple(moment.detach() for moment in moments)
-    return (_replayed if replay else _whole)(inner, state, images.detach(), labels.detach(), steps, outer)
+    return (_replayed if replay else _whole)(
+        inner, state, images.detach(), labels.detach(), steps, outer
+    )
 
 
-def batched_loss(network: Network, images: Tensor, labels: Tensor, chunk: int = 500, loss: Loss = cross_entropy) -> Outer:
+def batched_loss(
+    network: Network, images: Tensor, labels: Tensor, chunk: int = 500, loss: Loss = cross_entropy
+) -> Outer:
     """The mean loss of a network on images (B, C, h, w) and labels (B,) int64 or (B, n) float, as a function of theta (P,).
 
     `chunk` images at a time go through the network, forwards and backwards, so that no more of them are ever in memory. The
@@ -97,7 +105,9 @@ def batched_loss(network: Network, images: Tensor, labels: Tensor, chunk: int = 
         gradient = torch.zeros_like(leaf)
         for part, classes in zip(images.split(chunk), labels.split(chunk), strict=True):
             with torch.enable_grad():
-                share = loss(network(leaf, part.to(leaf)), classes.to(leaf.device)) * (len(part) / len(images))
+                share = loss(network(leaf, part.to(leaf)), classes.to(leaf.device)) * (
+                    len(part) / len(images)
+                )
             gradient += torch.autograd.grad(share, leaf)[0]
             total += share.detach()
         # The second term is zero; its derivative is the gradient.
@@ -106,7 +116,9 @@ def batched_loss(network: Network, images: Tensor, labels: Tensor, chunk: int = 
     return outer
 
 
-def _differentiable(inner: Inner, state: State, images: Tensor, labels: Tensor, augment: Augment, step: int) -> State:
+def _differentiable(
+    inner: Inner, state: State, images: Tensor, labels: Tensor, augment: Augment, step: int
+) -> State:
     """One step on a batch, with a graph from all of its inputs to the new state."""
     theta, moments = state
     loss = inner.loss(inner.network(theta, augment(images)), labels)
@@ -115,8 +127,12 @@ def _differentiable(inner: Inner, state: State, images: Tensor, labels: Tensor, 
 
 
 @torch.enable_grad()
-def _whole(inner: Inner, state: State, images: Tensor, labels: Tensor, steps: range, outer: Outer) -> Outcome:
-    images, labels, theta = (tensor.requires_grad_() for tensor in (images.detach(), labels.detach(), state[0].detach()))
+def _whole(
+    inner: Inner, state: State, images: Tensor, labels: Tensor, steps: range, outer: Outer
+) -> Outcome:
+    images, labels, theta = (
+        tensor.requires_grad_() for tensor in (images.detach(), labels.detach(), state[0].detach())
+    )
     state = theta, state[1]
     for step in steps:
         indices, augment = inner.batch(step)
@@ -127,7 +143,9 @@ def _whole(inner: Inner, state: State, images: Tensor, labels: Tensor, steps: ra
 
 
 @torch.enable_grad()
-def _replayed(inner: Inner, state: State, images: Tensor, labels: Tensor, steps: range, outer: Outer) -> Outcome:
+def _replayed(
+    inner: Inner, state: State, images: Tensor, labels: Tensor, steps: range, outer: Outer
+) -> Outcome:
     states = []
     for step in steps:
         states.append(state)
@@ -140,9 +158,16 @@ def _replayed(inner: Inner, state: State, images: Tensor, labels: Tensor, steps:
         indices, augment = inner.batch(step)
         theta, moments = states.pop()
         # The batch is the leaf, not the set: its gradient is as small as the batch.
-        leaves = [tensor.detach().requires_grad_() for tensor in (theta, *moments, images[indices], labels[indices])]
-        after, later = _differentiable(inner, (leaves[0], tuple(leaves[1:-2])), *leaves[-2:], augment, step)
-        found = torch.autograd.grad((after, *later), leaves, change, allow_unused=True, materialize_grads=True)
+        leaves = [
+            tensor.detach().requires_grad_()
+            for tensor in (theta, *moments, images[indices], labels[indices])
+        ]
+        after, later = _differentiable(
+            inner, (leaves[0], tuple(leaves[1:-2])), *leaves[-2:], augment, step
+        )
+        found = torch.autograd.grad(
+            (after, *later), leaves, change, allow_unused=True, materialize_grads=True
+        )
         change = found[:-2]
         for total, gradient in zip(totals, found[-2:], strict=True):
             total.index_add_(0, indices.to(total.device), gradient)

@@ -1,0 +1,42 @@
+"""Dynamic soft labels: the teachers see each training batch as the student does; nothing is stored (INFER + Dyn)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from distillery.labels.ensemble import mean_logits
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from distillery.store.artefact import Artefact
+    from distillery.teacher.load import Teacher
+    from distillery.training.batches import Batch
+
+NAMES = ("dynamic",)
+LOGITS = True
+STORED = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """teachers: network names, the labellers; all label every batch. rescale: "norm" brings their logits to one norm per batch
+    first (G-VBSM on ImageNet)."""
+
+    teachers: tuple[str, ...]
+    rescale: Literal["norm"] | None = None
+
+
+def labeller(
+    recipe: Recipe,
+    *,
+    stored: Artefact | None,
+    teachers: list[Teacher],
+    device: torch.device,
+    own: Tensor | None = None,
+) -> Callable[[Batch], Tensor | None]:
+    """The mean over all teachers of the logits of the augmented, mixed, normalised images: (B, classes) float32."""
+    return lambda batch: mean_logits(teachers, batch.images, recipe.rescale is not None)

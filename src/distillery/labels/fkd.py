@@ -1,0 +1,169 @@
+"""Stored dynamic labels: what the teachers say about every batch of the student's training, kept on disk (FKD; SRe2L, G-VBSM).
+
+The student replays the random streams of the label store, so that it sees the very images that were labelled.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Generator, Tensor
+
+from distillery.components.fields import Count
+from distillery.errors import ArtefactError
+from distillery.labels.ensemble import mean_logits
+from distillery.training.batches import ROLES, Batches
+from distillery.training.precision import autocast, lay_out
+from distillery.training.recipe import BatchUpTo, Mix
+from distillery.training.samples import Samples
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from distillery.sets.distilled import Instances
+    from distillery.store.artefact import Artefact
+    from distillery.store.job import Job
+    from distillery.teacher.load import Teacher
+    from distillery.training.batches import Batch
+
+NAMES = ("fkd",)
+LOGITS = True
+STORED = True
+CHARGED = "dynamic"  # how the papers' compression ratio counts them
+# Of the training recipe, which the labels are made for.
+REPLAYS = ("epochs", "batch", "augment", "mix", "precision", "batch_up_to")
+SEEDS = "seeds.safetensors"
+STREAMS = "streams.safetensors"  # in scratch: where the random streams stood after the last finished epoch
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """teachers: network names, the labellers; all label every batch. epochs, batch, augment, mix, precision, batch_up_to:
+    those of the student's training. dtype: how the logits are stored. rescale: "norm" brings the teachers' logits to one
+    norm per batch first (G-VBSM on ImageNet).
+    """
+
+    teachers: tuple[str, ...]
+    epochs: Count
+    batch: Count
+    augment: tuple[str, ...] = ()
+    mix: Mix = field(default_factory=Mix)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    dtype: Literal["float16", "float32"] = "float16"
+    rescale: Literal["norm"] | None = None
+    batch_up_to: BatchUpTo | None = None
+
+
+def make(
+    recipe: Recipe,
+    instances: Instances,
+    teachers: list[Teacher],
+    job: Job,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> None:
+    """Write a file per epoch, epoch-0000.safetensors and on: `logits` (N, classes) in recipe.dtype, the mean over all teachers
+    for the augmented, mixed image that instance i leads in that epoch (its partner and lambda included), and `order` (N,)
+    int32, the instances in the order of the batches; and seeds.safetensors: `seeds` (3,) int64 of the streams `batches.ROLES`.
+
+    Finished epochs wait in the job's scratch folder; a killed job goes on after the last of them.
+    Deviation: the authors store crop boxes, flips, permutations, lambda and CutMix boxes; these follow from the seeds here.
+    Theirs finds a batch by its first image, here a label is found by epoch and instance, and `order` is checked.
+    """
+    for teacher in teachers:
+        lay_out(teacher.model, job.device, recipe.precision == "bf16")
+    generators = {role: job.generator(role) for role in ROLES}
+    seeds = torch.tensor([generators[role].initial_seed() for role in ROLES])
+    batches = Batches(Samples.from_instances(instances, mean, std, job.device), recipe, generators)
+    epochs = range(recipe.epochs)
+    with job.progress(len(epochs) * len(batches), "labels") as bar:
+        done = _resume(job.scratch, generators)
+        bar.update(done * len(batches))
+        for epoch in epochs[done:]:
+            _write(_labels(batches, epoch, teachers, recipe, bar), job.scratch / _file(epoch))
+            states = {role: generator.get_state() for role, generator in generators.items()}
+            _write(states | {"epochs": torch.tensor(epoch + 1)}, job.scratch / STREAMS)
+    for epoch in epochs:
+        os.replace(job.scratch / _file(epoch), job.out / _file(epoch))
+    save_file({"seeds": seeds}, job.out / SEEDS)
+
+
+def labeller(
+    recipe: Recipe,
+    *,
+    stored: Artefact | None,
+    teachers: list[Teacher],
+    device: torch.device,
+    own: Tensor | None = None,
+) -> Callable[[Batch], Tensor | None]:
+    """The stored labels of a batch, float32 logits (B, classes), read epoch by epoch; the images are mixed already.
+
+    Raises ArtefactError when an epoch's batches are not those that were labelled.
+    """
+
+    @lru_cache(1)
+    def epoch(number: int) -> Mapping[str, Tensor]:
+        return load_file(stored.file(_file(number)), device=str(device))
+
+    def label(batch: Batch) -> Tensor:
+        found = epoch(batch.epoch)
+        if batch.position == 0 and not torch.equal(
+            found["order"][: len(batch)], batch.indices.int()
+        ):  # the rest follows
+            raise ArtefactError(
+                f"{stored.path / _file(batch.epoch)}: labels other batches than this training's; label again"
+            )
+        return found["logits"][batch.indices].float()
+
+    return label
+
+
+def seeds(stored: Artefact) -> dict[str, int]:
+    """The seeds of the random streams that a student of these labels replays, by role."""
+    return dict(zip(ROLES, load_file(stored.file(SEEDS))["seeds"].tolist(), strict=True))
+
+
+def _labels(
+    batches: Batches, epoch: int, teachers: list[Teacher], recipe: Recipe, bar: tqdm
+) -> dict[str, Tensor]:
+    indices, found = [], []
+    for batch in batches.epoch(epoch):
+        with autocast(batches.samples.device, recipe.precision == "bf16"):
+            logits = mean_logits(teachers, batch.images, recipe.rescale is not None)
+        indices.append(batch.indices.cpu())
+        found.append(logits.to(getattr(torch, recipe.dtype)).cpu())
+        bar.update()
+    order, logits = torch.cat(indices), torch.cat(found)
+    return {"logits": logits[order.argsort()], "order": order.int()}
+
+
+def _file(epoch: int) -> str:
+    return f"epoch-{epoch:04d}.safetensors"
+
+
+def _write(tensors: dict[str, Tensor], file: Path) -> None:
+    save_file(tensors, aside := file.with_suffix(".part"))
+    os.replace(aside, file)
+
+
+def _resume(scratch: Path, generators: Mapping[str, Generator]) -> int:
+    """How many epochs an earlier run left in `scratch`, the streams put where it stopped; 0 when a file is missing or torn."""
+    try:
+        states = load_file(scratch / STREAMS)
+        for epoch in range(int(states["epochs"])):
+            with safe_open(scratch / _file(epoch), "pt"):
+                pass
+    except (FileNotFoundError, SafetensorError):
+        return 0
+    for role, generator in generators.items():
+        generator.set_state(states[role])
+    return int(states["epochs"])

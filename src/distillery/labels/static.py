@@ -1,0 +1,78 @@
+"""Static soft labels: one vector of logits per instance, stored with the set (INFER Eq. 5-6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from distillery.labels.ensemble import mean_logits
+from distillery.training.normalise import normalise
+
+if TYPE_CHECKING:
+    from distillery.sets.distilled import Instances
+    from distillery.store.artefact import Artefact
+    from distillery.store.job import Job
+    from distillery.teacher.load import Teacher
+    from distillery.training.batches import Batch
+
+NAMES = ("static",)
+LOGITS = True
+STORED = True
+FILE = "labels.safetensors"
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """teachers: network names, the labellers; all label every instance. dtype: how the logits are stored."""
+
+    teachers: tuple[str, ...]
+    dtype: Literal["float16", "float32"] = "float16"
+
+
+def make(
+    recipe: Recipe,
+    instances: Instances,
+    teachers: list[Teacher],
+    job: Job,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> None:
+    """Write labels.safetensors: `logits` (N, classes) in recipe.dtype, the mean over all teachers of the raw logits of each
+    clean, normalised instance.
+
+    No augmentation, no temperature; eval mode (Eq. 6).
+    Deviation: the authors' code divides by 4 however many teachers there are.
+    """
+    found = []
+    for indices in job.progress(
+        torch.arange(len(instances), device=instances.labels.device).split(BATCH), "labels"
+    ):
+        found.append(
+            mean_logits(
+                teachers, normalise(instances.take(indices).to(job.device), mean, std)
+            ).cpu()
+        )
+    save_file({"logits": torch.cat(found).to(getattr(torch, recipe.dtype))}, job.out / FILE)
+
+
+def labeller(
+    recipe: Recipe,
+    *,
+    stored: Artefact | None,
+    teachers: list[Teacher],
+    device: torch.device,
+    own: Tensor | None = None,
+) -> Callable[[Batch], Tensor | None]:
+    """The stored labels of a batch, mixed as its images are: lambda z + (1 - lambda) z_pi, float32 logits (B, classes).
+
+    Crops and flips do not touch a label (authors' code).
+    """
+    logits = load_file(stored.file(FILE))["logits"].to(device)
+    return lambda batch: batch.mixing.labels(logits[batch.indices].float())

@@ -1,0 +1,77 @@
+"""Recipe fields that several methods share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from distillery.components.fields import Count, Fraction, NonNegative, Positive, Quality
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Recovery of images from noise; the defaults are those of SRe2L's code for CIFAR-100.
+
+    teachers: network names; the first recovers. iterations: steps per batch. lr: of Adam, falling as a cosine to 0. r_bn:
+    weight of the BN loss. first_bn_weight: weight of the first layer within it. augment: names of training.augment. batch:
+    classes per batch, one image of each; the feature statistics are the batch's. micro_batch: images of a batch per forward
+    pass (None: all), same gradient for less memory. parallel_groups: batches optimised side by side, same result up to rounding.
+    jpeg: quality of the JPEG files that are stored, 75 in the authors' code; None stores without loss.
+    """
+
+    teachers: tuple[str, ...]
+    iterations: Count = 1000
+    lr: Positive = 0.25
+    betas: tuple[Fraction, Fraction] = (0.5, 0.9)
+    r_bn: NonNegative = 0.01
+    first_bn_weight: NonNegative = 10.0
+    augment: tuple[str, ...] = ("roll:4",)
+    batch: Count = 100
+    micro_batch: Count | None = None
+    parallel_groups: Count = 1
+    jpeg: Quality | None = None
+
+
+@dataclass(frozen=True)
+class Unrolled:
+    """Learning by differentiating through a student's training; the defaults are RaT-BPTT's for CIFAR-10.
+
+    network: the student of the inner loop, an entry of `networks`; a job finds the network itself. meta_steps: updates of the
+    set. batch: real images of an outer loss. window: inner steps that are differentiated. inner_steps: inner steps at most, those
+    before the window included. window_start: when the number of steps before the window is drawn: at each pass over the real images
+    ("epoch"), at each meta-step, or never ("fixed": always inner_steps - window). lr, inner_lr: of the set and of the student.
+    clip, clip_in: limit of the gradient's norm, in running means of it (of decay clip_decay) or as it is. augment: names of
+    training.augment, for the set and the real images, drawn apart. whitening: an entry of `whiten`; "none" normalises
+    per channel. snapshots: states of the set that are kept on the way, for a curve of accuracies.
+    """
+
+    network: str | dict[str, Any] = "convnet"
+    meta_steps: Count = 12000
+    batch: Count = 5000
+    window: Count = 60
+    inner_steps: Count = 200
+    window_start: Literal["epoch", "step", "fixed"] = "step"
+    lr: Positive = 1e-3
+    inner_lr: Positive = 1e-3
+    clip: Positive = 2.0
+    clip_in: Literal["running means", "units"] = "running means"
+    clip_decay: Fraction = 0.9
+    augment: tuple[str, ...] = ("dsa:flip-rotate",)
+    whitening: str = "zca"
+    snapshots: Count = 1
+
+    @property
+    def soft(self) -> bool:
+        """Whether the set holds soft labels of its own."""
+        return False
+
+    def forwards(self, ipc: float, classes: int) -> float:
+        """Forward passes of one image that all meta-steps cost: 3 to a plain step, 12.3 to a differentiated one."""
+        plain = (self.inner_steps - self.window) * (1.0 if self.window_start == "fixed" else 0.5)
+        return self.meta_steps * (
+            self.seen(ipc, classes) * (3 * plain + 12.3 * self.window) + 3 * self.batch
+        )
+
+    def seen(self, ipc: float, classes: int) -> float:
+        """Images of an inner step."""
+        return ipc * classes

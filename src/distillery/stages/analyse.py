@@ -1,0 +1,117 @@
+"""The analyse stage: look at a distilled set, its labels or a student, and say what a figure of a paper says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from distillery.analyses.subject import Subject
+from distillery.components import registry
+from distillery.data.images import load_images
+from distillery.embeddings.distances import read_distances
+from distillery.errors import ArtefactError, PlanError
+from distillery.nets.network import load_network
+from distillery.sets.distilled import DistilledSet
+from distillery.sets.whitening import fitting
+from distillery.teacher.load import load_teachers
+
+if TYPE_CHECKING:
+    from distillery.store.job import Job
+
+VALUES, ARRAYS = "values.parquet", "arrays.safetensors"
+STUDENT = "student.safetensors"
+
+
+def make(job: Job) -> dict[str, Any]:
+    """Write values.parquet (tidy rows) and, where the analysis has any, arrays.safetensors; return its value and facts.
+
+    recipe: analysis (component reference), student (network reference or None), labels (component reference or None), repeat
+    (enters the seeds). inputs: data, and what the analysis NEEDS of distilled, label (stored labels), teachers (list),
+    embeddings and student (an evaluation that kept its weights); the set's whitening where it has one. One that NEEDS a
+    protocol trains students itself: recipe and inputs are then also those of an evaluation, as `training.protocol.protocol` reads
+    them. Raises PlanError when a needed input is missing, ClassOrderError, TeacherError and ArtefactError when the inputs do
+    not fit each other.
+    """
+    reference = job.recipe["analysis"]
+    analysis, recipe = registry.build("analysis", reference)
+    _check_inputs(reference["name"], analysis.NEEDS, job)
+    result = analysis.analyse(_subject(job), recipe, job)
+    pq.write_table(pa.table(result.values), job.out / VALUES)
+    if result.arrays:
+        save_file(
+            {name: array.cpu().contiguous() for name, array in result.arrays.items()},
+            job.out / ARRAYS,
+        )
+    return {"value": result.value, "analysis": reference["name"], **result.facts}
+
+
+def _check_inputs(name: str, needs: Sequence[str], job: Job) -> None:
+    given = job.inputs | {"protocol": job.recipe.get("training")}
+    missing = [role for role in needs if not given.get(role)]
+    if missing:
+        raise PlanError(
+            f"analysis '{name}' needs {', '.join(missing)}: name a row of the table that has them"
+        )
+
+
+def _subject(job: Job) -> Subject:
+    data, distilled = job.inputs["data"], None
+    train, test = (load_images(data, split) for split in ("train", "test"))
+    if "distilled" in job.inputs:
+        distilled = DistilledSet.load(job.inputs["distilled"].path)
+        distilled.check_classes(train.class_order, f"data {data.id}")
+    normal = distilled or train
+    teachers = load_teachers(
+        job.inputs.get("teachers", []),
+        job.device,
+        class_order=train.class_order,
+        mean=normal.mean,
+        std=normal.std,
+        owner=f"data {data.id}",
+    )
+    stored = _stored(job, distilled) if distilled and "label" in job.inputs else None
+    student = _student(job, train.shape, len(train.classes)) if "student" in job.inputs else None
+    distances = (
+        read_distances(job.inputs["embeddings"], train.class_order)
+        if "embeddings" in job.inputs
+        else None
+    )
+    whitened = distilled.whitening if distilled else None
+    whitening = fitting(
+        job.inputs.get("whitening"), whitened, f"the distilled set of data {data.id}", job.device
+    )
+    return Subject(
+        train,
+        test,
+        distilled,
+        stored,
+        teachers,
+        student,
+        normal.mean,
+        normal.std,
+        whitening,
+        distances,
+    )
+
+
+def _stored(job: Job, distilled: DistilledSet) -> Tensor:
+    label = job.inputs["label"]
+    distilled.check_classes(label.facts["class_order"], f"labels {label.id}")
+    logits = load_file(label.file("labels.safetensors"))["logits"]
+    if len(logits) != len(distilled.expand()):
+        raise ArtefactError(
+            f"labels {label.id}: {len(logits)} for {len(distilled.expand())} instances; make them again"
+        )
+    return logits.to(job.device)
+
+
+def _student(job: Job, shape: Sequence[int], classes: int) -> nn.Module:
+    evaluation = job.inputs["student"]
+    return load_network(
+        evaluation.facts["student"], shape, classes, evaluation.file(STUDENT), job.device
+    )

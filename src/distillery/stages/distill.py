@@ -1,0 +1,52 @@
+"""The distill stage: make a distilled set with the method that the recipe names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from distillery.components import registry
+from distillery.data.images import ImageSet, load_images
+from distillery.sets.distilled import DistilledSet
+from distillery.teacher.load import load_teachers
+
+if TYPE_CHECKING:
+    from distillery.store.job import Job
+
+
+def make(job: Job) -> dict[str, Any]:
+    """Write the distilled set and return its facts.
+
+    Inputs: data; teachers, whitening and embeddings where the method needs them. Recipe: method (name and fields), ipc. Raises
+    ClassOrderError and TeacherError when a teacher does not fit the data, BudgetError when the method cannot work with the
+    budget.
+    """
+    method, recipe = registry.build("method", job.recipe["method"])
+    train = load_images(job.inputs["data"], "train")
+    teachers = load_teachers(
+        job.inputs.get("teachers", []),
+        job.device,
+        class_order=train.class_order,
+        mean=train.mean,
+        std=train.std,
+        owner=f"data {job.inputs['data'].id}",
+    )
+    distilled = method.distill(train, recipe, ipc=job.recipe["ipc"], teachers=teachers, job=job)
+    distilled.save(job.out)
+    return _facts(distilled, train)
+
+
+def _facts(distilled: DistilledSet, train: ImageSet) -> dict[str, Any]:
+    instances = len(distilled.expand())
+    return {
+        "method": distilled.method,
+        "ipc": distilled.ipc,
+        "instances": instances,
+        "images_per_class": instances / len(distilled.classes),
+        "bytes": distilled.bytes,
+        "numbers": distilled.numbers,
+        "classes": list(distilled.classes),
+        "class_order": distilled.class_order,
+        "shape": list(train.shape),
+        "mean": list(distilled.mean),
+        "std": list(distilled.std),
+    }

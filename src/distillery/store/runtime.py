@@ -1,0 +1,48 @@
+"""What every job's numbers depend on besides its stage: seeds, and how torch is set up. Part of every artefact's code."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+from distillery.errors import PlanError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def seed(key: str, role: str) -> int:
+    """A 63-bit seed for `role`, derived from the artefact's identity without code."""
+    return int.from_bytes(hashlib.sha256(f"{key}/{role}".encode()).digest()[:8], "big") >> 1
+
+
+def prepare_torch(device: str, threads: int) -> torch.device:
+    """Make torch deterministic, in true float32, on `threads` CPU threads, and return the device: auto, cpu, cuda or cuda:N.
+
+    Raises PlanError when there is no such device, or threads is below 1.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    if threads < 1:
+        raise PlanError(f"--threads {threads}: must be 1 or more")
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = (
+        False  # ten bits of mantissa are not the float32 that the recipes say
+    )
+    torch.set_deterministic_debug_mode(
+        "warn"
+    )  # use_deterministic_algorithms would import torch's compiler, 3 s per job
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    try:
+        chosen = torch.device(
+            ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        )
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError):
+        raise PlanError(
+            f"device '{device}': not on this machine; use auto, cpu, cuda or cuda:N"
+        ) from None
+    return chosen

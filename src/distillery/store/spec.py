@@ -1,0 +1,76 @@
+"""The specification of one artefact: everything that can change its bytes, and the identity that follows from it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from distillery.errors import ArtefactError
+from distillery.store.canonical import digest, dumps
+
+# Those that make artefacts, in the order of the flow.
+STAGES = ("data", "whiten", "embed", "teacher", "distill", "label", "evaluate", "analyse")
+Inputs = dict[str, str | list[str]]  # role -> "stage/id", or a list of them
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What one job makes.
+
+    stage: one of STAGES. label: readable part of the name. recipe: resolved values, only those this
+    artefact reads. inputs: addresses of the upstream artefacts by role. roots: modules whose import closure is the code, code:
+    its digest. local: what differs between machines without changing a byte (where a data source lies), not in the identity.
+    environment: params.yaml's number for the libraries, raised by hand when an upgrade should make everything anew.
+    """
+
+    stage: str
+    label: str
+    recipe: dict[str, Any]
+    inputs: Inputs
+    roots: list[str]
+    code: str
+    local: dict[str, Any] = field(default_factory=dict)
+    environment: int = 1
+
+    @cached_property
+    def id(self) -> str:
+        """`label-<12 hex>`: SHA-256 of stage, recipe, inputs, code digest and environment."""
+        return f"{self.label}-{digest([self.stage, self.recipe, self.inputs, self.code, self.environment])}"
+
+    @property
+    def address(self) -> str:
+        """`stage/id`, the artefact's place below the store."""
+        return f"{self.stage}/{self.id}"
+
+    def key(self, input_keys: Inputs) -> str:
+        """The identity without code, given the keys of the inputs; seeds and adoption must not depend on wording."""
+        return digest([self.stage, self.recipe, input_keys], 16)
+
+    def dumps(self) -> str:
+        """This spec as one line of canonical JSON."""
+        return dumps(asdict(self))
+
+    @classmethod
+    def loads(cls, text: str) -> Spec:
+        """Parse `dumps()`. Raises ArtefactError when the text is no spec."""
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise ArtefactError(
+                f"--spec: no job specification ({error}); take it from `distillery plan --commands`"
+            ) from None
+
+    def map_inputs(self, convert: Any) -> dict[str, Any]:
+        """The inputs with each address replaced by `convert(address)`."""
+        return {
+            role: convert(a) if isinstance(a, str) else [convert(x) for x in a]
+            for role, a in self.inputs.items()
+        }
+
+
+def folder(store: Path, address: str) -> Path:
+    """Folder of the artefact `stage/id`."""
+    return store / address

@@ -47,7 +47,7 @@ def losses(target: Target) -> dict[tuple[str, bool], Loss]:
     for name in sorted(registry.index("loss"), key=lambda name: (name != FIRST, name)):
         module, recipe = registry.build("loss", {"name": name})
         found[name, False] = lambda logits, m=module, r=recipe: m.loss(logits, target, r)
-        if getattr(module, "SOFT", False):
+        if registry.trait(module, "needs_soft_labels", False):
             found[name, True] = lambda logits, m=module, r=recipe: m.loss(
                 logits, kind.refine(target, how), r
             )

@@ -91,8 +91,8 @@ def run(source: str, digest: str | None = None, **recipe) -> Artefact:
         out=out,
         progress=lambda total, label: tqdm(total=total, disable=True),
     )
-    facts = json.loads(json.dumps(make(job)))
-    return Artefact(out, {"facts": facts, "files": {file.name: {} for file in out.iterdir()}})
+    metadata = json.loads(json.dumps(make(job)))
+    return Artefact(out, {"metadata": metadata, "files": {file.name: {} for file in out.iterdir()}})
 
 
 def rows(artefact: Artefact, split: str) -> tuple[list[bytes], list[int]]:

@@ -239,9 +239,9 @@ def test_divergence_is_the_slow_loop(tmp_path):
         )
     assert (
         result.value == result.values["kl"][0]
-        and result.facts["standard_error"] == result.values["standard_error"][0]
+        and result.metadata["standard_error"] == result.values["standard_error"][0]
     )
-    assert result.facts["static"] == "stored" and result.values["augmented"] == [
+    assert result.metadata["static"] == "stored" and result.values["augmented"] == [
         False,
         False,
         True,
@@ -285,7 +285,7 @@ def test_mixes_are_of_different_instances_with_the_betas_moments():
 def test_static_logits_of_the_teachers_where_none_are_stored(tmp_path):
     stored = ensemble(infer_set().expand().images)
     given, made = analyse(tmp_path, DIVERGENCE, stored=stored), analyse(tmp_path, DIVERGENCE)
-    assert made.facts["static"] == "teachers" and made.values["kl"] == pytest.approx(
+    assert made.metadata["static"] == "teachers" and made.values["kl"] == pytest.approx(
         given.values["kl"], abs=1e-7
     )
     assert len(analyse(tmp_path, {**DIVERGENCE, "augment": []}).values["kl"]) == 2
@@ -379,7 +379,9 @@ def test_teachers_and_student_come_out_as_they_went_in(tmp_path):
     }  # these read their teachers themselves, or have none
     for name in registry.index("analysis").keys() - apart:
         teachers = (
-            {"teachers": ["a", "b"]} if "teachers" in registry.load("analysis", name).NEEDS else {}
+            {"teachers": ["a", "b"]}
+            if "teachers" in registry.trait(registry.load("analysis", name), "needs", ())
+            else {}
         )
         result = analyse(tmp_path, {"name": name, **teachers, **short.get(name, {})})
         assert (
@@ -400,7 +402,7 @@ def student_artefact(folder: Path, width: int = 5) -> Artefact:
     network = {"name": "convnet", "width": width, "depth": 2, "norm": "batch"}
     return Artefact(
         folder,
-        {"id": "student", "facts": {"student": network}, "files": {"student.safetensors": {}}},
+        {"id": "student", "metadata": {"student": network}, "files": {"student.safetensors": {}}},
     )
 
 
@@ -411,7 +413,7 @@ def label_artefact(folder: Path, logits: Tensor, class_order: str = TRAIN.class_
         folder,
         {
             "id": "static",
-            "facts": {"class_order": class_order},
+            "metadata": {"class_order": class_order},
             "files": {"labels.safetensors": {}},
         },
     )
@@ -420,7 +422,7 @@ def label_artefact(folder: Path, logits: Tensor, class_order: str = TRAIN.class_
 def stage_job(folder: Path, reference: dict, **inputs: object) -> Job:
     (folder / "set").mkdir(parents=True)
     infer_set().save(folder / "set")
-    distilled = Artefact(folder / "set", {"id": "set", "files": {}, "facts": {}})
+    distilled = Artefact(folder / "set", {"id": "set", "files": {}, "metadata": {}})
     recipe = {"analysis": reference, "student": None, "labels": None, "repeat": 0}
     return job_in(
         folder,
@@ -435,8 +437,8 @@ def stage_job(folder: Path, reference: dict, **inputs: object) -> Job:
 
 def test_stage_writes_values_and_arrays(tmp_path):
     job = stage_job(tmp_path, BOUNDARY, student=student_artefact(tmp_path / "student"))
-    facts, expected = stage.make(job), analyse(tmp_path / "direct", BOUNDARY)
-    assert facts == {"value": expected.value, "analysis": "boundary"}
+    metadata, expected = stage.make(job), analyse(tmp_path / "direct", BOUNDARY)
+    assert metadata == {"value": expected.value, "analysis": "boundary"}
     assert pq.read_table(job.out / "values.parquet").to_pydict() == expected.values
     arrays = load_file(job.out / "arrays.safetensors")
     assert arrays.keys() == expected.arrays.keys() and all(
@@ -455,9 +457,9 @@ def test_stage_hands_on_teachers_and_stored_labels(tmp_path):
         teachers=teachers,
         label=label_artefact(tmp_path / "label", stored),
     )
-    facts = stage.make(job)
+    metadata = stage.make(job)
     expected = analyse(tmp_path, DIVERGENCE, stored=stored)
-    assert facts == {"value": expected.value, "analysis": "divergence", **expected.facts}
+    assert metadata == {"value": expected.value, "analysis": "divergence", **expected.metadata}
     assert sorted(file.name for file in job.out.iterdir()) == ["values.parquet"]
 
 

@@ -32,11 +32,13 @@ def test_bound_falls_and_stays_a_share():
     assert bounds[0] == 1.0 and bounds[-1] == 0.08 and bounds == sorted(bounds, reverse=True)
 
 
-@pytest.mark.parametrize("parallel_groups", [1, 2])
+@pytest.mark.parametrize("together", [1, 2])
 def test_without_a_curriculum_it_is_sre2l_bit_for_bit(together, tmp_path):
     train = tiny_set()
     teachers = [tiny_teacher(train)]
-    plain = distil({**CROPS, "parallel_groups": together}, train, 3, job_in(tmp_path / "a"), teachers)
+    plain = distil(
+        {**CROPS, "parallel_groups": together}, train, 3, job_in(tmp_path / "a"), teachers
+    )
     fields = {**CROPS, "parallel_groups": together, "name": "cda"}
     same, other = (
         distil({**fields, "milestone": gamma}, train, 3, job_in(tmp_path / str(gamma)), teachers)

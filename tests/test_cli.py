@@ -107,8 +107,8 @@ def test_own_folder_becomes_a_data_set(own_data, capsys):
     capsys.readouterr()
     main(["plan", "table2", "--root", str(root)])
     assert "without an estimate" not in capsys.readouterr().out
-    facts = json.loads(meta.read_text())["facts"]
-    assert (facts["classes"], facts["counts"], facts["shape"]) == (
+    metadata = json.loads(meta.read_text())["metadata"]
+    assert (metadata["classes"], metadata["counts"], metadata["shape"]) == (
         ["iris", "rose"],
         {"train": 12, "test": 4},
         [1, 8, 8],

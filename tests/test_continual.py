@@ -63,7 +63,7 @@ def course(
     labels, loss = KINDS[kind]
     logits = torch.randn(36, 4, generator=torch.Generator().manual_seed(8)).half()
     inputs = {"data": data_artefact(folder / "data", TRAIN, test=TEST)}
-    inputs["distilled"] = Artefact(folder / "set", {"id": "set", "files": {}, "facts": {}})
+    inputs["distilled"] = Artefact(folder / "set", {"id": "set", "files": {}, "metadata": {}})
     inputs |= (
         {"teachers": [teacher_artefact(folder / "teacher", TRAIN)]} if kind == "dynamic" else {}
     )
@@ -150,10 +150,10 @@ def test_logits_lose_the_columns_of_classes_not_seen():
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_single_step_is_an_evaluation(kind, tmp_path, trained):
     job = course(tmp_path / "a", kind, steps=1)
-    facts = stage.make(job)
+    metadata = stage.make(job)
     expected = evaluate.make(course(tmp_path / "b", kind, key="key/step 1"))
-    assert trained[0]["history"].facts() == {key: expected[key] for key in ("accuracy", "loss")}
-    assert facts == {
+    assert trained[0]["history"].metadata() == {key: expected[key] for key in ("accuracy", "loss")}
+    assert metadata == {
         "value": expected["accuracy"]["last"],
         "analysis": "continual",
         "teacher_scope": "all",
@@ -166,7 +166,7 @@ def test_every_step_trains_a_fresh_student_on_its_classes_and_asks_about_them_al
     tmp_path, trained
 ):
     job = course(tmp_path, steps=3)
-    facts, distilled = stage.make(job), infer_set().expand()
+    metadata, distilled = stage.make(job), infer_set().expand()
     order = load_file(job.out / "arrays.safetensors")["order"]
     assert (
         order.tolist()
@@ -191,7 +191,7 @@ def test_every_step_trains_a_fresh_student_on_its_classes_and_asks_about_them_al
         )
         found.append((step, classes, 9 * classes, pytest.approx(100 * right.item() / len(asked))))
     assert [tuple(row) for row in zip(*values(job).values(), strict=True)] == found
-    assert facts["value"] == pytest.approx(sum(values(job)["accuracy"]) / 3)
+    assert metadata["value"] == pytest.approx(sum(values(job)["accuracy"]) / 3)
     assert len({run["key"] for run in trained}) == 3
 
 
@@ -236,10 +236,10 @@ def test_what_the_analysis_refuses(tmp_path):
             stage.make(
                 course(tmp_path / place, kind, distilled=distilled, steps=2, teacher_scope="seen")
             )
-    facts = stage.make(
+    metadata = stage.make(
         course(tmp_path / "d", "hard", distilled=random_set(), steps=2, teacher_scope="seen")
     )
-    assert facts["teacher_scope"] == "seen"
+    assert metadata["teacher_scope"] == "seen"
     job = course(tmp_path / "e", steps=2)
     del job.recipe["training"]
     with pytest.raises(PlanError, match="analysis 'continual' needs protocol"):

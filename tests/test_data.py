@@ -32,8 +32,8 @@ def _temporary(tmp_path, monkeypatch):
 def test_digits_are_scikit_learns_split_by_class():
     made = run("sklearn:digits")
     everything = load_digits()
-    (train, test), counts = (arrays(made, s) for s in ("train", "test")), made.facts["counts"]
-    assert counts == {"train": 1437, "test": 360} and made.facts["shape"] == [1, 8, 8]
+    (train, test), counts = (arrays(made, s) for s in ("train", "test")), made.metadata["counts"]
+    assert counts == {"train": 1437, "test": 360} and made.metadata["shape"] == [1, 8, 8]
     original = [
         np.floor(image * 255 / 16 + 0.5).astype(np.uint8).tobytes() for image in everything.images
     ]
@@ -42,14 +42,14 @@ def test_digits_are_scikit_learns_split_by_class():
     assert all(image.tobytes() in in_order for image in train)
     fifth = np.bincount(everything.target) / 1797 * 360
     assert np.abs(np.bincount(rows(made, "test")[1]) - fifth).max() <= 1
-    assert made.facts["per_class_train"] == np.bincount(rows(made, "train")[1]).tolist()
+    assert made.metadata["per_class_train"] == np.bincount(rows(made, "train")[1]).tolist()
 
 
 def test_same_source_same_bytes():
     first, second = run("sklearn:digits", size=6), run("sklearn:digits", size=6)
     for name in ("train.parquet", "test.parquet", "classes.json"):
         assert first.file(name).read_bytes() == second.file(name).read_bytes()
-    assert first.facts == second.facts
+    assert first.metadata == second.metadata
 
 
 def test_images_of_the_right_form_keep_their_bytes(tmp_path):
@@ -70,31 +70,33 @@ def test_images_of_the_right_form_keep_their_bytes(tmp_path):
     made = run(f"folder:{root}")
     assert rows(made, "train") == ([file.read_bytes() for file in files], [0, 0, 0, 0, 1, 1, 1])
     assert rows(run(f"folder:{root}", size=8, channels=3), "train") == rows(made, "train")
-    assert (tmp_path / "set").name in made.facts["source"] and str(tmp_path) not in made.facts[
-        "source"
-    ]
+    assert (tmp_path / "set").name in made.metadata["source"] and str(
+        tmp_path
+    ) not in made.metadata["source"]
 
 
 def test_facts_agree_with_numpy(tmp_path):
     made = run(f"folder:{folders(tmp_path / 'set', ('b', 'a', 'c'), 5)}")
-    facts, pixels = made.facts, arrays(made, "train") / 255
-    assert facts["mean"] == pytest.approx(pixels.mean((0, 1, 2)), abs=5.1e-7)
-    assert facts["std"] == pytest.approx(pixels.std((0, 1, 2)), abs=5.1e-7)
-    assert facts["classes"] == ["a", "b", "c"] == json.loads(made.file("classes.json").read_text())
-    assert facts["class_order"] == class_order_hash(["a", "b", "c"])
+    metadata, pixels = made.metadata, arrays(made, "train") / 255
+    assert metadata["mean"] == pytest.approx(pixels.mean((0, 1, 2)), abs=5.1e-7)
+    assert metadata["std"] == pytest.approx(pixels.std((0, 1, 2)), abs=5.1e-7)
     assert (
-        facts["shape"] == [3, 8, 8]
-        and facts["raw_bytes"] == pixels.size
-        and facts["per_class_train"] == [5, 5, 5]
+        metadata["classes"] == ["a", "b", "c"] == json.loads(made.file("classes.json").read_text())
     )
-    assert facts["bytes"] == {
+    assert metadata["class_order"] == class_order_hash(["a", "b", "c"])
+    assert (
+        metadata["shape"] == [3, 8, 8]
+        and metadata["raw_bytes"] == pixels.size
+        and metadata["per_class_train"] == [5, 5, 5]
+    )
+    assert metadata["bytes"] == {
         s: made.file(f"{s}.parquet").stat().st_size for s in ("train", "test")
     }
 
 
 def test_stated_normalisation_is_kept(tmp_path):
     made = run(f"folder:{folders(tmp_path / 'set')}", mean=[0.5, 0.5, 0.5], std=[0.1, 0.2, 0.3])
-    assert made.facts["mean"] == [0.5, 0.5, 0.5] and made.facts["std"] == [0.1, 0.2, 0.3]
+    assert made.metadata["mean"] == [0.5, 0.5, 0.5] and made.metadata["std"] == [0.1, 0.2, 0.3]
 
 
 # 13 pixels are cut from round(14.86), 14 from exactly 16; 25x16 has its centre at half a pixel.
@@ -114,7 +116,7 @@ def test_fits_are_torchvisions(tmp_path, width, height, size):
 
 def test_grey_stays_grey(tmp_path):
     made = run(f"folder:{folders(tmp_path / 'set', mode='L')}")
-    assert made.facts["shape"] == [1, 8, 8] and len(made.facts["mean"]) == 1
+    assert made.metadata["shape"] == [1, 8, 8] and len(made.metadata["mean"]) == 1
     assert (
         load_images(made, "test").pixels(torch.tensor([1]))[0, 0].numpy()
         == np.asarray(picture(1001, mode="L"))
@@ -164,7 +166,7 @@ def test_hugging_face_layout_equals_ours(tmp_path):
 
 
 def test_classes_without_names_are_numbers(tmp_path):
-    assert run(f"parquet:{parquets(tmp_path, (2, 1, 0))}").facts["classes"] == ["0", "1", "2"]
+    assert run(f"parquet:{parquets(tmp_path, (2, 1, 0))}").metadata["classes"] == ["0", "1", "2"]
 
 
 def test_folder_ignores_what_is_no_image_and_looks_deeper(tmp_path):
@@ -178,7 +180,7 @@ def test_folder_ignores_what_is_no_image_and_looks_deeper(tmp_path):
     ):
         write(root / name, b"not an image")
     made = run(f"folder:{root}")
-    assert made.facts["classes"] == ["cat", "dog"] and made.facts["per_class_train"] == [2, 1]
+    assert made.metadata["classes"] == ["cat", "dog"] and made.metadata["per_class_train"] == [2, 1]
 
 
 def test_tiny_imagenet_as_distributed(tmp_path):
@@ -192,7 +194,7 @@ def test_tiny_imagenet_as_distributed(tmp_path):
         b"val_0.JPEG\tn02\t0\t0\t8\t8\nval_1.JPEG\tn01\t0\t0\t8\t8\n",
     )
     made = run(f"folder:{tmp_path}")
-    assert made.facts["classes"] == ["n01", "n02"]
+    assert made.metadata["classes"] == ["n01", "n02"]
     assert rows(made, "train") == (
         [encoded(picture(1), "JPEG"), encoded(picture(0), "JPEG")],
         [0, 1],
@@ -218,7 +220,7 @@ def test_torchvision_data_set_by_name(tmp_path, monkeypatch):
         )
     made = run("torchvision:MNIST")
     assert (arrays(made, "train") == images).all() and rows(made, "test")[1] == list(range(10))
-    assert made.facts["shape"] == [1, 28, 28] and made.facts["classes"][3] == "3 - three"
+    assert made.metadata["shape"] == [1, 28, 28] and made.metadata["classes"][3] == "3 - three"
 
 
 class _Toy:
@@ -241,7 +243,7 @@ def test_torchvision_data_set_with_named_splits(monkeypatch):
     monkeypatch.setattr(datasets, "__all__", (*datasets.__all__, "Toy"))
     made = run("torchvision:Toy")
     assert (
-        made.facts["classes"] == ["0", "1", "2"]
+        made.metadata["classes"] == ["0", "1", "2"]
         and rows(made, "train")[1] == [2, 0, 1]
         and rows(made, "test")[1] == [1, 1]
     )
@@ -258,7 +260,7 @@ def test_threads_change_no_byte(tmp_path):
         assert (
             together.file("train.parquet").read_bytes() == alone.file("train.parquet").read_bytes()
         )
-        assert together.facts == alone.facts
+        assert together.metadata == alone.metadata
         assert torch.equal(
             *(load_images(a, "train").pixels(torch.arange(40)) for a in (alone, together))
         )
@@ -308,8 +310,11 @@ def test_image_set_knows_its_classes(grouped):
         and images.classes == ("cat", "dog")
         and images.shape == (3, 8, 8)
     )
-    assert list(images.mean) == grouped.facts["mean"] and list(images.std) == grouped.facts["std"]
-    assert images.class_order == grouped.facts["class_order"]
+    assert (
+        list(images.mean) == grouped.metadata["mean"]
+        and list(images.std) == grouped.metadata["std"]
+    )
+    assert images.class_order == grouped.metadata["class_order"]
 
 
 @pytest.mark.parametrize("limit", [0, 1 << 30])
@@ -326,7 +331,7 @@ def test_damaged_artefacts_are_errors(grouped):
     file.write_bytes(file.read_bytes().replace(b"IDAT", b"idat"))
     with pytest.raises(ArtefactError, match="row 0: unreadable image"):
         load_images(grouped, "test").pixels(torch.tensor([0]))
-    grouped.facts["classes"].reverse()
+    grouped.metadata["classes"].reverse()
     with pytest.raises(ClassOrderError, match="not that of its class names"):
         load_images(grouped, "train")
 

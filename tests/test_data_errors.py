@@ -251,7 +251,7 @@ def test_images_without_contrast_are_an_error(tmp_path):
         write(file, picture(0).point(lambda value: 7))
     with pytest.raises(DataError, match="all training pixels of a channel are equal"):
         run(f"folder:{root}")
-    assert run(f"folder:{root}", std=[1.0, 1.0, 1.0]).facts["mean"] == [round(7 / 255, 6)] * 3
+    assert run(f"folder:{root}", std=[1.0, 1.0, 1.0]).metadata["mean"] == [round(7 / 255, 6)] * 3
 
 
 def test_changed_content_is_an_error(tmp_path):

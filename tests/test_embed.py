@@ -161,12 +161,12 @@ def stage_job(folder: Path, source: dict, digest: str | None = None, teacher: ob
     return job_in(folder, recipe={"source": source, "digest": digest}, inputs=inputs)
 
 
-def artefact_of(job, facts: dict) -> Artefact:
+def artefact_of(job, metadata: dict) -> Artefact:
     return Artefact(
         job.out,
         {
             "id": "embeddings",
-            "facts": facts,
+            "metadata": metadata,
             "files": {file.name: {} for file in job.out.iterdir()},
         },
     )
@@ -175,24 +175,26 @@ def artefact_of(job, facts: dict) -> Artefact:
 def test_stage_writes_distances_and_embeddings_and_says_where_from(tmp_path):
     path, vectors = table(tmp_path / "a.parquet", list(range(5)))
     job = stage_job(tmp_path / "job", {"name": "file", "path": path}, file_sha256(Path(path)))
-    facts = stage.make(job)
-    assert facts == json.loads(json.dumps(facts)) and str(tmp_path) not in json.dumps(facts)
+    metadata = stage.make(job)
+    assert metadata == json.loads(json.dumps(metadata)) and str(tmp_path) not in json.dumps(
+        metadata
+    )
     assert (
-        facts["found"] == ["file"] * 5
-        and facts["class_order"] == TRAIN.class_order
-        and facts["dimension"] == 7
+        metadata["found"] == ["file"] * 5
+        and metadata["class_order"] == TRAIN.class_order
+        and metadata["dimension"] == 7
     )
     tensors = load_file(job.out / "embeddings.safetensors")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
     assert torch.equal(tensors["embeddings"], torch.from_numpy(vectors))
     assert torch.equal(
-        read_distances(artefact_of(job, facts), TRAIN.class_order), tensors["distances"]
+        read_distances(artefact_of(job, metadata), TRAIN.class_order), tensors["distances"]
     )
     with pytest.raises(ClassOrderError, match="make them from the same data source"):
-        read_distances(artefact_of(job, facts), "another")
+        read_distances(artefact_of(job, metadata), "another")
     with pytest.raises(ArtefactError, match="has no file"):
         read_distances(
-            replace(artefact_of(job, facts), meta={"id": "", "facts": facts, "files": {}}),
+            replace(artefact_of(job, metadata), meta={"id": "", "metadata": metadata, "files": {}}),
             TRAIN.class_order,
         )
 

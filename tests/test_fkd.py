@@ -33,7 +33,7 @@ CONSTANTS = {"mean": (0.5,), "std": (0.25,)}
 
 def recipe_of(training: Training, **fields: object) -> fkd.Recipe:
     return fkd.Recipe(
-        ("a", "b"), **{name: getattr(training, name) for name in fkd.REPLAYS}, **fields
+        ("a", "b"), **{name: getattr(training, name) for name in fkd.TRAITS["replays"]}, **fields
     )
 
 
@@ -171,10 +171,11 @@ def test_rescaling_brings_every_teacher_to_the_mean_norm():
 
 def label_artefact(folder: Path, inputs: dict, reference: dict) -> Artefact:
     job = job_in(folder, recipe=reference, inputs=inputs)
-    facts = stage.make(job)
+    metadata = stage.make(job)
     files = {file.name: {} for file in job.out.iterdir()}
     return Artefact(
-        job.out, {"id": "labels", "facts": facts, "files": files, "spec": {"recipe": reference}}
+        job.out,
+        {"id": "labels", "metadata": metadata, "files": files, "spec": {"recipe": reference}},
     )
 
 
@@ -213,15 +214,19 @@ def evaluation(folder: Path, **training: object) -> evaluate.Job:
 
 def test_stages_count_the_bytes_and_train_the_student(tmp_path):
     job = evaluation(tmp_path)
-    facts = job.inputs["label"].facts
-    assert facts["bytes"] == {"labels": 2 * 36 * 4 * 2, "order": 2 * 36 * 4, "seeds": 3 * 8}
-    assert facts["instances"] == 36 and facts["kind"] == "fkd" and 0 <= facts["agreement"] <= 100
+    metadata = job.inputs["label"].metadata
+    assert metadata["bytes"] == {"labels": 2 * 36 * 4 * 2, "order": 2 * 36 * 4, "seeds": 3 * 8}
+    assert (
+        metadata["instances"] == 36
+        and metadata["kind"] == "fkd"
+        and 0 <= metadata["agreement"] <= 100
+    )
     rows = [
         load_file(job.inputs["label"].file(f"epoch-000{epoch}.safetensors"))["logits"].argmax(1)
         for epoch in (0, 1)
     ]
     agreeing = sum(int(row[i]) == i % 4 for row in rows for i in range(36))
-    assert facts["agreement"] == pytest.approx(100 * agreeing / 72)
+    assert metadata["agreement"] == pytest.approx(100 * agreeing / 72)
     found = evaluate.make(job)
     assert found["instances"] == 36 and len(found["loss"]) == 2
     student = load_network(found["student"], (1, 8, 8), 4, job.out / "student.safetensors")

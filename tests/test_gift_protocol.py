@@ -73,7 +73,9 @@ def test_batches_by_the_number_of_images(plan):
     for p in measured(plan, "gift/table1", "gift/table2"):
         training = recipe(p)["training"]
         count = instances(
-            p.distilled.spec.recipe["method"], p.ipc, plan.settings.dataset(p.dataset).facts.classes
+            p.distilled.spec.recipe["method"],
+            p.ipc,
+            plan.settings.dataset(p.dataset).expected.classes,
         )
         found[p.dataset, p.ipc] = batch_size(count, training["batch"], training["batch_up_to"])
     assert found == sizes

@@ -96,7 +96,9 @@ def compensator_written_out(net: nn.Module, natural: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"parallel_groups": 2}, {"micro_batch": 3}, {"parallel_groups": 3, "micro_batch": 2}], ids=str
+    "fields",
+    [{}, {"parallel_groups": 2}, {"micro_batch": 3}, {"parallel_groups": 3, "micro_batch": 2}],
+    ids=str,
 )
 def test_compensators_are_algorithm_1_written_out(fields, tmp_path):
     train = tiny_set()

@@ -41,7 +41,7 @@ def test_artefact_is_complete_and_verified(stage, tmp_path):
     path = run(spec(), tmp_path / "store", "cpu")
     made = open_artefact(path)
     assert made.file("value.txt").read_text() == "1"
-    assert made.facts == {"value": 1}
+    assert made.metadata == {"value": 1}
     assert made.id == path.name == spec().id
     assert not list((tmp_path / "scratch").rglob("value.txt"))
 
@@ -95,7 +95,7 @@ def test_checkpoints_survive_a_failure_and_go_on_success(stage, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(spec(), tmp_path / "store", "cpu")
     path = run(spec(), tmp_path / "store", "cpu")
-    assert open_artefact(path).facts == {"value": 1}
+    assert open_artefact(path).metadata == {"value": 1}
     assert not list((tmp_path / "scratch").rglob("checkpoint"))
 
 

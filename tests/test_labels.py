@@ -171,7 +171,7 @@ def test_teacher_artefacts_that_cannot_be_loaded(tmp_path):
     good = teacher_artefact(tmp_path / "good", TRAIN)
     with pytest.raises(ClassOrderError, match="not that of its class names"):
         load_teacher(
-            replace(good, meta={**good.meta, "facts": {**good.facts, "classes": OTHER_ORDER}})
+            replace(good, meta={**good.meta, "metadata": {**good.metadata, "classes": OTHER_ORDER}})
         )
     with pytest.raises(ArtefactError, match="not the weights of 'convnet'"):
         load_teacher(
@@ -179,7 +179,7 @@ def test_teacher_artefacts_that_cannot_be_loaded(tmp_path):
                 good,
                 meta={
                     **good.meta,
-                    "facts": {**good.facts, "network": {"name": "convnet", "width": 9}},
+                    "metadata": {**good.metadata, "network": {"name": "convnet", "width": 9}},
                 },
             )
         )
@@ -222,7 +222,7 @@ def stage_inputs(folder: Path, distilled: DistilledSet) -> dict:
         for width, seed in ((8, 0), (6, 1))
     ]
     return {
-        "distilled": Artefact(folder / "set", {"id": "set", "facts": {}, "files": {}}),
+        "distilled": Artefact(folder / "set", {"id": "set", "metadata": {}, "files": {}}),
         "teachers": teachers,
     }
 
@@ -232,7 +232,7 @@ def test_stage_writes_labels_and_says_how_many_agree(tmp_path):
     job = job_in(
         tmp_path, recipe={**STATIC, "dtype": "float16"}, inputs=stage_inputs(tmp_path, distilled)
     )
-    facts = stage.make(job)
+    metadata = stage.make(job)
     logits = load_file(job.out / "labels.safetensors")["logits"]
     torch.testing.assert_close(
         logits, mean_logits(distilled.expand().images).half(), rtol=1e-3, atol=1e-3
@@ -240,7 +240,7 @@ def test_stage_writes_labels_and_says_how_many_agree(tmp_path):
     agreeing = sum(
         int(row.argmax()) == label for row, label in zip(logits, [0, 1, 2, 3] * 9, strict=True)
     )
-    assert facts == {
+    assert metadata == {
         "kind": "static",
         "instances": 36,
         "bytes": {"labels": 36 * 4 * 2},

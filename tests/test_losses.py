@@ -12,7 +12,7 @@ from distillery.errors import DistilleryError
 from distillery.losses import dkd, wsld
 from distillery.losses.soft_cross_entropy import cross
 from distillery.losses.target import Target, others
-from distillery.plan.types import constant
+from distillery.plan.types import traits
 
 S = torch.tensor([[2.0, 0.5, -1.0, 0.0], [0.1, 0.2, 0.3, 0.4]], dtype=torch.float64)
 T = torch.tensor([[3.0, 1.0, 0.0, -2.0], [-0.5, 1.5, 0.5, 2.5]], dtype=torch.float64)
@@ -299,9 +299,11 @@ def test_losses_that_need_the_class_of_an_image_refuse_mixed_ones(name):
 
 
 def test_the_losses_that_refuse_mixed_images_say_so_to_the_planner():
-    refusing = {name for name in registry.index("loss") if constant("loss", name, "MIXES") is False}
+    refusing = {name for name in registry.index("loss") if not traits("loss", name).mixed_images}
     assert refusing == set(UNMIXED)
-    assert {name for name in registry.index("loss") if constant("loss", name, "SOFT")} == set(SOFT)
+    assert {
+        name for name in registry.index("loss") if traits("loss", name).needs_soft_labels
+    } == set(SOFT)
 
 
 @pytest.mark.parametrize("name", ["ce", *SOFT])

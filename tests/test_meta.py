@@ -33,7 +33,7 @@ SHORT = {
 }
 METHODS = {
     "bptt": (bptt, bptt.Recipe(**SHORT | {"inner_steps": 3}), 1),
-    "rat-bptt": (rat_bptt, rat_bptt.Recipe(**SHORT, labels="learned", step_ipc=1, chosen=3), 2),
+    "rat-bptt": (rat_bptt, rat_bptt.Recipe(**SHORT, labels="learned", step_ipc=1, step_classes=3), 2),
     "podd": (podd, podd.Recipe(**SHORT, order="given", patch_grid=(4, 2), patches=5), 0.9),
 }
 

@@ -92,7 +92,7 @@ def tiny_teacher(train: TinySet, width: int = 8, seed: int = 0, norm: str = "bat
 
 
 def teacher_artefact(
-    folder: Path, train: TinySet, width: int = 8, seed: int = 0, **facts: object
+    folder: Path, train: TinySet, width: int = 8, seed: int = 0, **metadata: object
 ) -> Artefact:
     """What the teacher stage leaves in the store."""
     folder.mkdir()
@@ -109,12 +109,12 @@ def teacher_artefact(
         folder,
         {
             **meta,
-            "facts": {
+            "metadata": {
                 "network": network,
                 **known,
                 **normal,
                 "accuracy": {"last": 90.0, "best": 91.0},
-                **facts,
+                **metadata,
             },
         },
     )
@@ -133,7 +133,7 @@ def data_artefact(folder: Path, train: TinySet, **others: TinySet) -> Artefact:
             "label": pa.array(images.labels.tolist(), pa.int32()),
         }
         pq.write_table(pa.table(columns), folder / f"{split}.parquet")
-    facts = {
+    metadata = {
         "classes": list(train.classes),
         "class_order": train.class_order,
         "shape": [1, 8, 8],
@@ -142,7 +142,11 @@ def data_artefact(folder: Path, train: TinySet, **others: TinySet) -> Artefact:
     }
     return Artefact(
         folder,
-        {"id": folder.name, "facts": facts, "files": {f"{split}.parquet": {} for split in splits}},
+        {
+            "id": folder.name,
+            "metadata": metadata,
+            "files": {f"{split}.parquet": {} for split in splits},
+        },
     )
 
 
@@ -320,7 +324,9 @@ def sre2l_written_out(
 
 
 @pytest.mark.parametrize(
-    "extra", [{}, {"parallel_groups": 3}, {"micro_batch": 1}], ids=["alone", "parallel_groups", "micro-batched"]
+    "extra",
+    [{}, {"parallel_groups": 3}, {"micro_batch": 1}],
+    ids=["alone", "parallel_groups", "micro-batched"],
 )
 def test_sre2l_is_its_loop_written_out(extra, tmp_path):
     train = tiny_set(classes=5)
@@ -359,9 +365,9 @@ def test_recovery_errors_name_the_cause(tmp_path):
         distil({**SRE2L, "lr": math.nan}, train, 1, job_in(tmp_path), [tiny_teacher(train)])
 
 
-def stage_job(folder: Path, train: TinySet, **facts: object) -> Job:
+def stage_job(folder: Path, train: TinySet, **metadata: object) -> Job:
     data = data_artefact(folder / "data", train)
-    teachers = [teacher_artefact(folder / "teacher", train, **facts)]
+    teachers = [teacher_artefact(folder / "teacher", train, **metadata)]
     return job_in(
         folder, recipe={"method": SRE2L, "ipc": 2}, inputs={"data": data, "teachers": teachers}
     )
@@ -370,9 +376,9 @@ def stage_job(folder: Path, train: TinySet, **facts: object) -> Job:
 def test_stage_writes_the_set_and_says_what_it_holds(tmp_path):
     train = tiny_set()
     job = stage_job(tmp_path, train)
-    facts = stage.make(job)
+    metadata = stage.make(job)
     stored = DistilledSet.load(job.out)
-    assert facts == {
+    assert metadata == {
         "method": "sre2l",
         "ipc": 2,
         "instances": 8,
@@ -407,7 +413,7 @@ def test_stage_refuses_teachers_that_do_not_fit(tmp_path):
         ),
         "contrast": ({"std": [0.2]}, TeacherError, "same data source"),
     }
-    for name, (facts, kind, message) in wrong.items():
+    for name, (metadata, kind, message) in wrong.items():
         (tmp_path / name).mkdir()
         with pytest.raises(kind, match=message):
-            stage.make(stage_job(tmp_path / name, train, **facts))
+            stage.make(stage_job(tmp_path / name, train, **metadata))

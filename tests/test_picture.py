@@ -78,14 +78,14 @@ def test_the_value_of_a_figure_is_what_its_analyses_found(built):
     metas = [read_meta(path.parent) for path in built.glob("results/store/analyse/*/meta.json")]
     assert record["n"] == len(metas) == 2
     assert record["measured"] == pytest.approx(
-        sum(meta["facts"]["value"] for meta in metas) / 2, abs=1e-4
+        sum(meta["metadata"]["value"] for meta in metas) / 2, abs=1e-4
     )
     # The analysis counts correct answers of the very students that were evaluated.
     students = [
         read_meta(path.parent) for path in built.glob("results/store/evaluate/*net-b*/meta.json")
     ]
     assert record["measured"] == pytest.approx(
-        sum(s["facts"]["accuracy"]["last"] for s in students) / 2, abs=1e-4
+        sum(s["metadata"]["accuracy"]["last"] for s in students) / 2, abs=1e-4
     )
 
 

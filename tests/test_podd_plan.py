@@ -209,16 +209,18 @@ def test_every_poster_holds_a_patch(scale):
     }
     plan = at(scale)
     for p in (p for p in plan.positions("podd/table1") if p.row.row == "PoDD"):
-        facts = plan.settings.dataset(p.dataset).facts
-        side = facts.shape[1]
-        height = math.floor(rows[facts.classes] * side * math.sqrt(p.ipc))
+        metadata = plan.settings.dataset(p.dataset).expected
+        side = metadata.shape[1]
+        height = math.floor(rows[metadata.classes] * side * math.sqrt(p.ipc))
         width = (
-            height if facts.classes == 100 else math.floor(p.ipc * facts.classes * side**2 / height)
+            height
+            if metadata.classes == 100
+            else math.floor(p.ipc * metadata.classes * side**2 / height)
         )
         recipe = {
             key: value for key, value in p.distilled.spec.recipe["method"].items() if key != "name"
         }
-        layout = podd.Layout.of(read(podd.Recipe, recipe), p.ipc, facts.classes, side)
+        layout = podd.Layout.of(read(podd.Recipe, recipe), p.ipc, metadata.classes, side)
         expected = authors[p.dataset] if (scale, p.ipc) == ("paper", 0.9) else (width, height)
         assert (layout.width, layout.height) == expected and min(expected) >= side, (
             p.dataset,
@@ -279,7 +281,13 @@ RECIPES = [  # sheets 1.10 and 2
     (
         "PoDD",
         "tiny-imagenet",
-        {"lr": 5e-4, "window": 100, "inner_steps": 300, "window_start": "epoch", "labels": "learned"},
+        {
+            "lr": 5e-4,
+            "window": 100,
+            "inner_steps": 300,
+            "window_start": "epoch",
+            "labels": "learned",
+        },
     ),
     (
         "RaT-BPTT",
@@ -322,7 +330,7 @@ def test_rat_bptt_draws_as_its_budget_says(paper):
     for dataset, ipc in itertools.product(("cifar10", "cifar100", "tiny-imagenet"), (1, 10, 50)):
         made = paper.builder.distill(Cell(dataset, ipc, "convnet-in", row)).spec.recipe["method"]
         found[dataset, ipc] = recipe_object("method", made).seen(
-            ipc, paper.settings.dataset(dataset).facts.classes
+            ipc, paper.settings.dataset(dataset).expected.classes
         )
     few, hundred = {1: 200, 10: 50, 50: 50}, {1: 100, 10: 100, 50: 100}
     expected = {"cifar10": {1: 10, 10: 100, 50: 100}, "cifar100": hundred, "tiny-imagenet": few}
@@ -332,7 +340,12 @@ def test_rat_bptt_draws_as_its_budget_says(paper):
         for ipc, count in counts.items()
     }
     ten = paper.builder.distill(Cell("cifar100", 10, "convnet-in", row)).spec.recipe["method"]
-    assert (ten["lr"], ten["window"], ten["inner_steps"], ten["window_start"]) == (1e-3, 100, 300, "step")
+    assert (ten["lr"], ten["window"], ten["inner_steps"], ten["window_start"]) == (
+        1e-3,
+        100,
+        300,
+        "step",
+    )
 
 
 def test_posters_of_cifar10_have_fixed_labels_from_seven_tenths_on(paper):
@@ -362,7 +375,7 @@ def test_students_take_two_thousand_steps_of_the_inner_loop(paper):
                 p.evaluations[0].spec.recipe["training"],
                 p.distilled.spec.recipe["method"],
             )
-            count = instances(method, p.ipc, paper.settings.dataset(p.dataset).facts.classes)
+            count = instances(method, p.ipc, paper.settings.dataset(p.dataset).expected.classes)
             batches = math.ceil(count / batch_size(count, training["batch"], None))
             steps[p.row.row, p.dataset, p.extra.get("patches")] = batches * training["epochs"]
             optimizer = training["optimizer"]

@@ -105,7 +105,7 @@ def test_accuracy_stands_beside_the_score_of_the_order(tmp_path):
         TRAIN, TRAIN, distilled(), None, [], None, (0.5,), (0.25,), distances=DISTANCES
     )
     student = Artefact(
-        tmp_path, {"id": "s", "facts": {"accuracy": {"last": 41.5, "best": 50.0}}, "files": {}}
+        tmp_path, {"id": "s", "metadata": {"accuracy": {"last": 41.5, "best": 50.0}}, "files": {}}
     )
     result = analysis.analyse(subject, recipe, job_in(tmp_path, inputs={"student": student}))
     assert result.value == 41.5 and result.values["accuracy"] == [41.5]
@@ -134,7 +134,11 @@ def embeddings(folder: Path, class_order: str) -> Artefact:
     save_file({"distances": DISTANCES}, folder / "embeddings.safetensors")
     return Artefact(
         folder,
-        {"id": "e", "facts": {"class_order": class_order}, "files": {"embeddings.safetensors": {}}},
+        {
+            "id": "e",
+            "metadata": {"class_order": class_order},
+            "files": {"embeddings.safetensors": {}},
+        },
     )
 
 

@@ -173,11 +173,18 @@ DATA = {
 LAST, BEST = (40.0, 42.0, 47.0), (41.0, 42.5, 48.0)
 
 
-def put(store, address, facts):
+def put(store, address, metadata):
     folder = store / address
     folder.mkdir(parents=True, exist_ok=True)
     stage, _, identity = address.partition("/")
-    meta = {"stage": stage, "id": identity, "spec": {}, "facts": facts, "files": {}, "seconds": 1.5}
+    meta = {
+        "stage": stage,
+        "id": identity,
+        "spec": {},
+        "metadata": metadata,
+        "files": {},
+        "seconds": 1.5,
+    }
     (folder / "meta.json").write_text(json.dumps(meta))
 
 

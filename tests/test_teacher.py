@@ -61,15 +61,15 @@ def published(monkeypatch, file: Path, order: list[int]) -> None:
 
 
 def test_a_good_teacher_is_measured_and_kept(trained):
-    facts, file = trained
-    assert facts["accuracy"]["last"] > 80 and file.is_file()
+    metadata, file = trained
+    assert metadata["accuracy"]["last"] > 80 and file.is_file()
 
 
 def test_published_weights_are_measured_as_they_are(monkeypatch, data, trained, tmp_path):
-    facts, file = trained
+    metadata, file = trained
     published(monkeypatch, file, list(range(10)))
     found = stage.make(job(tmp_path, data, weights="Some_Weights.V1", training=None, loss=None))
-    assert found["accuracy"]["last"] == facts["accuracy"]["last"]
+    assert found["accuracy"]["last"] == metadata["accuracy"]["last"]
 
 
 @pytest.mark.parametrize(

@@ -331,11 +331,11 @@ def test_accuracy_is_measured_every_so_often_and_at_the_end(job):
 def test_history_facts():
     history = History({2: 60.0, 4: 70.0, 5: 65.0}, [1.0, 0.5, 0.4, 0.3, 0.2])
     curve = [[2, 60.0], [4, 70.0], [5, 65.0]]
-    assert history.facts() == {
+    assert history.metadata() == {
         "accuracy": {"last": 65.0, "best": 70.0, "curve": curve},
         "loss": history.loss,
     }
-    assert History.of(42.0).facts()["accuracy"] == {
+    assert History.of(42.0).metadata()["accuracy"] == {
         "last": 42.0,
         "best": 42.0,
         "curve": [[0, 42.0]],

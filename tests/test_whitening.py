@@ -88,15 +88,15 @@ def test_the_stage_writes_the_whitening_of_the_training_images(tmp_path, monkeyp
     train = tiny_set()
     monkeypatch.setattr(stage, "load_images", lambda data, split: {"train": train}[split])
     job = job_in(tmp_path, recipe={"ridge": 0.3}, inputs={"data": SimpleNamespace(id="tiny")})
-    facts = stage.make(job)
+    metadata = stage.make(job)
     images = train.pixels(torch.arange(len(train))).double() / 255
     expected, values = zca(covariance([images]), 0.3)
     stored = load_file(job.out / FILE)["matrix"]
     assert stored.dtype == torch.float32
     torch.testing.assert_close(stored, expected.float(), atol=1e-3, rtol=1e-4)
-    assert facts["digest"] == Whitening.of(stored).digest
-    assert facts["eigenvalues"]["sum"] == pytest.approx(1)
-    assert facts["eigenvalues"]["largest"] == pytest.approx(values[-1].item())
+    assert metadata["digest"] == Whitening.of(stored).digest
+    assert metadata["eigenvalues"]["sum"] == pytest.approx(1)
+    assert metadata["eigenvalues"]["largest"] == pytest.approx(values[-1].item())
 
 
 def test_images_of_one_colour_cannot_be_whitened(tmp_path, monkeypatch):
@@ -194,7 +194,7 @@ def test_a_whitened_set_names_its_whitening_and_others_say_nothing_of_it(whitene
 def job_of(folder, whitened: DistilledSet, labels: str, loss: str, given: Whitening | None):
     (folder / "set").mkdir(parents=True)
     whitened.save(folder / "set")
-    inputs = {"distilled": Artefact(folder / "set", {"id": "set", "facts": {}, "files": {}})}
+    inputs = {"distilled": Artefact(folder / "set", {"id": "set", "metadata": {}, "files": {}})}
     inputs |= {"data": data_artefact(folder / "data", TRAIN, test=TEST)}
     inputs |= {"whitening": artefact(folder / "whitening", given)} if given else {}
     recipe = {
@@ -220,7 +220,7 @@ def test_a_student_of_a_whitened_set_sees_whitened_images_and_the_sets_labels(
 
     trained = evaluate.train
     monkeypatch.setattr(evaluate, "train", watch)
-    facts = evaluate.make(job_of(tmp_path, whitened, "learned", "soft-ce", whitening))
+    metadata = evaluate.make(job_of(tmp_path, whitened, "learned", "soft-ce", whitening))
     every = torch.arange(len(TEST))
     torch.testing.assert_close(
         seen["test"].normalise(seen["test"].take(every)), whitening.apply(TEST.images / 255)
@@ -231,7 +231,7 @@ def test_a_student_of_a_whitened_set_sees_whitened_images_and_the_sets_labels(
     torch.testing.assert_close(
         seen["labeller"](batch).softmax(1), whitened.parts["soft"], atol=1e-6, rtol=1e-5
     )
-    assert facts["instances"] == 8 and len(facts["loss"]) == 3
+    assert metadata["instances"] == 8 and len(metadata["loss"]) == 3
 
 
 def test_hard_labels_of_a_whitened_set_are_its_classes(whitened, whitening, tmp_path):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from distillery.store.job import Job
 
 NAMES = ("boundary",)
-NEEDS = ("student",)
+TRAITS = {"needs": ("student",)}
 MARGIN = 0.05
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from distillery.store.job import Job
 
 NAMES = ("compensators",)
-NEEDS = ("distilled",)
+TRAITS = {"needs": ("distilled",)}
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from distillery.training.protocol import Protocol
 
 NAMES = ("continual",)
-NEEDS = ("distilled", "protocol")
+TRAITS = {"needs": ("distilled", "protocol")}
 COLUMNS = ("step", "classes_seen", "memory", "accuracy")
 
 
@@ -149,9 +149,9 @@ def _check(subject: Subject, recipe: Recipe, job: Job) -> None:
         )
     method = registry.load("method", subject.distilled.method)
     taught = (
-        job.inputs.get("teachers")
-        or job.inputs.get("label")
-        or "teachers" in getattr(method, "NEEDS", ())
+        job.inputs_of("teachers")
+        or job.find_input("label")
+        or "teachers" in registry.trait(method, "needs", ())
     )
     if recipe.teacher_scope == "seen" and taught:
         raise PlanError(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from distillery.store.job import Job
 
 NAMES = ("convergence",)
-NEEDS = ("distilled", "protocol")
+TRAITS = {"needs": ("distilled", "protocol")}
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     The students are trained by the protocol of the row. values: meta_step, accuracy. Each finished student is kept in the
     job's scratch folder. Raises PlanError when the method kept no states.
     """
-    folder = job.inputs["distilled"].path
+    folder = job.input("distilled").path
     if not (folder / SNAPSHOTS).is_file():
         raise PlanError(
             f"convergence: distilled set {folder.name} has one state only; set distill.snapshots to 2 or more"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from distillery.store.job import Job
 
 NAMES = ("difficulty",)
-NEEDS = ("teachers", "student")
+TRAITS = {"needs": ("teachers", "student")}
 COLUMNS = ("bins", "bin", "low", "high", "total", "correct")
 
 
@@ -51,11 +51,11 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     ]
     values = dict(zip(COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
     teacher = subject.teachers[0]
-    facts = {
+    metadata = {
         "teacher": {"name": teacher.name, "accuracy": teacher.accuracy},
         "mean_cross_entropy": float(hardness.mean()),
     }
-    return Result(100 * float(correct.mean()), values, facts=facts)
+    return Result(100 * float(correct.mean()), values, metadata=metadata)
 
 
 def histogram(

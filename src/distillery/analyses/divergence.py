@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from distillery.training.samples import Samples
 
 NAMES = ("divergence",)
-NEEDS = ("distilled", "label", "teachers")
+TRAITS = {"needs": ("distilled", "label", "teachers")}
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
 
     Dynamic: the mean logits of the teachers for the mixed image. Static: the stored logits, mixed, or where none are stored
     the teachers' for the clean instances. values: augmented, temperature, kl (mean), standard_error, mixes; the same mixes in
-    all rows. value: kl at the first temperature without augmentation. facts: its standard error; static ("stored" or
+    all rows. value: kl at the first temperature without augmentation. metadata: its standard error; static ("stored" or
     "teachers").
     """
     samples = subject.instances(job.device)
@@ -95,11 +95,11 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
             rows.append((bool(augment), temperature, kl, error, recipe.mixes))
     columns = ("augmented", "temperature", "kl", "standard_error", "mixes")
     values = dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True))
-    facts = {
+    metadata = {
         "standard_error": rows[0][3],
         "static": "teachers" if subject.stored is None else "stored",
     }
-    return Result(rows[0][2], values, facts=facts)
+    return Result(rows[0][2], values, metadata=metadata)
 
 
 def draw(size: int, recipe: Recipe, generator: Generator, device: torch.device) -> Mixes:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from distillery.store.job import Job
 
 NAMES = ("landscape",)
-NEEDS = ("student",)
+TRAITS = {"needs": ("student",)}
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

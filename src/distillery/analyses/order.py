@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from distillery.store.job import Job
 
 NAMES = ("order",)
-NEEDS = ("distilled", "embeddings")
+TRAITS = {"needs": ("distilled", "embeddings")}
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,12 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
         "total": torch.tensor([total(order, distances)]),
         "random": torch.tensor(chance),
     }
-    facts = {"total": total(order, distances), "random_mean": sum(chance) / len(chance)}
+    metadata = {"total": total(order, distances), "random_mean": sum(chance) / len(chance)}
     return Result(
         score(order, distances),
         columns,
         {name: array.double() for name, array in arrays.items()},
-        facts,
+        metadata,
     )
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from distillery.store.job import Job
 
 NAMES = ("order-accuracy",)
-NEEDS = ("distilled", "embeddings", "student")
+TRAITS = {"needs": ("distilled", "embeddings", "student")}
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
         raise PlanError(
             f"analysis 'order-accuracy': method '{subject.distilled.method}' has no one order; name a row of PoDD"
         )
-    accuracy = job.inputs["student"].facts["accuracy"]["last"]
+    accuracy = job.input("student").metadata["accuracy"]["last"]
     return Result(
         accuracy,
         {

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from distillery.store.job import Job
 
 NAMES = ("poster",)
-NEEDS = ("distilled",)
+TRAITS = {"needs": ("distilled",)}
 
 
 @dataclass(frozen=True)

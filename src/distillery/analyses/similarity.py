@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from distillery.store.job import Job
 
 NAMES = ("similarity",)
-NEEDS = ("distilled", "teachers")
+TRAITS = {"needs": ("distilled", "teachers")}
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     return Result(
         sum(found) / len(found),
         values,
-        facts={"space": recipe.space, "instances": recipe.instances},
+        metadata={"space": recipe.space, "instances": recipe.instances},
     )
 
 

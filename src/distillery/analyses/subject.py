@@ -62,13 +62,13 @@ class Subject:
 
 @dataclass(frozen=True)
 class Result:
-    """value: the one number of a table. values: tidy rows, column -> list. arrays: what a figure needs besides. facts: for
+    """value: the one number of a table. values: tidy rows, column -> list. arrays: what a figure needs besides. metadata: for
     meta.json, JSON values only."""
 
     value: float
     values: dict[str, list[Any]]
     arrays: dict[str, Tensor] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @torch.no_grad()

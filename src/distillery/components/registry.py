@@ -65,6 +65,11 @@ def load(kind: str, name: str) -> ModuleType:
     return importlib.import_module(module_name(kind, name))
 
 
+def trait(module: ModuleType, name: str, default: Any) -> Any:
+    """What an imported component says of itself in its literal `TRAITS` (`components.contracts`), or `default`."""
+    return getattr(module, "TRAITS", {}).get(name, default)
+
+
 def build(kind: str, spec: Mapping[str, Any]) -> tuple[ModuleType, Any]:
     """The module and the recipe object of a component reference: a mapping with `name` and the fields of its Recipe."""
     module = load(kind, spec["name"])

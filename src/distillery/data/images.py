@@ -32,13 +32,13 @@ class ImageSet:
     [0, 1]. shape: (C, H, W). Everything lies on the CPU.
     """
 
-    def __init__(self, path: Path, facts: dict[str, Any], limit: int = RESIDENT_LIMIT):
+    def __init__(self, path: Path, metadata: dict[str, Any], limit: int = RESIDENT_LIMIT):
         """path: parquet file as `stages.data` writes it. limit: decoded bytes up to which all pixels are kept in memory."""
-        self.classes: tuple[str, ...] = tuple(facts["classes"])
-        self.class_order: str = facts["class_order"]
-        self.mean: tuple[float, ...] = tuple(facts["mean"])
-        self.std: tuple[float, ...] = tuple(facts["std"])
-        self.shape: tuple[int, int, int] = tuple(facts["shape"])
+        self.classes: tuple[str, ...] = tuple(metadata["classes"])
+        self.class_order: str = metadata["class_order"]
+        self.mean: tuple[float, ...] = tuple(metadata["mean"])
+        self.std: tuple[float, ...] = tuple(metadata["std"])
+        self.shape: tuple[int, int, int] = tuple(metadata["shape"])
         self._path = path
         self._file = pq.ParquetFile(path, memory_map=True)
         self._group_rows = self._file.metadata.row_group(0).num_rows
@@ -116,9 +116,9 @@ def load_images(artefact: Artefact, split: str, limit: int = RESIDENT_LIMIT) -> 
 
     Raises ArtefactError when the artefact has no such file, ClassOrderError when the recorded order is not that of its classes.
     """
-    facts = artefact.facts
-    if class_order_hash(list(facts["classes"])) != facts["class_order"]:
+    metadata = artefact.metadata
+    if class_order_hash(list(metadata["classes"])) != metadata["class_order"]:
         raise ClassOrderError(
             f"{artefact.path}: its class order is not that of its class names; delete it and run again"
         )
-    return ImageSet(artefact.file(f"{split}.parquet"), facts, limit)
+    return ImageSet(artefact.file(f"{split}.parquet"), metadata, limit)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from distillery.teacher.load import Teacher
 
 NAMES = ("clip",)
-NEEDS = ()
 BATCH = 64
 
 

@@ -47,9 +47,9 @@ def check_file(path: str, planned: str) -> None:
 def read_distances(artefact: Artefact, class_order: str) -> Tensor:
     """`distances` (n, n) float32 of an artefact of the embed stage. Raises ClassOrderError unless its classes have this order,
     and ArtefactError when it has no such file."""
-    if artefact.facts["class_order"] != class_order:
+    if artefact.metadata["class_order"] != class_order:
         raise ClassOrderError(
-            f"embeddings {artefact.id} have class order {artefact.facts['class_order']}, the data has {class_order}: "
+            f"embeddings {artefact.id} have class order {artefact.metadata['class_order']}, the data has {class_order}: "
             f"make them from the same data source"
         )
     return load_file(artefact.file(EMBEDDINGS))["distances"]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from distillery.teacher.load import Teacher
 
 NAMES = ("features",)
-NEEDS = ("teachers",)
+TRAITS = {"needs": ("teachers",)}
 BATCH = 256
 
 

@@ -23,14 +23,13 @@ if TYPE_CHECKING:
     from distillery.teacher.load import Teacher
 
 NAMES = ("file",)
-NEEDS = ()
 KNOWN_NEEDED = 3  # classes: with two there is one distance, and no spread to agree with
 
 
 @dataclass(frozen=True)
 class Recipe:
     """path: a parquet file with the columns `class` (names) or `label` (from 0), and `embedding` (lists of numbers); `match`
-    and `prompt` are repeated in the facts. missing: classes absent from the file are an error, or take their
+    and `prompt` are repeated in the metadata. missing: classes absent from the file are an error, or take their
     distances from class-mean features of the first of `teachers`.
     """
 

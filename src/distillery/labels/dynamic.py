@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from distillery.training.batches import Batch
 
 NAMES = ("dynamic",)
-LOGITS = True
-STORED = False
+TRAITS = {"logits": True}
 
 
 @dataclass(frozen=True)

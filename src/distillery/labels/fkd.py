@@ -35,11 +35,12 @@ if TYPE_CHECKING:
     from distillery.training.batches import Batch
 
 NAMES = ("fkd",)
-LOGITS = True
-STORED = True
-CHARGED = "dynamic"  # how the papers' compression ratio counts them
-# Of the training recipe, which the labels are made for.
-REPLAYS = ("epochs", "batch", "augment", "mix", "precision", "batch_up_to")
+TRAITS = {
+    "logits": True,
+    "stored": True,
+    "counted_as": "dynamic",  # how the papers' compression ratio counts them
+    "replays": ("epochs", "batch", "augment", "mix", "precision", "batch_up_to"),
+}
 SEEDS = "seeds.safetensors"
 STREAMS = "streams.safetensors"  # in scratch: where the random streams stood after the last finished epoch
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from distillery.training.batches import Batch
 
 NAMES = ("hard",)
-LOGITS = False
-STORED = False
 
 
 @dataclass(frozen=True)

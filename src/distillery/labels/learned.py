@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from distillery.training.batches import Batch
 
 NAMES = ("learned",)
-LOGITS = True
-STORED = False
-OWN = True  # labels that the set holds
-CHARGED = "static"  # how the papers' compression ratio counts them
+TRAITS = {
+    "logits": True,
+    "stored_in_set": True,  # labels that the set holds
+    "counted_as": "static",  # how the papers' compression ratio counts them
+}
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from distillery.training.batches import Batch
 
 NAMES = ("static",)
-LOGITS = True
-STORED = True
+TRAITS = {
+    "logits": True,
+    "stored": True,
+}
 FILE = "labels.safetensors"
 BATCH = 256
 

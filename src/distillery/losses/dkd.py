@@ -13,8 +13,10 @@ from distillery.losses.kl import divergence
 from distillery.losses.target import Target, others
 
 NAMES = ("dkd",)
-SOFT = True  # needs teacher logits
-MIXES = False  # it sets the class of an image apart
+TRAITS = {
+    "needs_soft_labels": True,  # needs teacher logits
+    "mixed_images": False,  # it sets the class of an image apart
+}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from distillery.losses.kl import divergence
 from distillery.losses.target import Target
 
 NAMES = ("kl+ce",)
-SOFT = True  # needs teacher logits
+TRAITS = {"needs_soft_labels": True}  # needs teacher logits
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from distillery.losses.target import Target
 
 NAMES = ("mse",)
-SOFT = True  # needs teacher logits
+TRAITS = {"needs_soft_labels": True}  # needs teacher logits
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from distillery.components.fields import NonNegative
 from distillery.losses.target import Target
 
 NAMES = ("mse+ce",)
-SOFT = True  # needs teacher logits
+TRAITS = {"needs_soft_labels": True}  # needs teacher logits
 
 
 @dataclass(frozen=True)

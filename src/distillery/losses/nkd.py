@@ -12,8 +12,10 @@ from distillery.losses.soft_cross_entropy import cross
 from distillery.losses.target import Target, others
 
 NAMES = ("nkd",)
-SOFT = True  # needs teacher logits
-MIXES = False  # it sets the class of an image apart
+TRAITS = {
+    "needs_soft_labels": True,  # needs teacher logits
+    "mixed_images": False,  # it sets the class of an image apart
+}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from distillery.losses.soft_cross_entropy import cross
 from distillery.losses.target import Target
 
 NAMES = ("soft-ce+ce",)
-SOFT = True  # needs teacher logits
+TRAITS = {"needs_soft_labels": True}  # needs teacher logits
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ from distillery.losses.soft_cross_entropy import cross
 from distillery.losses.target import Target
 
 NAMES = ("wsld",)
-SOFT = True  # needs teacher logits
-MIXES = False  # its weights need the class of an image
+TRAITS = {
+    "needs_soft_labels": True,  # needs teacher logits
+    "mixed_images": False,  # its weights need the class of an image
+}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,15 @@ from torch.nn.functional import one_hot
 
 from distillery.components.fields import Count, Fraction, Positive
 from distillery.methods.rat_bptt import expand, learned_images
-from distillery.methods.shared.meta import Learned, Problem, Space, balanced, every, learn, window_starts
+from distillery.methods.shared.meta import (
+    Learned,
+    Problem,
+    Space,
+    balanced,
+    every,
+    learn,
+    window_starts,
+)
 from distillery.methods.shared.recipes import Unrolled
 from distillery.sets.distilled import DistilledSet
 from distillery.unroll.optimizers import Sgd
@@ -21,7 +29,6 @@ if TYPE_CHECKING:
     from distillery.teacher.load import Teacher
 
 NAMES = ("bptt",)
-NEEDS = ()
 
 __all__ = ["distill", "expand"]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from distillery.teacher.load import Teacher
 
 NAMES = ("cda",)
-NEEDS = ("teachers",)
+TRAITS = {"needs": ("teachers",)}
 CROP = "batch-resized-crop"
 SMALLEST = 0.08
 

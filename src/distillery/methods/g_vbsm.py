@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from distillery.teacher.load import Teacher
 
 NAMES = ("g-vbsm",)
-NEEDS = ("teachers",)
+TRAITS = {"needs": ("teachers",)}
 
 
 @dataclass(frozen=True)

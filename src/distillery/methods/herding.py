@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from distillery.teacher.load import Teacher
 
 NAMES = ("herding",)
-NEEDS = ("teachers",)
+TRAITS = {"needs": ("teachers",)}
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from distillery.teacher.load import Teacher
 
 NAMES = ("infer",)
-NEEDS = ("teachers",)
+TRAITS = {"needs": ("teachers",)}
 BATCH = 256
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from distillery.teacher.load import Teacher
 
 NAMES = ("k-means",)
-NEEDS = ("teachers",)
+TRAITS = {"needs": ("teachers",)}
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from distillery.methods.shared.meta import (
     Space,
     every,
     learn,
-    window_starts,
     passes,
     some,
+    window_starts,
 )
 from distillery.methods.shared.recipes import Unrolled
 from distillery.poster import geometry, initial, order
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from distillery.teacher.load import Teacher
 
 NAMES = ("podd",)
-NEEDS = ()
-FRACTIONAL_IPC = True
+TRAITS = {"fractional_ipc": True}
 EPSILON = 1e-8
 
 
@@ -228,11 +227,11 @@ def arrange(recipe: Recipe, layout: Layout, classes: int, job: Job) -> Tensor:
 
 
 def _distances(job: Job) -> Tensor:
-    if "embeddings" not in job.inputs:
+    if not job.find_input("embeddings"):
         raise PlanError(
             "order = 'poco': needs embedding, an entry of `embed`; or set order to given"
         )
-    return load_file(job.inputs["embeddings"].file("embeddings.safetensors"))["distances"]
+    return load_file(job.input("embeddings").file("embeddings.safetensors"))["distances"]
 
 
 def start(recipe: Recipe, layout: Layout, channels: int, stream: torch.Generator) -> Tensor:

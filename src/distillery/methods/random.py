@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from distillery.teacher.load import Teacher
 
 NAMES = ("random",)
-NEEDS = ()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,15 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from distillery.components.fields import Count, Positive
-from distillery.methods.shared.meta import Learned, Problem, Space, by_class, learn, window_starts, passes
+from distillery.methods.shared.meta import (
+    Learned,
+    Problem,
+    Space,
+    by_class,
+    learn,
+    passes,
+    window_starts,
+)
 from distillery.methods.shared.recipes import Unrolled
 from distillery.sets.distilled import DistilledSet, Instances
 from distillery.unroll.optimizers import Adam
@@ -22,7 +30,6 @@ if TYPE_CHECKING:
     from distillery.teacher.load import Teacher
 
 NAMES = ("rat-bptt",)
-NEEDS = ()
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from distillery.teacher.load import Teacher
 
 NAMES = ("rded",)
-NEEDS = ("teachers",)
+TRAITS = {"needs": ("teachers",)}
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from distillery.teacher.load import Teacher
 
 NAMES = ("sre2l",)
-NEEDS = ("teachers",)
+TRAITS = {"needs": ("teachers",)}
 
 Augment = Callable[[int], Sequence[str]]  # from a step to the names of its augmentations
 

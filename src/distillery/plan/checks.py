@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from distillery.errors import PlanError, nearest
-from distillery.plan.models import Facts
-from distillery.plan.types import constant, recipe_object
+from distillery.plan.models import Expected
+from distillery.plan.types import recipe_object, traits
 from distillery.training.recipe import AUGMENTATIONS, split
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def check_augment(recipe: Mapping[str, Any], where: str, normalised: Collection[
 def check_mix(loss: Mapping[str, Any], training: Mapping[str, Any], where: str) -> None:
     """Raise PlanError when the training mixes images and the loss is not defined for them."""
     name, mix = loss["name"], training["mix"]["name"]
-    if mix != "none" and constant("loss", name, "MIXES") is False:
+    if mix != "none" and not traits("loss", name).mixed_images:
         raise PlanError(
             f"{where}.training.mix = '{mix}': loss '{name}' is not defined for mixed images; set mix to 'none'"
         )
@@ -54,11 +54,9 @@ def check_mix(loss: Mapping[str, Any], training: Mapping[str, Any], where: str) 
 def check_soft(recipe: Mapping[str, Any], row: str, where: str) -> None:
     """Raise PlanError when a part of an evaluation needs soft labels and there are none, or refines what the loss ignores."""
     soft = [
-        part
-        for part in PARTS
-        if part in recipe and constant(PARTS[part], recipe[part]["name"], "SOFT")
+        part for part in PARTS if part in recipe and _needs_soft(PARTS[part], recipe[part]["name"])
     ]
-    if soft and not constant("label", recipe["labels"]["name"], "LOGITS"):
+    if soft and not traits("label", recipe["labels"]["name"]).logits:
         raise PlanError(
             f"{where}.{soft[0]} = '{recipe[soft[0]]['name']}': needs soft labels, row '{row}' has hard ones"
         )
@@ -69,6 +67,10 @@ def check_soft(recipe: Mapping[str, Any], row: str, where: str) -> None:
         )
 
 
+def _needs_soft(kind: str, name: str) -> bool:
+    return kind in ("loss", "refinement") and traits(kind, name).needs_soft_labels
+
+
 def check_keys(values: Mapping[str, Any], valid: tuple[str, ...], where: str) -> None:
     """Raise PlanError, naming the nearest valid one, when `values` has a key that nothing reads."""
     for key in values:
@@ -76,23 +78,23 @@ def check_keys(values: Mapping[str, Any], valid: tuple[str, ...], where: str) ->
             raise PlanError(f"{where}.{key}: unknown key: {nearest(key, valid)}")
 
 
-def check_budget(cell: Cell, method: Mapping[str, Any], facts: Facts | None) -> None:
-    """Raise PlanError when ipc is no positive number, or, as far as the declared facts tell, more than a class has or too
+def check_budget(cell: Cell, method: Mapping[str, Any], expected: Expected | None) -> None:
+    """Raise PlanError when ipc is no positive number, or, as far as what is expected of the data tells, more than a class has or too
     little for the method."""
     if not isinstance(cell.ipc, int | float) or not cell.ipc > 0:
         raise PlanError(
             f"ipc {cell.ipc!r} on '{cell.dataset}': must be a number above 0, images per class"
         )
-    if cell.ipc != int(cell.ipc) and not constant("method", cell.row.method, "FRACTIONAL_IPC"):
+    if cell.ipc != int(cell.ipc) and not traits("method", cell.row.method).fractional_ipc:
         raise PlanError(
             f"ipc {cell.ipc!r} on '{cell.dataset}': method '{cell.row.method}' needs a whole number"
         )
-    if facts and cell.ipc > facts.train / facts.classes:
-        most = facts.train // facts.classes
+    if expected and cell.ipc > expected.train / expected.classes:
+        most = expected.train // expected.classes
         raise PlanError(
             f"ipc {cell.ipc:g} on '{cell.dataset}': a class has about {most} training images; ask for less"
         )
-    if facts and instances(method, cell.ipc, facts.classes) < 1:
+    if expected and instances(method, cell.ipc, expected.classes) < 1:
         raise PlanError(
             f"ipc {cell.ipc:g} on '{cell.dataset}': too little for method '{cell.row.method}'; ask for more"
         )
@@ -101,8 +103,8 @@ def check_budget(cell: Cell, method: Mapping[str, Any], facts: Facts | None) -> 
 def check_labels(labels: Mapping[str, Any], method: Mapping[str, Any], row: str) -> None:
     """Raise PlanError when the labels are those that a set holds itself, and the method makes none, as the literal SOFT of its
     file or, where it depends on the recipe, the recipe's `soft` says."""
-    kind, soft = labels["name"], constant("method", method["name"], "SOFT")
-    if constant("label", kind, "OWN") and not getattr(
+    kind, soft = labels["name"], traits("method", method["name"]).soft_labels
+    if traits("label", kind).stored_in_set and not getattr(
         recipe_object("method", method), "soft", soft
     ):
         raise PlanError(

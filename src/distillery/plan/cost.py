@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distillery.plan.checks import instances
-from distillery.plan.models import Facts
+from distillery.plan.models import Expected
 from distillery.plan.nodes import Node
 from distillery.plan.settings import Settings, read_yaml
 from distillery.plan.types import recipe_object
@@ -35,7 +35,7 @@ class Cost:
 
 
 class Estimator:
-    """Estimates nodes with the facts that the scale declares about a data set, or that its artefact states."""
+    """Estimates nodes with what the scale expects of a data set, or that its artefact states."""
 
     def __init__(self, settings: Settings, store: Path):
         self.settings, self.store = settings, store
@@ -45,17 +45,19 @@ class Estimator:
 
     def cost(self, node: Node) -> Cost | None:
         """Cost of one artefact; None when nothing is known about its data set yet."""
-        facts = self.settings.dataset(node.dataset).facts or self._stated(node)
-        return getattr(self, f"_{node.spec.stage}")(node, facts) if facts else None
+        expected = self.settings.dataset(node.dataset).expected or self._stated(node)
+        return getattr(self, f"_{node.spec.stage}")(node, expected) if expected else None
 
-    def _stated(self, node: Node) -> Facts | None:
+    def _stated(self, node: Node) -> Expected | None:
         while node.spec.stage != "data":
             node = node.inputs["data" if "data" in node.inputs else "distilled"]
         path = folder(self.store, node.address)
         if not (path / META).is_file():
             return None
-        facts = read_meta(path)["facts"]
-        return Facts(classes=len(facts["classes"]), shape=facts["shape"], **facts["counts"])
+        expected = read_meta(path)["metadata"]
+        return Expected(
+            classes=len(expected["classes"]), shape=expected["shape"], **expected["counts"]
+        )
 
     def total(self, nodes: Iterable[Node]) -> tuple[Cost, int]:
         """Sum of seconds and bytes, the largest memory, and how many nodes could not be estimated."""
@@ -68,11 +70,11 @@ class Estimator:
             costs
         ) - len(known)
 
-    def _network(self, network: dict, facts: Facts) -> tuple[float, float, float]:
+    def _network(self, network: dict, expected: Expected) -> tuple[float, float, float]:
         """Multiply-adds and activation bytes of one image's forward pass, and parameters; of an unknown network ResNet-18's."""
         known = self.table["networks"]
         entry = known.get(network["name"], known["resnet18"])
-        size = facts.shape[1]
+        size = expected.shape[1]
         nearest = min(entry, key=lambda s: abs(int(s) - size))
         area, width = (
             (size / int(nearest)) ** 2,
@@ -93,107 +95,112 @@ class Estimator:
             START_UP_S + work / self.rate, BASE_MEMORY + extra, 2 * activations * batch, stored
         )
 
-    def _pixels(self, facts: Facts) -> int:
-        return facts.shape[0] * facts.shape[1] * facts.shape[2]
+    def _pixels(self, expected: Expected) -> int:
+        return expected.shape[0] * expected.shape[1] * expected.shape[2]
 
-    def _data(self, node: Node, facts: Facts) -> Cost:
-        raw = self._pixels(facts) * (facts.train + facts.test)
+    def _data(self, node: Node, expected: Expected) -> Cost:
+        raw = self._pixels(expected) * (expected.train + expected.test)
         return Cost(START_UP_S + raw / 2e7, BASE_MEMORY, 0, raw * 0.6)
 
-    def _resident(self, facts: Facts) -> float:
-        return min(self._pixels(facts) * facts.train, 2 << 30)
+    def _resident(self, expected: Expected) -> float:
+        return min(self._pixels(expected) * expected.train, 2 << 30)
 
-    def _teacher(self, node: Node, facts: Facts) -> Cost:
+    def _teacher(self, node: Node, expected: Expected) -> Cost:
         recipe = node.spec.recipe
-        work, activations, parameters = self._network(recipe["network"], facts)
+        work, activations, parameters = self._network(recipe["network"], expected)
         training = recipe["training"] or {"epochs": 0, "batch": 256}
-        batch = batch_size(facts.train, training["batch"], training.get("batch_up_to"))
-        passes = 3 * facts.train * training["epochs"] + facts.test
-        return self._run(work * passes, activations, batch, self._resident(facts), 4 * parameters)
+        batch = batch_size(expected.train, training["batch"], training.get("batch_up_to"))
+        passes = 3 * expected.train * training["epochs"] + expected.test
+        return self._run(
+            work * passes, activations, batch, self._resident(expected), 4 * parameters
+        )
 
-    def _teachers(self, node: Node, facts: Facts) -> list[tuple[float, float, float]]:
+    def _teachers(self, node: Node, expected: Expected) -> list[tuple[float, float, float]]:
         return [
-            self._network(n.spec.recipe["network"], facts) for n in node.inputs.get("teachers", [])
+            self._network(n.spec.recipe["network"], expected)
+            for n in node.inputs.get("teachers", [])
         ]
 
-    def _whiten(self, node: Node, facts: Facts) -> Cost:
-        size = self._pixels(facts)
-        work = 2 * (facts.train * size**2 + 10 * size**3)  # covariance and eigenvectors, in float64
-        return self._run(work, 0, 0, self._resident(facts) + 5 * 8 * size**2, 4 * size**2)
+    def _whiten(self, node: Node, expected: Expected) -> Cost:
+        size = self._pixels(expected)
+        work = 2 * (
+            expected.train * size**2 + 10 * size**3
+        )  # covariance and eigenvectors, in float64
+        return self._run(work, 0, 0, self._resident(expected) + 5 * 8 * size**2, 4 * size**2)
 
-    def _embed(self, node: Node, facts: Facts) -> Cost:
-        nets = self._teachers(node, facts)
+    def _embed(self, node: Node, expected: Expected) -> Cost:
+        nets = self._teachers(node, expected)
         work, activations = (
-            facts.train * sum(w for w, _, _ in nets),
+            expected.train * sum(w for w, _, _ in nets),
             max((a for _, a, _ in nets), default=0),
         )
-        return self._run(work, activations, 256, self._resident(facts), 4 * facts.classes**2)
+        return self._run(work, activations, 256, self._resident(expected), 4 * expected.classes**2)
 
-    def _unrolled(self, node: Node, facts: Facts) -> Cost:
+    def _unrolled(self, node: Node, expected: Expected) -> Cost:
         """Of a method that trains its own network: its recipe's `forwards` says how many passes forward of one image."""
         recipe, ipc = node.spec.recipe["method"], node.spec.recipe["ipc"]
         method, (work, activations, parameters) = (
             recipe_object("method", recipe),
-            self._network(recipe["network"], facts),
+            self._network(recipe["network"], expected),
         )
-        whitened = 4 * self._pixels(facts) * facts.train + 8 * self._pixels(facts) ** 2
+        whitened = 4 * self._pixels(expected) * expected.train + 8 * self._pixels(expected) ** 2
         states = 12 * parameters * recipe.get("window", 0)
-        stored = 4 * facts.classes * (ipc * self._pixels(facts) + facts.classes)
+        stored = 4 * expected.classes * (ipc * self._pixels(expected) + expected.classes)
         return self._run(
-            method.forwards(ipc, facts.classes) * work,
+            method.forwards(ipc, expected.classes) * work,
             activations,
             UNROLLED,
             whitened + states,
             stored,
         )
 
-    def _distill(self, node: Node, facts: Facts) -> Cost:
+    def _distill(self, node: Node, expected: Expected) -> Cost:
         recipe, ipc = node.spec.recipe["method"], node.spec.recipe["ipc"]
         if hasattr(recipe_object("method", recipe), "forwards"):
-            return self._unrolled(node, facts)
-        nets = self._teachers(node, facts) or [(0.0, 0.0, 0.0)]
-        images = facts.classes * ipc
+            return self._unrolled(node, expected)
+        nets = self._teachers(node, expected) or [(0.0, 0.0, 0.0)]
+        images = expected.classes * ipc
         method = recipe_object("method", recipe)
         passes = (
-            method.passes(ipc, facts.classes)
+            method.passes(ipc, expected.classes)
             if hasattr(method, "passes")
             else images * recipe.get("iterations", 0)
         )
         work = 3 * passes * sum(work for work, _, _ in nets)
         batch = min(
-            facts.classes, recipe.get("micro_batch") or recipe.get("batch") or facts.classes
+            expected.classes, recipe.get("micro_batch") or recipe.get("batch") or expected.classes
         )
         return self._run(
             work,
             max(a for _, a, _ in nets),
             batch,
-            self._resident(facts),
-            images * self._pixels(facts),
+            self._resident(expected),
+            images * self._pixels(expected),
         )
 
-    def _instances(self, node: Node, facts: Facts) -> float:
+    def _instances(self, node: Node, expected: Expected) -> float:
         recipe = node.inputs["distilled"].spec.recipe
-        return instances(recipe["method"], recipe["ipc"], facts.classes)
+        return instances(recipe["method"], recipe["ipc"], expected.classes)
 
-    def _label(self, node: Node, facts: Facts) -> Cost:
-        instances, nets = self._instances(node, facts), self._teachers(node, facts)
+    def _label(self, node: Node, expected: Expected) -> Cost:
+        instances, nets = self._instances(node, expected), self._teachers(node, expected)
         labelled = instances * node.spec.recipe.get("epochs", 1)
         work = labelled * sum(w for w, _, _ in nets)
-        return self._run(work, max(a for _, a, _ in nets), 64, 0, labelled * facts.classes * 2)
+        return self._run(work, max(a for _, a, _ in nets), 64, 0, labelled * expected.classes * 2)
 
-    def _analyse(self, node: Node, facts: Facts) -> Cost:
+    def _analyse(self, node: Node, expected: Expected) -> Cost:
         # Passes of one network over the test images; a loss surface takes one for each of its points.
         recipe, student = node.spec.recipe["analysis"], node.spec.recipe.get("student")
         if "training" in node.spec.recipe:  # one that trains students itself
-            whole = self._evaluate(node, facts)
+            whole = self._evaluate(node, expected)
             return replace(whole, seconds=whole.seconds * self._students(node), bytes=1e6)
-        networks = self._teachers(node, facts) + (
-            [self._network(student, facts)] if student else []
+        networks = self._teachers(node, expected) + (
+            [self._network(student, expected)] if student else []
         )
-        passes = recipe.get("points", 1) ** 2 * recipe.get("images", facts.test)
+        passes = recipe.get("points", 1) ** 2 * recipe.get("images", expected.test)
         total = passes * sum(work for work, _, _ in networks)
         return self._run(
-            total, max((a for _, a, _ in networks), default=0), 256, self._resident(facts), 1e6
+            total, max((a for _, a, _ in networks), default=0), 256, self._resident(expected), 1e6
         )
 
     def _students(self, node: Node) -> float:
@@ -203,15 +210,17 @@ class Estimator:
             return (node.spec.recipe["analysis"]["steps"] + 1) / 2
         return node.inputs["distilled"].spec.recipe["method"].get("snapshots", 1)
 
-    def _evaluate(self, node: Node, facts: Facts) -> Cost:
-        recipe, instances = node.spec.recipe, self._instances(node, facts)
-        work, activations, parameters = self._network(recipe["student"], facts)
+    def _evaluate(self, node: Node, expected: Expected) -> Cost:
+        recipe, instances = node.spec.recipe, self._instances(node, expected)
+        work, activations, parameters = self._network(recipe["student"], expected)
         training = recipe["training"]
-        labelling = sum(w for w, _, _ in self._teachers(node, facts))
+        labelling = sum(w for w, _, _ in self._teachers(node, expected))
         tests = 1 + training["epochs"] // training["test_every"]
         batch = batch_size(instances, training["batch"], training.get("batch_up_to"))
         batch = min(batch, training.get("micro_batch") or batch)
-        total = instances * training["epochs"] * (3 * work + labelling) + tests * facts.test * work
-        held = min(instances * self._pixels(facts) * 4, self._resident(facts) * 2)
+        total = (
+            instances * training["epochs"] * (3 * work + labelling) + tests * expected.test * work
+        )
+        held = min(instances * self._pixels(expected) * 4, self._resident(expected) * 2)
         halved = 0.5 if training["precision"] == "bf16" else 1
         return self._run(total, activations * halved, batch, held, 4 * parameters)

@@ -20,7 +20,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Facts(Strict):
+class Expected(Strict):
     """What the planner may assume of a data set before it was read: for estimates and budget checks, never for results."""
 
     classes: int = Field(gt=1)
@@ -54,7 +54,7 @@ class Dataset(Recipes):
     channels: int | None = None
     mean: list[float] | None = None
     std: list[float] | None = None
-    facts: Facts | None = None
+    expected: Expected | None = None
 
 
 class Scale(Recipes):

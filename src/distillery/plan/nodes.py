@@ -26,7 +26,7 @@ from distillery.plan.checks import (
 )
 from distillery.plan.models import Dataset, Row
 from distillery.plan.settings import Settings
-from distillery.plan.types import component, constant, torch_free_part, validated
+from distillery.plan.types import component, torch_free_part, traits, validated
 from distillery.store.canonical import file_sha256
 from distillery.store.fingerprint import code_digest
 from distillery.store.spec import Spec
@@ -226,9 +226,9 @@ class Builder:
             recipe["network"] = component("network", recipe["network"], f"{where}.network")
             roots.append(module_name("network", recipe["network"]["name"]))
         check_augment(recipe, where, normalised=("augment",))
-        if "teachers" in (constant("method", method, "NEEDS") or ()) and not recipe.get("teachers"):
+        if "teachers" in traits("method", method).needs and not recipe.get("teachers"):
             raise PlanError(f"{where}.teachers: is empty, {method} needs at least one teacher")
-        check_budget(cell, recipe, dataset.facts)
+        check_budget(cell, recipe, dataset.expected)
         inputs = {
             "data": self.data(cell.dataset),
             **self.teachers(recipe, cell.dataset),
@@ -278,9 +278,7 @@ class Builder:
             "embed", name, settings.dataset(cell.dataset), cell.row.override, cell
         )
         source = component("embedding", {"name": name} | values, where)
-        if "teachers" in (constant("embedding", source["name"], "NEEDS") or ()) and not source.get(
-            "teachers"
-        ):
+        if "teachers" in traits("embedding", source["name"]).needs and not source.get("teachers"):
             raise PlanError(f"{where}.teachers: is empty, '{name}' needs at least one teacher")
         inputs = {"data": self.data(cell.dataset), **self.teachers(source, cell.dataset)}
         recipe, local = (
@@ -304,7 +302,7 @@ class Builder:
             return component("label", "hard", "label.hard")
         values = settings.recipe("label", block, settings.dataset(cell.dataset), row.override, cell)
         where = f"{settings.scale_file}.label.{block}"
-        replayed = constant("label", row.labels, "REPLAYS") or ()
+        replayed = traits("label", row.labels).replays
         training = self.protocol(cell)["training"] if replayed else {}
         values = {"name": row.labels} | values | {key: training.get(key) for key in replayed}
         recipe = component("label", values, where)
@@ -323,7 +321,7 @@ class Builder:
     def label(self, cell: Cell) -> Node | None:
         """The stored labels of a cell, or None when its kind stores nothing (hard, dynamic)."""
         recipe = self.label_recipe(cell)
-        if not constant("label", recipe["name"], "STORED"):
+        if not traits("label", recipe["name"]).stored:
             return None
         inputs = {"distilled": self.distill(cell), **self.teachers(recipe, cell.dataset)}
         label = f"{cell.dataset}-{cell.row.method}-ipc{cell.ipc:g}-{recipe['name']}"
@@ -439,11 +437,11 @@ class Builder:
     def analyses(self, cell: Cell, name: str, repeats: int) -> tuple[Node, ...]:
         """What an analysis finds in the distilled set of a cell (one artefact), in each of its students, or with students that
         it trains itself as the cell's protocol says (one artefact per repeat)."""
-        needs, analysis = constant("analysis", name, "NEEDS"), self._analysis(cell, name)
+        needs, analysis = traits("analysis", name).needs, self._analysis(cell, name)
         recipe, inputs, roots = (
             self._students(cell) if "protocol" in needs else self._looked_at(cell, analysis, needs)
         )
-        if "protocol" in needs and constant("label", recipe["labels"]["name"], "REPLAYS"):
+        if "protocol" in needs and traits("label", recipe["labels"]["name"]).replays:
             kind, row = recipe["labels"]["name"], cell.row.row
             raise PlanError(
                 f"row '{row}': labels '{kind}' fit the batches of one training; for {name} use static or dynamic"
@@ -497,7 +495,7 @@ class Builder:
         )
         where = f"{self.settings.scale_file}.analyse.{name}"
         recipe = component("analysis", {"name": name} | values, where)
-        if "teachers" in constant("analysis", name, "NEEDS") and not recipe.get("teachers"):
+        if "teachers" in traits("analysis", name).needs and not recipe.get("teachers"):
             raise PlanError(f"{where}.teachers: is empty, {name} needs at least one teacher")
         check_augment(recipe, where)
         return recipe

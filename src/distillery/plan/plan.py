@@ -13,10 +13,10 @@ from typing import Any
 
 from distillery.errors import PlanError, nearest
 from distillery.plan.checks import instances
-from distillery.plan.models import Facts, Row, Table
+from distillery.plan.models import Expected, Row, Table
 from distillery.plan.nodes import Builder, Cell, Node
 from distillery.plan.settings import Settings, merge
-from distillery.plan.types import constant
+from distillery.plan.types import traits
 from distillery.store.artefact import META
 from distillery.store.canonical import digest, file_sha256
 from distillery.store.fingerprint import code_digest
@@ -239,7 +239,7 @@ class Plan:
             "row": p.row.row,
             "method": p.row.method,
             "labels": p.row.labels,
-            "charged": constant("label", p.row.labels, "CHARGED") or p.row.labels,
+            "charged": traits("label", p.row.labels).counted_as or p.row.labels,
             "variant": p.row.variant,
             "protocol": p.row.protocol or p.row.labels,
             "dataset": p.dataset,
@@ -250,7 +250,7 @@ class Plan:
             "paper": p.paper,
             "published": p.published,
             "label_epochs": self._label_epochs(p),
-            "original_bytes": facts.original_bytes if (facts := self._declared(p)) else None,
+            "original_bytes": expected.original_bytes if (expected := self._declared(p)) else None,
             "evaluations": [n.address for n in p.evaluations],
             **address,
             **(
@@ -260,10 +260,10 @@ class Plan:
             ),
         }
 
-    def _declared(self, p: Position) -> Facts | None:
+    def _declared(self, p: Position) -> Expected | None:
         """What the scale declares of a position's data set; None of a value of the panel that is no data set, as an average."""
         return (
-            self.settings.dataset(p.dataset).facts
+            self.settings.dataset(p.dataset).expected
             if p.dataset in self.settings.scale.datasets or p.evaluations
             else None
         )
@@ -271,10 +271,10 @@ class Plan:
     def _label_epochs(self, p: Position) -> int:
         """Epochs of dynamic labels that the paper's ratio charges: those of the row's protocol; of a set with more instances
         than images in its budget (INFER+Dyn) those of the static one, since the paper charges it what it charges SRe2L."""
-        facts, name = self._declared(p), p.row.protocol or p.row.labels
-        if p.distilled and facts:
-            made = instances(p.distilled.spec.recipe["method"], p.ipc, facts.classes)
-            name = "static" if made > p.ipc * facts.classes else name
+        expected, name = self._declared(p), p.row.protocol or p.row.labels
+        if p.distilled and expected:
+            made = instances(p.distilled.spec.recipe["method"], p.ipc, expected.classes)
+            name = "static" if made > p.ipc * expected.classes else name
         if (
             name not in self.settings.scale.evaluate
             or p.dataset not in self.settings.scale.datasets

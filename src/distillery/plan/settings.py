@@ -236,13 +236,13 @@ class Settings:
         """A layer of a recipe with what it says about this cell's budget and student."""
         plain = dict(layer or {})
         for axis, kinds in (("ipc", (int, float)), ("student", (str,))):
-            special = plain.pop(f"at_{axis}", {})
+            special = plain.pop(f"per_{axis}", {})
             if not isinstance(special, Mapping) or not all(
                 isinstance(key, kinds) and isinstance(block, Mapping)
                 for key, block in special.items()
             ):
                 raise PlanError(
-                    f"{where}.at_{axis} = {special!r}: expected keys and values below each {axis}"
+                    f"{where}.per_{axis} = {special!r}: expected keys and values below each {axis}"
                 )
             plain = merge(plain, special.get(getattr(cell, axis, None)))
         return plain

@@ -18,8 +18,9 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from distillery.components.contracts import TRAITS
 from distillery.components.fields import read
-from distillery.components.registry import literal, module_name
+from distillery.components.registry import KINDS, literal, module_name
 from distillery.errors import PlanError, nearest
 from distillery.store.fingerprint import module_file
 
@@ -60,9 +61,23 @@ def _is_literal(node: ast.Assign) -> bool:
 
 
 @functools.cache
-def constant(kind: str, name: str, constant_name: str) -> Any:
-    """A literal constant (NEEDS, STORED) of the file that provides component `name`, or None."""
-    return literal(ast.parse(module_file(module_name(kind, name)).read_text()), constant_name)
+def traits(kind: str, name: str) -> Any:
+    """The traits of component `name`: an object of its kind's class in `components.contracts`.
+
+    Raises PlanError, naming the file, for an unknown trait, a wrong value, or a constant that looks like a trait.
+    """
+    file = module_file(module_name(kind, name))
+    tree, contract = ast.parse(file.read_text()), TRAITS[kind]
+    where = f"{KINDS[kind]}/{file.name}"
+    constants = [
+        t.id
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for t in node.targets
+        if isinstance(t, ast.Name)
+    ]
+    contract.check_stray([constant for constant in constants if constant.isupper()], where)
+    return contract.read(literal(tree, "TRAITS") or {}, where)
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from distillery.components.fields import Fraction
 from distillery.losses.target import Target
 
 NAMES = ("gift",)
-SOFT = True  # needs teacher logits
+TRAITS = {"needs_soft_labels": True}  # needs teacher logits
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ STUDENT = "student.safetensors"
 
 
 def make(job: Job) -> dict[str, Any]:
-    """Write values.parquet (tidy rows) and, where the analysis has any, arrays.safetensors; return its value and facts.
+    """Write values.parquet (tidy rows) and, where the analysis has any, arrays.safetensors; return its value and metadata.
 
     recipe: analysis (component reference), student (network reference or None), labels (component reference or None), repeat
     (enters the seeds). inputs: data, and what the analysis NEEDS of distilled, label (stored labels), teachers (list),
@@ -39,7 +39,7 @@ def make(job: Job) -> dict[str, Any]:
     """
     reference = job.recipe["analysis"]
     analysis, recipe = registry.build("analysis", reference)
-    _check_inputs(reference["name"], analysis.NEEDS, job)
+    _check_inputs(reference["name"], registry.trait(analysis, "needs", ()), job)
     result = analysis.analyse(_subject(job), recipe, job)
     pq.write_table(pa.table(result.values), job.out / VALUES)
     if result.arrays:
@@ -47,7 +47,7 @@ def make(job: Job) -> dict[str, Any]:
             {name: array.cpu().contiguous() for name, array in result.arrays.items()},
             job.out / ARRAYS,
         )
-    return {"value": result.value, "analysis": reference["name"], **result.facts}
+    return {"value": result.value, "analysis": reference["name"], **result.metadata}
 
 
 def _check_inputs(name: str, needs: Sequence[str], job: Job) -> None:
@@ -60,30 +60,30 @@ def _check_inputs(name: str, needs: Sequence[str], job: Job) -> None:
 
 
 def _subject(job: Job) -> Subject:
-    data, distilled = job.inputs["data"], None
+    data, distilled = job.input("data"), None
     train, test = (load_images(data, split) for split in ("train", "test"))
-    if "distilled" in job.inputs:
-        distilled = DistilledSet.load(job.inputs["distilled"].path)
+    if job.find_input("distilled"):
+        distilled = DistilledSet.load(job.input("distilled").path)
         distilled.check_classes(train.class_order, f"data {data.id}")
     normal = distilled or train
     teachers = load_teachers(
-        job.inputs.get("teachers", []),
+        job.inputs_of("teachers"),
         job.device,
         class_order=train.class_order,
         mean=normal.mean,
         std=normal.std,
         owner=f"data {data.id}",
     )
-    stored = _stored(job, distilled) if distilled and "label" in job.inputs else None
-    student = _student(job, train.shape, len(train.classes)) if "student" in job.inputs else None
+    stored = _stored(job, distilled) if distilled and job.find_input("label") else None
+    student = _student(job, train.shape, len(train.classes)) if job.find_input("student") else None
     distances = (
-        read_distances(job.inputs["embeddings"], train.class_order)
-        if "embeddings" in job.inputs
+        read_distances(job.input("embeddings"), train.class_order)
+        if job.find_input("embeddings")
         else None
     )
     whitened = distilled.whitening if distilled else None
     whitening = fitting(
-        job.inputs.get("whitening"), whitened, f"the distilled set of data {data.id}", job.device
+        job.find_input("whitening"), whitened, f"the distilled set of data {data.id}", job.device
     )
     return Subject(
         train,
@@ -100,8 +100,8 @@ def _subject(job: Job) -> Subject:
 
 
 def _stored(job: Job, distilled: DistilledSet) -> Tensor:
-    label = job.inputs["label"]
-    distilled.check_classes(label.facts["class_order"], f"labels {label.id}")
+    label = job.input("label")
+    distilled.check_classes(label.metadata["class_order"], f"labels {label.id}")
     logits = load_file(label.file("labels.safetensors"))["logits"]
     if len(logits) != len(distilled.expand()):
         raise ArtefactError(
@@ -111,7 +111,7 @@ def _stored(job: Job, distilled: DistilledSet) -> Tensor:
 
 
 def _student(job: Job, shape: Sequence[int], classes: int) -> nn.Module:
-    evaluation = job.inputs["student"]
+    evaluation = job.input("student")
     return load_network(
-        evaluation.facts["student"], shape, classes, evaluation.file(STUDENT), job.device
+        evaluation.metadata["student"], shape, classes, evaluation.file(STUDENT), job.device
     )

@@ -39,7 +39,7 @@ def make(job: Job) -> dict[str, Any]:
 
     job.recipe: fields of `data.recipe.Recipe`, with the place of a source on disk in `source`. All row groups of a file but the
     last have the same number of rows, at most 5000. Memory does not grow with the number of images.
-    Facts: classes, class_order, shape [C, H, W], mean and std per channel of pixels in [0, 1] (population values over all
+    Metadata: classes, class_order, shape [C, H, W], mean and std per channel of pixels in [0, 1] (population values over all
     training pixels, 6 digits, unless stated), counts and bytes (of the files) by split, per_class_train, raw_bytes (decoded
     training pixels), source.
     Raises DataError, naming file or row, when the source is missing, changed since planning, unreadable or inconsistent.
@@ -79,7 +79,7 @@ def _opened(recipe: Recipe) -> Source:
 
 
 def _without_path(source: str) -> str:
-    """The source as a fact: equal on every machine."""
+    """The source as the metadata names it: equal on every machine."""
     kind, place = parse(source)
     return f"{kind}:{Path(place).name}" if kind in ON_DISK else source
 

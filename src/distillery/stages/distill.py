@@ -14,28 +14,28 @@ if TYPE_CHECKING:
 
 
 def make(job: Job) -> dict[str, Any]:
-    """Write the distilled set and return its facts.
+    """Write the distilled set and return its metadata.
 
     Inputs: data; teachers, whitening and embeddings where the method needs them. Recipe: method (name and fields), ipc. Raises
     ClassOrderError and TeacherError when a teacher does not fit the data, BudgetError when the method cannot work with the
     budget.
     """
     method, recipe = registry.build("method", job.recipe["method"])
-    train = load_images(job.inputs["data"], "train")
+    train = load_images(job.input("data"), "train")
     teachers = load_teachers(
-        job.inputs.get("teachers", []),
+        job.inputs_of("teachers"),
         job.device,
         class_order=train.class_order,
         mean=train.mean,
         std=train.std,
-        owner=f"data {job.inputs['data'].id}",
+        owner=f"data {job.input('data').id}",
     )
     distilled = method.distill(train, recipe, ipc=job.recipe["ipc"], teachers=teachers, job=job)
     distilled.save(job.out)
-    return _facts(distilled, train)
+    return _metadata(distilled, train)
 
 
-def _facts(distilled: DistilledSet, train: ImageSet) -> dict[str, Any]:
+def _metadata(distilled: DistilledSet, train: ImageSet) -> dict[str, Any]:
     instances = len(distilled.expand())
     return {
         "method": distilled.method,

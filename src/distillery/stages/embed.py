@@ -22,12 +22,12 @@ def make(job: Job) -> dict[str, Any]:
     `embeddings` (n, d) float32; classes in label order.
 
     recipe: source (component reference of an embedding) and, where the source reads a file (field `path`, machine-local),
-    digest, the file's SHA-256. inputs: data, and the teachers that the source names. Facts: source, classes, class_order,
+    digest, the file's SHA-256. inputs: data, and the teachers that the source names. Metadata: source, classes, class_order,
     found (per class, how), dimension (of the embeddings, or None).
     Raises DataError when a file has changed, or a source has no embedding of a class or one that is not finite; ClassOrderError
     and TeacherError when a teacher does not fit the data; PlanError when the source needs a teacher and has none.
     """
-    reference, data = job.recipe["source"], job.inputs["data"]
+    reference, data = job.recipe["source"], job.input("data")
     if reference.get("path"):
         check_file(reference["path"], job.recipe["digest"])
     train = load_images(data, "train")
@@ -35,7 +35,7 @@ def make(job: Job) -> dict[str, Any]:
         f"data {data.id}",
         {"class_order": train.class_order, "mean": train.mean, "std": train.std},
     )
-    teachers = load_teachers(job.inputs.get("teachers", []), job.device, owner=owner, **fits)
+    teachers = load_teachers(job.inputs_of("teachers"), job.device, owner=owner, **fits)
     source, recipe = registry.build("embedding", reference)
     found = source.embed(train.classes, recipe, train=train, teachers=teachers, job=job)
     if not torch.isfinite(found.distances).all():

@@ -27,11 +27,11 @@ def make(job: Job) -> dict[str, Any]:
     epoch on the test set (a diagnostic), the curve. Raises ClassOrderError when set, data and teachers disagree, ArtefactError
     when set and whitening do, PlanError, naming the field, when the stored labels are for batches of another training.
     """
-    data, recipe = job.inputs["data"], job.recipe
-    distilled = DistilledSet.load(job.inputs["distilled"].path)
-    distilled.check_classes(data.facts["class_order"], f"data {data.id}")
-    owner = f"distilled set {job.inputs['distilled'].id}"
-    whitening = fitting(job.inputs.get("whitening"), distilled.whitening, owner, job.device)
+    data, recipe = job.input("data"), job.recipe
+    distilled = DistilledSet.load(job.input("distilled").path)
+    distilled.check_classes(data.metadata["class_order"], f"data {data.id}")
+    owner = f"distilled set {job.input('distilled').id}"
+    whitening = fitting(job.find_input("whitening"), distilled.whitening, owner, job.device)
     constants, instances = (
         {"mean": distilled.mean, "std": distilled.std},
         distilled.expand(job.device),
@@ -40,7 +40,7 @@ def make(job: Job) -> dict[str, Any]:
     test = Samples.from_images(
         load_images(data, "test"), job.device, **constants, whitening=whitening
     )
-    shape, classes = data.facts["shape"], len(distilled.classes)
+    shape, classes = data.metadata["shape"], len(distilled.classes)
     student = initialise(
         lambda: build_network(recipe["student"], shape, classes), job.seed("init")
     ).to(job.device)
@@ -60,5 +60,5 @@ def make(job: Job) -> dict[str, Any]:
         "student": recipe["student"],
         "repeat": recipe["repeat"],
         "instances": len(samples),
-        **history.facts(),
+        **history.metadata(),
     }

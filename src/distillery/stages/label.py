@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 
 def make(job: Job) -> dict[str, Any]:
-    """Let the label kind write its safetensors files, and return the facts.
+    """Let the label kind write its safetensors files, and return the metadata.
 
     A file with labels holds `logits` (N, classes), a row for each instance in the order of DistilledSet.expand(); a kind whose
     labels change from epoch to epoch writes a file per epoch. Inputs: distilled, teachers. Recipe: a label kind that stores
     labels. Raises PlanError for one that does not, ClassOrderError and TeacherError when a teacher does not fit the set.
     """
     kind, recipe = registry.build("label", job.recipe)
-    if not kind.STORED:
+    if not registry.trait(kind, "stored", False):
         raise PlanError(
             f"label '{job.recipe['name']}' stores nothing: there is no label artefact to make"
         )
-    distilled = DistilledSet.load(job.inputs["distilled"].path)
-    owner = f"distilled set {job.inputs['distilled'].id}"
+    distilled = DistilledSet.load(job.input("distilled").path)
+    owner = f"distilled set {job.input('distilled').id}"
     constants = {"mean": distilled.mean, "std": distilled.std}
     teachers = load_teachers(
-        job.inputs["teachers"],
+        job.inputs_of("teachers"),
         job.device,
         class_order=distilled.class_order,
         owner=owner,

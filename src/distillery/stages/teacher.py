@@ -31,7 +31,7 @@ def make(job: Job) -> dict[str, Any]:
     Raises ClassOrderError for weights that know the classes in another order, TeacherError for weights that do not fit and for
     a teacher that is near chance, however it came about.
     """
-    data = job.inputs["data"]
+    data = job.input("data")
     sets = {split: load_images(data, split) for split in ("train", "test")}
     test = Samples.from_images(sets["test"], job.device)
     shape, classes = sets["train"].shape, len(sets["train"].classes)
@@ -41,14 +41,14 @@ def make(job: Job) -> dict[str, Any]:
     if job.recipe["weights"]:
         _published(model, job.recipe["weights"])
         answers = predictions(model, test)
-        check_order(job.recipe["weights"], answers, test.labels, data.facts["classes"])
+        check_order(job.recipe["weights"], answers, test.labels, data.metadata["classes"])
         measured = History.of(percent(answers, test))
     else:
         measured = _train(model, sets["train"], test, job)
     check_accuracy(job.recipe["network"]["name"], measured.last, classes, f"data {data.id}")
     save_network(model, job.out / WEIGHTS)
-    known = {key: data.facts[key] for key in ("classes", "class_order", "shape", "mean", "std")}
-    return {"network": job.recipe["network"], **known, **measured.facts()}
+    known = {key: data.metadata[key] for key in ("classes", "class_order", "shape", "mean", "std")}
+    return {"network": job.recipe["network"], **known, **measured.metadata()}
 
 
 def _train(model: torch.nn.Module, images: ImageSet, test: Samples, job: Job) -> History:

@@ -33,14 +33,14 @@ def make(job: Job) -> dict[str, Any]:
     ends and the sum of the eigenvalues of the covariance, and the classes and shape of the data.
     Raises DataError when the images give no finite matrix: all of one colour, or fewer than dimensions without a ridge.
     """
-    train = load_images(job.inputs["data"], "train")
+    train = load_images(job.input("data"), "train")
     parts = job.progress(torch.arange(len(train)).split(BATCH), "whiten")
     sigma = covariance(train.pixels(part).to(job.device) for part in parts)
     matrix, values = zca(sigma, read(Recipe, job.recipe).ridge)
     whitening = Whitening.of(matrix.float().cpu())
     if not torch.isfinite(whitening.matrix).all():
         raise DataError(
-            f"data {job.inputs['data'].id}: its images give no finite whitening; raise the ridge of `whiten`"
+            f"data {job.input('data').id}: its images give no finite whitening; raise the ridge of `whiten`"
         )
     save_file({"matrix": whitening.matrix.contiguous()}, job.out / FILE)
     return {

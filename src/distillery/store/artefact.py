@@ -22,7 +22,7 @@ CHECKSUM_LIMIT = (
 
 @dataclass(frozen=True)
 class Artefact:
-    """A verified artefact: its folder and its meta.json (keys: stage, id, spec, facts, files, seed, ...)."""
+    """A verified artefact: its folder and its meta.json (keys: stage, id, spec, metadata, files, seed, ...)."""
 
     path: Path
     meta: dict[str, Any]
@@ -33,9 +33,9 @@ class Artefact:
         return self.meta["id"]
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What the stage measured and declared: accuracies, classes, shape, bytes by part."""
-        return self.meta["facts"]
+        return self.meta["metadata"]
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def read_meta(path: Path) -> dict[str, Any]:
         raise ArtefactError(
             f"{path / META}: unreadable ({error}); delete the folder and run again"
         ) from None
-    missing = [key for key in ("stage", "id", "spec", "facts", "files") if key not in meta]
+    missing = [key for key in ("stage", "id", "spec", "metadata", "files") if key not in meta]
     if missing:
         raise ArtefactError(
             f"{path / META}: lacks {', '.join(missing)}; delete the folder and run again"

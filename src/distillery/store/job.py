@@ -58,6 +58,27 @@ class Job:
     key: str
     device: torch.device = field(default=None)
 
+    def input(self, role: str) -> Artefact:
+        """The one artefact of `role`. Raises ArtefactError when the job has none."""
+        found = self.find_input(role)
+        if found is None:
+            raise ArtefactError(f"the job has no input '{role}'; plan again")
+        return found
+
+    def find_input(self, role: str) -> Artefact | None:
+        """The one artefact of `role`, or None."""
+        found = self.inputs.get(role)
+        if isinstance(found, list):
+            raise ArtefactError(
+                f"the job has several inputs '{role}' where one is read; plan again"
+            )
+        return found
+
+    def inputs_of(self, role: str) -> list[Artefact]:
+        """The artefacts of `role`, which may be several; none when the job has none."""
+        found = self.inputs.get(role, [])
+        return found if isinstance(found, list) else [found]
+
     def seed(self, role: str) -> int:
         """A 63-bit seed for `role`, derived from the cell."""
         return seed(self.key, role)
@@ -149,13 +170,13 @@ def _make(spec: Spec, store: Path, target: Path, scratch: Path, device: str, thr
         spec.key(keys),
         prepare_torch(device, threads),
     )
-    facts = importlib.import_module(f"distillery.stages.{spec.stage}").make(job)
+    metadata = importlib.import_module(f"distillery.stages.{spec.stage}").make(job)
     meta = {
         "stage": spec.stage,
         "id": spec.id,
         "key": job.key,
         "spec": asdict(spec),
-        "facts": facts,
+        "metadata": metadata,
         "modules": module_digests(spec.roots),
         **_circumstances(job, started, threads),
     }
@@ -183,7 +204,7 @@ def publish(out: Path, target: Path, meta: dict[str, Any]) -> None:
 
 
 def _circumstances(job: Job, started: float, threads: int) -> dict[str, Any]:
-    """What may differ between two makings of the same artefact; kept beside the facts, never in a table."""
+    """What may differ between two makings of the same artefact; kept beside the metadata, never in a table."""
     import torch
 
     cuda = job.device.type == "cuda"

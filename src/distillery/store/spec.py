@@ -13,6 +13,14 @@ from distillery.store.canonical import digest, dumps
 
 # Those that make artefacts, in the order of the flow.
 STAGES = ("data", "whiten", "embed", "teacher", "distill", "label", "evaluate", "analyse")
+# Seeds and adoption follow from the key, so a field keeps the name there under which it was first identified.
+KEY_NAMES = {
+    "parallel_groups": "together",
+    "inner_steps": "longest",
+    "window_start": "offset",
+    "step_ipc": "of_each",
+    "step_classes": "chosen",
+}
 Inputs = dict[str, str | list[str]]  # role -> "stage/id", or a list of them
 
 
@@ -47,7 +55,7 @@ class Spec:
 
     def key(self, input_keys: Inputs) -> str:
         """The identity without code, given the keys of the inputs; seeds and adoption must not depend on wording."""
-        return digest([self.stage, self.recipe, input_keys], 16)
+        return digest([self.stage, _with_key_names(self.recipe), input_keys], 16)
 
     def dumps(self) -> str:
         """This spec as one line of canonical JSON."""
@@ -69,6 +77,12 @@ class Spec:
             role: convert(a) if isinstance(a, str) else [convert(x) for x in a]
             for role, a in self.inputs.items()
         }
+
+
+def _with_key_names(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {KEY_NAMES.get(key, key): _with_key_names(item) for key, item in value.items()}
+    return [_with_key_names(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def folder(store: Path, address: str) -> Path:

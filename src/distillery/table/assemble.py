@@ -21,7 +21,9 @@ from distillery.table.scores import ACCURACIES, SCORES, robustness
 from distillery.table.stats import summarize
 
 Position = Mapping[str, Any]
-Facts = Callable[[str], dict[str, Any]]  # address of an artefact -> the facts of its meta.json
+MetadataOf = Callable[
+    [str], dict[str, Any]
+]  # address of an artefact -> the metadata of its meta.json
 
 COLUMNS = (
     *(
@@ -67,14 +69,14 @@ def assemble(plan: Mapping[str, Any], store: Path) -> pd.DataFrame:
     and ci95 are their spread; measured_best: the mean of each student's best epoch on the test set, a diagnostic; difference:
     measured - published, only where the setting is the paper's own. Rows without evaluations have published numbers only.
 
-    Raises ArtefactError when an artefact is missing or lacks a fact, PlanError when the plan lacks a key.
+    Raises ArtefactError when an artefact is missing or lacks an entry, PlanError when the plan lacks a key.
     """
-    facts = functools.cache(lambda address: _facts(store, address))
+    metadata = functools.cache(lambda address: _metadata(store, address))
     try:
-        rows = [_row(plan, position, facts) for position in plan["positions"]]
+        rows = [_row(plan, position, metadata) for position in plan["positions"]]
         compared = any(position["against"] for position in plan["positions"])
         found = (
-            gains(plan, lambda position: [_value(facts, a)[0] for a in position["evaluations"]])
+            gains(plan, lambda position: [_value(metadata, a)[0] for a in position["evaluations"]])
             if compared
             else []
         )
@@ -102,7 +104,7 @@ def setting(position: Position) -> Position | None:
     return position if comparable else position["paper"]
 
 
-def _row(plan: Mapping[str, Any], position: Position, facts: Facts) -> dict[str, Any]:
+def _row(plan: Mapping[str, Any], position: Position, metadata: MetadataOf) -> dict[str, Any]:
     row = {
         "paper": plan["paper"],
         "table": plan["table"].rpartition("/")[2],
@@ -115,7 +117,11 @@ def _row(plan: Mapping[str, Any], position: Position, facts: Facts) -> dict[str,
     row |= {axis: position[axis] for axis in plan["axes"]}
     row |= _published(position)
     if position["evaluations"]:
-        row |= _measured(position, facts) | _budget(position, facts) | _scores(position, facts)
+        row |= (
+            _measured(position, metadata)
+            | _budget(position, metadata)
+            | _scores(position, metadata)
+        )
         if row["comparable"] == "yes":
             row["difference"] = row["measured"] - row["published"]
     return row
@@ -138,8 +144,8 @@ def _published(position: Position) -> dict[str, Any]:
     }
 
 
-def _measured(position: Position, facts: Facts) -> dict[str, Any]:
-    found = [_value(facts, address) for address in position["evaluations"]]
+def _measured(position: Position, metadata: MetadataOf) -> dict[str, Any]:
+    found = [_value(metadata, address) for address in position["evaluations"]]
     last = summarize([value for value, _ in found])
     numbers = {"measured": last.mean, "std": last.std, "n": last.n, "ci95": last.ci95}
     best = [value for _, value in found if value is not None]
@@ -148,44 +154,44 @@ def _measured(position: Position, facts: Facts) -> dict[str, Any]:
     return numbers | {"ids": ";".join(map(_id, position["evaluations"]))} | upstream
 
 
-def _scores(position: Position, facts: Facts) -> dict[str, float]:
+def _scores(position: Position, metadata: MetadataOf) -> dict[str, float]:
     if not position.get("scores"):
         return {}
     compared = {"syn_any": position["evaluations"], **position["scores"]}
     means = {
-        name: summarize([_value(facts, address)[0] for address in found]).mean
+        name: summarize([_value(metadata, address)[0] for address in found]).mean
         for name, found in compared.items()
     }
     return robustness({f"acc_{name}": mean for name, mean in means.items()})
 
 
-def _value(facts: Facts, address: str) -> tuple[float, float | None]:
+def _value(metadata: MetadataOf, address: str) -> tuple[float, float | None]:
     """What an artefact says a cell holds: accuracy of the last and of the best epoch, or an analysis' value."""
-    if "value" in facts(address):
-        return facts(address)["value"], None
-    accuracy = _fact(facts, address, "accuracy")
+    if "value" in metadata(address):
+        return metadata(address)["value"], None
+    accuracy = _stated(metadata, address, "accuracy")
     return accuracy["last"], accuracy["best"]
 
 
-def _budget(position: Position, facts: Facts) -> dict[str, Any]:
+def _budget(position: Position, metadata: MetadataOf) -> dict[str, Any]:
     parts: dict[str, int] = {}
     for address in filter(None, (position["distilled"], position["label"])):
-        for part, size in _fact(facts, address, "bytes").items():
+        for part, size in _stated(metadata, address, "bytes").items():
             parts[part] = parts.get(part, 0) + size
-    raw, stored = _fact(facts, position["data"], "raw_bytes"), sum(parts.values())
+    raw, stored = _stated(metadata, position["data"], "raw_bytes"), sum(parts.values())
     return {
-        "cr_paper": _cr_paper(position, facts, raw),
+        "cr_paper": _cr_paper(position, metadata, raw),
         "cr_stored": cr_stored(stored, raw),
         "bytes": stored,
         "bytes_by_part": ";".join(f"{part}={size}" for part, size in sorted(parts.items())),
-        **_numbers(position, facts),
+        **_numbers(position, metadata),
     }
 
 
-def _numbers(position: Position, facts: Facts) -> dict[str, int]:
+def _numbers(position: Position, metadata: MetadataOf) -> dict[str, int]:
     """Numbers stored for images and for labels; nothing where an artefact was made before they were counted."""
     made = [
-        facts(address).get("numbers")
+        metadata(address).get("numbers")
         for address in (position["distilled"], position["label"])
         if address
     ]
@@ -200,30 +206,30 @@ def _numbers(position: Position, facts: Facts) -> dict[str, int]:
     }
 
 
-def _cr_paper(position: Position, facts: Facts, raw_bytes: int) -> float | None:
+def _cr_paper(position: Position, metadata: MetadataOf, raw_bytes: int) -> float | None:
     if position["charged"] == "dynamic" and not position["label_epochs"]:
         return None  # nobody said how many epochs of labels the paper would charge
     return cr_paper(
         position["ipc"],
-        len(_fact(facts, position["data"], "classes")),
-        _fact(facts, position["data"], "counts")["train"],
+        len(_stated(metadata, position["data"], "classes")),
+        _stated(metadata, position["data"], "counts")["train"],
         position.get("original_bytes") or raw_bytes,
         position["charged"],
         epochs=position["label_epochs"] or 1,
     )
 
 
-def _facts(store: Path, address: str) -> dict[str, Any]:
+def _metadata(store: Path, address: str) -> dict[str, Any]:
     meta = read_meta(store / address)
     if f"{meta['stage']}/{meta['id']}" != address:
         raise ArtefactError(
             f"{store / address}: holds {meta['stage']}/{meta['id']}; delete the folder and run again"
         )
-    return meta["facts"]
+    return meta["metadata"]
 
 
-def _fact(facts: Facts, address: str, name: str) -> Any:
-    found = facts(address)
+def _stated(metadata: MetadataOf, address: str, name: str) -> Any:
+    found = metadata(address)
     if name not in found:
         raise ArtefactError(
             f"{address}: its meta.json states no '{name}'; delete the folder and run again"

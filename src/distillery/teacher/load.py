@@ -40,21 +40,25 @@ def load_teacher(artefact: Artefact, device: torch.device | str = "cpu") -> Teac
     Raises ArtefactError without a weights file, or when the weights are not those of the named network or hold a number that is
     not finite; ClassOrderError when the recorded class order is not that of the recorded classes.
     """
-    facts = artefact.facts
-    if class_order_hash(list(facts["classes"])) != facts["class_order"]:
+    metadata = artefact.metadata
+    if class_order_hash(list(metadata["classes"])) != metadata["class_order"]:
         raise ClassOrderError(
             f"{artefact.path}: its class order is not that of its class names; train this teacher again"
         )
     return Teacher(
-        facts["network"]["name"],
+        metadata["network"]["name"],
         load_network(
-            facts["network"], facts["shape"], len(facts["classes"]), artefact.file(WEIGHTS), device
+            metadata["network"],
+            metadata["shape"],
+            len(metadata["classes"]),
+            artefact.file(WEIGHTS),
+            device,
         ),
-        tuple(facts["mean"]),
-        tuple(facts["std"]),
-        tuple(facts["classes"]),
-        facts["class_order"],
-        facts["accuracy"]["last"],
+        tuple(metadata["mean"]),
+        tuple(metadata["std"]),
+        tuple(metadata["classes"]),
+        metadata["class_order"],
+        metadata["accuracy"]["last"],
     )
 
 

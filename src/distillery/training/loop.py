@@ -55,7 +55,7 @@ class History:
         """The highest measured accuracy: chosen on the test set, hence a diagnostic only."""
         return max(self.accuracy.values())
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """For meta.json: accuracy (last, best, and the curve as pairs of epoch and percent) and the loss per epoch."""
         curve = [[epoch, percent] for epoch, percent in self.accuracy.items()]
         return {

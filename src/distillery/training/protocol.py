@@ -57,13 +57,13 @@ def _labels(
 ) -> dict[str, Any]:
     """`labeller`, and `seeds` where the labels were made for batches that the student must see again."""
     kind, recipe = registry.build("label", job.recipe["labels"])
-    stored, replays = job.inputs.get("label"), getattr(kind, "REPLAYS", ())
+    stored, replays = job.find_input("label"), registry.trait(kind, "replays", ())
     if stored:
-        distilled.check_classes(stored.facts["class_order"], f"labels {stored.id}")
+        distilled.check_classes(stored.metadata["class_order"], f"labels {stored.id}")
         _check_settings(stored, training, replays)
     constants = {"class_order": distilled.class_order, "mean": distilled.mean, "std": distilled.std}
-    owner = f"distilled set {job.inputs['distilled'].id}"
-    teachers = load_teachers(job.inputs.get("teachers", []), job.device, owner=owner, **constants)
+    owner = f"distilled set {job.input('distilled').id}"
+    teachers = load_teachers(job.inputs_of("teachers"), job.device, owner=owner, **constants)
     for teacher in teachers:
         lay_out(teacher.model, job.device, training.precision == "bf16")
     labeller = kind.labeller(recipe, stored=stored, teachers=teachers, device=job.device, own=own)

@@ -82,11 +82,11 @@ class Space:
     @classmethod
     def of(cls, train: ImageSet, job: Job) -> Space:
         """Whitened where the job has a whitening, otherwise normalised per channel by the data's mean and std."""
-        if "whitening" not in job.inputs:
+        if not job.find_input("whitening"):
             return cls(
                 Samples.from_images(train, job.device), tuple(train.mean), tuple(train.std), None
             )
-        whitening, channels = Whitening.load(job.inputs["whitening"], job.device), train.shape[0]
+        whitening, channels = Whitening.load(job.input("whitening"), job.device), train.shape[0]
         real = Samples.from_images(train, job.device, whitening=whitening)
         return cls(real, (0.0,) * channels, (1.0,) * channels, whitening.digest)
 

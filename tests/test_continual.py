@@ -14,7 +14,7 @@ from test_labels import batch, infer_set
 from test_methods import data_artefact, job_in, teacher_artefact, tiny_set
 
 from distillery.analyses import continual
-from distillery.analyses.subject import fixed_generator
+from distillery.analyses.inputs import fixed_generator
 from distillery.components.registry import module_name
 from distillery.errors import DistilleryError, PlanError
 from distillery.plan.cost import Estimator

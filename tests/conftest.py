@@ -1,79 +1,13 @@
-"""Shared by all tests: one thread, no warnings of our own, and a project folder to plan in."""
+"""Shared by all tests: one thread, a project folder to plan in, and a job for the training loop."""
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 
+from helpers.project import make_project
+
 os.environ["OMP_NUM_THREADS"] = "1"
-
-ROOT = Path(__file__).parent.parent
-
-TINY = """
-about: "for tests: seconds per job"
-networks:
-  net-a: {name: convnet, width: 4, norm: batch}
-  net-b: {name: convnet, width: 6, norm: batch}
-datasets:
-  digits:
-    source: sklearn:digits
-    expected: {classes: 10, train: 1437, test: 360, shape: [1, 8, 8], original_bytes: 91968}
-teacher:
-  net-a: &teacher {training: {epochs: 2, batch: 64, optimizer: {name: sgd, lr: 0.1}, augment: [], test_every: 2}}
-  net-b: *teacher
-distill:
-  random: {}
-  infer: {teachers: [net-a, net-b], iterations: 3, lr: 0.25, alpha: 1.0, augment: []}
-label:
-  static: {teachers: [net-a, net-b]}
-  dynamic: {teachers: [net-a]}
-evaluate:
-  hard: {loss: {name: ce}, training: &training {epochs: 2, batch: 32, augment: [], test_every: 2}}
-  static: {loss: {name: kl, temperature: 4.0}, training: *training}
-  dynamic: {loss: {name: kl, temperature: 4.0}, training: *training}
-tables:
-  infer/table2: {dataset: [digits], student: [net-a], ipc: [5]}
-"""
-
-TABLE = """
-title: "a small table"
-published: infer_table2.csv
-panel: dataset
-columns: [student, ipc]
-paper: {dataset: [imagenet-1k], student: [resnet18], ipc: [10]}
-rows:
-  - {row: Random, method: random, labels: hard}
-  - {row: INFER, method: infer, labels: static}
-"""
-
-PARAMS = """
-paper: infer
-scale: tiny
-repeats: 2
-tables: [table2]
-datasets: {}
-evaluate: {}
-"""
-
-
-def make_project(folder: Path) -> Path:
-    """A copy of the project, in `folder`, with a scale and a table that run in seconds."""
-    root = folder / "project"
-    for name in ("src", "workflow", "profiles", ".dvc"):
-        shutil.copytree(
-            ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp")
-        )
-    for name in ("Snakefile", "dvc.yaml", ".dvcignore", ".gitignore"):
-        shutil.copy(ROOT / name, root / name)
-    (root / "results/store").mkdir(parents=True)
-    shutil.copy(ROOT / "results/store/.gitignore", root / "results/store")
-    for scale in (root / "workflow/scales").glob("*.yaml"):
-        scale.unlink()
-    (root / "workflow/scales/tiny.yaml").write_text(TINY)
-    (root / "workflow/tables/infer/table2.yaml").write_text(TABLE)
-    (root / "params.yaml").write_text(PARAMS)
-    return root
 
 
 @pytest.fixture
@@ -91,3 +25,19 @@ def edit():
         path.write_text(text.replace(old, new))
 
     return replace
+
+
+@pytest.fixture
+def one_thread() -> None:
+    """PyTorch on one thread, whatever an earlier test asked for."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def job(tmp_path: Path):
+    """What the training loop needs of a job: streams by role, no progress bar, a scratch folder."""
+    from helpers.training import loop_job
+
+    return loop_job(tmp_path)

@@ -11,8 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_labels import infer_set
-from test_methods import data_artefact, job_in, teacher_artefact, tiny_net, tiny_set, tiny_teacher
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
@@ -26,6 +24,9 @@ from distillery.stages import analyse as stage
 from distillery.store.artefact import Artefact
 from distillery.store.job import Job
 from distillery.training.augment import around
+from helpers.jobs import job_in
+from helpers.labels import infer_set, logits_artefact
+from helpers.tiny import data_artefact, teacher_artefact, tiny_net, tiny_set, tiny_teacher
 
 TRAIN, TEST = tiny_set(), tiny_set(seed=1)
 TEACHERS = [tiny_teacher(TRAIN, 8, 0), tiny_teacher(TRAIN, 6, 1)]
@@ -407,19 +408,6 @@ def student_artefact(folder: Path, width: int = 5) -> Artefact:
     )
 
 
-def label_artefact(folder: Path, logits: Tensor, class_order: str = TRAIN.class_order) -> Artefact:
-    folder.mkdir()
-    save_file({"logits": logits}, folder / "labels.safetensors")
-    return Artefact(
-        folder,
-        {
-            "id": "static",
-            "metadata": {"class_order": class_order},
-            "files": {"labels.safetensors": {}},
-        },
-    )
-
-
 def stage_job(folder: Path, reference: dict, **inputs: object) -> Job:
     (folder / "set").mkdir(parents=True)
     infer_set().save(folder / "set")
@@ -456,7 +444,7 @@ def test_stage_hands_on_teachers_and_stored_labels(tmp_path):
         tmp_path / "job",
         DIVERGENCE,
         teachers=teachers,
-        label=label_artefact(tmp_path / "label", stored),
+        label=logits_artefact(tmp_path / "label", stored),
     )
     metadata = stage.make(job)
     expected = analyse(tmp_path, DIVERGENCE, stored=stored)
@@ -477,9 +465,9 @@ def test_stage_refuses_inputs_that_do_not_fit(tmp_path):
         "not the weights of 'convnet'",
         student=student_artefact(tmp_path / "wrong", width=4),
     )
-    short = label_artefact(tmp_path / "short", torch.zeros(35, 4))
+    short = logits_artefact(tmp_path / "short", torch.zeros(35, 4))
     refuse("c", ArtefactError, "35 for 36 instances", student=good, label=short)
-    other = label_artefact(tmp_path / "other", torch.zeros(36, 4), "other")
+    other = logits_artefact(tmp_path / "other", torch.zeros(36, 4), "other")
     refuse("d", ClassOrderError, "class order other", student=good, label=other)
     stranger = teacher_artefact(tmp_path / "stranger", TRAIN, std=[0.2])
     refuse("e", TeacherError, "same data source", student=good, teachers=[stranger])

@@ -5,7 +5,6 @@ import typing
 
 import pytest
 import yaml
-from test_grid import ROOT, at, settings_with
 
 from distillery.components.fields import read
 from distillery.components.registry import KINDS, index
@@ -15,6 +14,8 @@ from distillery.plan.nodes import Cell
 from distillery.plan.plan import Plan
 from distillery.plan.types import torch_free_part, validated
 from distillery.training.recipe import Training
+from helpers.planning import at, settings_with
+from helpers.project import ROOT
 
 # --- identities --------------------------------------------------------------------------------------------------------------
 

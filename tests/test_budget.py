@@ -5,11 +5,11 @@ import math
 
 import pytest
 from scipy import stats as scipy_stats
-from test_table import grid, made, plan, put, store  # noqa: F401
 
 from distillery.errors import BudgetError
 from distillery.table.budget import IMAGENET_BYTES, IMAGENET_IMAGES, cr_paper, cr_stored
 from distillery.table.stats import half_width, summarize, welch
+from helpers.tables import grid, made, make_plan, make_store, put
 
 PRINTED = {  # INFER Table 2, percent
     ("hard", 10): 0.78,
@@ -19,6 +19,16 @@ PRINTED = {  # INFER Table 2, percent
     ("dynamic", 10): 4.53,
     ("dynamic", 50): 22.67,
 }
+
+
+@pytest.fixture
+def store(tmp_path):
+    return make_store(tmp_path / "store")
+
+
+@pytest.fixture
+def plan():
+    return make_plan()
 
 
 @pytest.mark.parametrize(("labels", "ipc"), PRINTED)
@@ -112,7 +122,7 @@ def test_welch_refuses_what_has_no_spread():
         welch([1.0, 1.0], [2.0, 2.0])
 
 
-def test_numbers_stored_for_images_and_for_labels_stand_apart(plan, store, tmp_path):  # noqa: F811
+def test_numbers_stored_for_images_and_for_labels_stand_apart(plan, store, tmp_path):
     distilled = {"poster": 3 * 320 * 320, "soft": 10000, "order": 100, "patches": 4}
     put(store, "distill/digits-infer-bbb", {"bytes": {"poster": 1}, "numbers": distilled})
     put(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_methods import SRE2L, distil, job_in, tiny_set, tiny_teacher
 
 from distillery.errors import PlanError
 from distillery.methods import cda
 from distillery.training import augment
+from helpers.jobs import job_in
+from helpers.methods import SRE2L, distil
+from helpers.tiny import tiny_set, tiny_teacher
 
 CROPS = {**SRE2L, "augment": ["batch-resized-crop", "batch-flip", "roll:4"]}
 

@@ -9,9 +9,6 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from test_analyses import label_artefact
-from test_labels import batch, infer_set
-from test_methods import data_artefact, job_in, teacher_artefact, tiny_set
 
 from distillery.analyses import continual
 from distillery.analyses.inputs import fixed_generator
@@ -27,6 +24,9 @@ from distillery.store.job import Job
 from distillery.training.loop import History, train
 from distillery.training.mix import Mixing
 from distillery.training.samples import Samples
+from helpers.jobs import job_in
+from helpers.labels import batch, infer_set, logits_artefact
+from helpers.tiny import data_artefact, teacher_artefact, tiny_set
 
 TRAIN, TEST = tiny_set(), tiny_set(seed=1)
 TRAINING = {
@@ -68,7 +68,7 @@ def course(
         {"teachers": [teacher_artefact(folder / "teacher", TRAIN)]} if kind == "dynamic" else {}
     )
     inputs |= (
-        {"label": _static(label_artefact(folder / "label", logits), labels)}
+        {"label": _static(logits_artefact(folder / "label", logits), labels)}
         if kind == "static"
         else {}
     )

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from data_sources import arrays, encoded, folders, parquet, parquets, picture, rows, run, write
 from sklearn.datasets import load_digits
 from torchvision import datasets
 from torchvision.transforms import v2
@@ -22,6 +21,7 @@ from distillery.data.parallel import ordered_map
 from distillery.data.recipe import Fit, Recipe
 from distillery.errors import ArtefactError, ClassOrderError
 from distillery.store.canonical import class_order_hash
+from helpers.sources import arrays, encoded, folders, parquet, parquets, picture, rows, run, write
 
 
 @pytest.fixture(autouse=True)

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_sources import encoded, folders, parquet, parquets, picture, run, write
 from PIL import Image
 from torchvision import datasets
 
 from distillery.data.digest import folder_digest
 from distillery.errors import DataError
+from helpers.sources import encoded, folders, parquet, parquets, picture, run, write
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,7 @@ import pytest
 import yaml
 
 from distillery.plan.plan import Plan
-
-ROOT = Path(__file__).parent.parent
+from helpers.project import ROOT, make_project
 
 
 def run(folder: Path, *command: str) -> str:
@@ -48,7 +47,6 @@ def artefacts(project: Path) -> set[str]:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     """A lab's repository: built with dvc repro, tables and .dvc files committed, artefacts pushed to a remote folder."""
-    from conftest import make_project
 
     project = make_project(tmp_path_factory.mktemp("lab"))
     command_of(project)

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_methods import data_artefact, job_in, teacher_artefact, tiny_set, tiny_teacher
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
@@ -25,6 +24,8 @@ from distillery.nets.features import penultimate
 from distillery.stages import embed as stage
 from distillery.store.artefact import Artefact
 from distillery.store.canonical import file_sha256
+from helpers.jobs import job_in
+from helpers.tiny import data_artefact, teacher_artefact, tiny_set, tiny_teacher
 
 TRAIN = tiny_set(classes=5)
 TEACHER = tiny_teacher(TRAIN, 8, 0)

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_infer import INFER, two_teachers
-from test_methods import SRE2L, TinySet, distil, job_in, tiny_set, tiny_teacher
 from torch import Tensor
 
 from distillery.methods import infer
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.jpeg import decoder, encode, image_parts, quantised
+from helpers.jobs import job_in
+from helpers.methods import INFER, SRE2L, distil, two_teachers
+from helpers.tiny import TinySet, tiny_set, tiny_teacher
 
 SETS = {
     "sre2l": SRE2L,

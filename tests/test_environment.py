@@ -15,7 +15,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-ROOT = Path(__file__).parent.parent
+from helpers.project import ROOT
+
 LOCK = (ROOT / "requirements.lock").read_text()
 PINS = {
     canonicalize_name(name): version

@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_labels import TEACHERS, TRAIN, infer_set, stage_inputs
-from test_methods import data_artefact, job_in
 from torch import Tensor, nn
 
 from distillery.components import registry
@@ -20,11 +18,12 @@ from distillery.labels.ensemble import mean_logits
 from distillery.losses import mse
 from distillery.nets.network import load_network
 from distillery.stages import evaluate
-from distillery.stages import label as stage
 from distillery.store.artefact import Artefact
 from distillery.training.loop import initialise, train
 from distillery.training.recipe import Mix, Optimizer, Training
 from distillery.training.samples import Samples
+from helpers.jobs import job_in
+from helpers.labels import TEACHERS, TRAIN, fkd_job, infer_set
 
 CPU = torch.device("cpu")
 TRAINING = Training(3, 16, Optimizer("sgd", 0.05), augment=("crop:1", "flip"), mix=Mix("mixup"))
@@ -97,7 +96,11 @@ def test_another_student_seed_changes_the_student_and_not_what_it_sees(tmp_path)
     label = fkd.labeller(recipe, stored=stored, teachers=[], device=CPU)
     for key in ("one", "two"):
         images = []
-        watched = lambda batch, images=images: images.append(batch.images) or label(batch)  # noqa: E731
+
+        def watched(batch, images=images):
+            images.append(batch.images)
+            return label(batch)
+
         students.append(student_of(watched, TRAINING, fkd.seeds(stored), tmp_path / key, key))
         seen.append(torch.cat(images))
     assert torch.equal(*seen)
@@ -169,51 +172,8 @@ def test_rescaling_brings_every_teacher_to_the_mean_norm():
     torch.testing.assert_close(mean_logits([loud, TEACHERS[1]], images), (10 * one + two) / 2)
 
 
-def label_artefact(folder: Path, inputs: dict, reference: dict) -> Artefact:
-    job = job_in(folder, recipe=reference, inputs=inputs)
-    metadata = stage.make(job)
-    files = {file.name: {} for file in job.out.iterdir()}
-    return Artefact(
-        job.out,
-        {"id": "labels", "metadata": metadata, "files": files, "spec": {"recipe": reference}},
-    )
-
-
-def evaluation(folder: Path, **training: object) -> evaluate.Job:
-    """The job of a student whose labels were stored for 2 epochs of batches of 8."""
-    (folder / "inputs").mkdir()
-    made = {
-        "epochs": 2,
-        "batch": 8,
-        "augment": ["flip"],
-        "mix": {"name": "mixup", "alpha": 0.8},
-        "precision": "fp32",
-    }
-    labels = {"name": "fkd", "teachers": ["a", "b"], "dtype": "float16", **made}
-    inputs = stage_inputs(folder / "inputs", infer_set())
-    label, data = (
-        label_artefact(folder / "label", inputs, labels),
-        data_artefact(folder / "data", TRAIN),
-    )
-    shutil.copy(data.path / "train.parquet", data.path / "test.parquet")
-    data = replace(data, meta={**data.meta, "files": {"train.parquet": {}, "test.parquet": {}}})
-    student = {"name": "convnet", "width": 4, "depth": 2, "norm": "batch"}
-    recipe = {
-        "student": student,
-        "labels": labels,
-        "loss": {"name": "kl"},
-        "training": {**made, **training},
-        "repeat": 0,
-    }
-    return job_in(
-        folder / "job",
-        recipe=recipe,
-        inputs={"data": data, "distilled": inputs["distilled"], "label": label},
-    )
-
-
 def test_stages_count_the_bytes_and_train_the_student(tmp_path):
-    job = evaluation(tmp_path)
+    job = fkd_job(tmp_path)
     metadata = job.inputs["label"].metadata
     assert metadata["bytes"] == {"labels": 2 * 36 * 4 * 2, "order": 2 * 36 * 4, "seeds": 3 * 8}
     assert (
@@ -252,4 +212,4 @@ def test_labels_for_another_training_are_refused_by_the_field(field, value, tmp_
     with pytest.raises(
         PlanError, match=rf"training\.{field} is .*, the labels labels were made for"
     ):
-        evaluate.make(evaluation(tmp_path, **{field: value}))
+        evaluate.make(fkd_job(tmp_path, **{field: value}))

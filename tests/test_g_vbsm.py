@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_methods import TinySet, distil, job_in, tiny_set, tiny_teacher
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,6 +23,9 @@ from distillery.methods.shared.recovery import cosine
 from distillery.sets.distilled import DistilledSet
 from distillery.store.job import Job
 from distillery.teacher.load import Teacher
+from helpers.jobs import job_in
+from helpers.methods import distil
+from helpers.tiny import TinySet, tiny_set, tiny_teacher
 
 FIELDS = {
     "iterations": 4,

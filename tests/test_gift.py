@@ -6,10 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_fkd import evaluation
-from test_losses import RAMPED, SOFT, TARGET, S, T, Y, gradient_of, loss, random_logits
-from test_methods import job_in
-from test_plan import ids, moved, planned
 from torch.nn import functional as F
 
 from distillery.components import registry
@@ -22,6 +18,10 @@ from distillery.store.files import STUDENT_WEIGHTS
 from distillery.training.loop import train
 from distillery.training.recipe import Mix, Training
 from distillery.training.samples import Samples
+from helpers.jobs import job_in
+from helpers.labels import fkd_job
+from helpers.losses import RAMPED, SOFT, TARGET, S, T, Y, gradient_of, loss, random_logits
+from helpers.planning import ids, moved, planned
 
 
 def refined(target=TARGET, **fields):
@@ -280,7 +280,7 @@ def test_mixing_is_planned_with_the_losses_that_are_defined_for_it(project):
 
 
 def test_refinement_and_loss_are_two_switches_of_one_evaluation(tmp_path):
-    job, losses, students = evaluation(tmp_path), [], []  # with mixup
+    job, losses, students = fkd_job(tmp_path), [], []  # with mixup
     for name in ("kl", "cosine"):
         for refine in ({}, {"refine": {"name": "gift", "length": "teacher"}}):
             recipe = job.recipe | {"loss": {"name": name}} | refine

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,18 +10,17 @@ from distillery.components.fields import read
 from distillery.nets.network import build_network
 from distillery.plan.checks import instances
 from distillery.plan.plan import Plan, Position
-from distillery.plan.settings import merge, read_yaml
 from distillery.training.optim import factor
 from distillery.training.recipe import Training, batch_size
+from helpers.planning import at
 
-ROOT = Path(__file__).parent.parent
 TABLES = [f"gift/table{n}" for n in (1, 2, 3, 4, 5, 6, 7, 12, 13)]
 SHORT = "imagenet-1k"
 
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return Plan(ROOT, merge(read_yaml(ROOT / "params.yaml"), {"scale": "paper"}))
+    return at("paper")
 
 
 def measured(plan: Plan, *tables: str) -> Iterator[Position]:

@@ -1,25 +1,18 @@
 """The grids of tables and figures: axes, ensembles, recipes by ipc, published counterparts, and how many jobs they come to."""
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
-import yaml
 
 from distillery.errors import PlanError
 from distillery.plan.cost import Estimator
 from distillery.plan.nodes import Cell
 from distillery.plan.plan import Plan, counterpart, grid
-from distillery.plan.settings import Dataset, Settings, merge, read_yaml
+from distillery.plan.settings import Dataset
 from distillery.plan.types import validated
 from distillery.training.recipe import Training
-
-ROOT = Path(__file__).parent.parent
-
-
-def at(scale: str, **changes) -> Plan:
-    return Plan(ROOT, merge(read_yaml(ROOT / "params.yaml"), {"scale": scale}, changes))
-
+from helpers.planning import at, settings_with
+from helpers.project import ROOT
 
 # --- axes ------------------------------------------------------------------------------------------------------------------
 
@@ -64,19 +57,6 @@ def test_a_place_stands_for_itself_or_for_the_papers_place_at_the_same_position(
 
 
 # --- recipes ---------------------------------------------------------------------------------------------------------------
-
-
-def settings_with(tmp_path: Path, changes: dict, params: dict | None = None) -> Settings:
-    scale = tmp_path / "workflow/scales/small.yaml"
-    scale.parent.mkdir(parents=True)
-    base = {
-        "about": "",
-        "ensemble": ["a", "b", "c"],
-        "datasets": {"one": {"source": "sklearn:digits"}},
-        "tables": {},
-    }
-    scale.write_text(yaml.safe_dump(merge(base, changes)))
-    return Settings(tmp_path, {"scale": "small", "tables": ["table1"]} | (params or {}))
 
 
 def test_the_ensemble_and_its_first_networks(tmp_path):

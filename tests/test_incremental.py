@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from helpers.project import make_project
+
 EVALUATE = {"random": "evaluate.hard", "infer": "evaluate.static"}
 
 
@@ -37,7 +39,6 @@ def snakemake(project: Path, *arguments: str) -> tuple[Counter, str]:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """One complete build, shared; each test edits a copy of it."""
-    from conftest import make_project
 
     project = make_project(tmp_path_factory.mktemp("built"))
     made, _ = snakemake(project)
@@ -127,7 +128,6 @@ def test_a_clone_with_committed_tables_and_no_store_plans_nothing(copy):
 
 
 def test_two_builds_from_scratch_are_byte_identical(built, tmp_path):
-    from conftest import make_project
 
     again = make_project(tmp_path)
     snakemake(again)

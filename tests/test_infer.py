@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_methods import TinySet, distil, job_in, tiny_set, tiny_teacher
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -17,20 +16,9 @@ from distillery.methods.shared import recovery
 from distillery.sets.distilled import DistilledSet
 from distillery.store.checkpoint import kept
 from distillery.store.job import Job
-from distillery.teacher.load import Teacher
-
-INFER = {
-    "name": "infer",
-    "teachers": ["a", "b"],
-    "iterations": 5,
-    "lr": 0.1,
-    "alpha": 0.5,
-    "augment": [],
-}
-
-
-def two_teachers(train: TinySet) -> list[Teacher]:
-    return [tiny_teacher(train, 8, 0), tiny_teacher(train, 6, 1)]
+from helpers.jobs import job_in
+from helpers.methods import INFER, distil, two_teachers
+from helpers.tiny import TinySet, tiny_set, tiny_teacher
 
 
 def run(

@@ -8,41 +8,25 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_methods import job_in, teacher_artefact, tiny_set, tiny_teacher
 from torch import Tensor
 
 from distillery.components import registry
 from distillery.errors import ArtefactError, ClassOrderError, PlanError, TeacherError
 from distillery.labels import static
 from distillery.losses.target import Target
-from distillery.sets.distilled import DistilledSet, Instances
+from distillery.sets.distilled import Instances
 from distillery.stages import label as stage
 from distillery.store.artefact import Artefact
 from distillery.store.canonical import class_order_hash
 from distillery.teacher.load import check_teacher, load_teacher
-from distillery.training.batches import Batch
 from distillery.training.mix import Mixing
+from helpers.jobs import job_in
+from helpers.labels import TEACHERS, TRAIN, batch, infer_set, stage_inputs
+from helpers.tiny import teacher_artefact
 
-TRAIN = tiny_set()
-TEACHERS = [tiny_teacher(TRAIN, 8, 0), tiny_teacher(TRAIN, 6, 1)]
 STATIC = {"name": "static", "teachers": ["a", "b"]}
 DYNAMIC = {"name": "dynamic", "teachers": ["a", "b"]}
 OTHER_ORDER = [f"class {i}" for i in (0, 2, 1, 3)]
-
-
-def infer_set() -> DistilledSet:
-    """An INFER set of random parts: K = 3, C = 4, M = 2."""
-    stream = torch.Generator().manual_seed(5)
-    natural = torch.randint(0, 256, (3, 4, 1, 8, 8), generator=stream, dtype=torch.uint8)
-    compensators = (0.2 * torch.randn(2, 3, 1, 8, 8, generator=stream)).half()
-    return DistilledSet(
-        "infer",
-        5,
-        TRAIN.classes,
-        (0.5,),
-        (0.25,),
-        {"natural": natural, "compensators": compensators},
-    )
 
 
 def mean_logits(images: Tensor) -> Tensor:
@@ -72,10 +56,6 @@ def labeller(reference: dict, stored: Artefact | None = None, own: Tensor | None
 def stored_in(folder: Path, logits: Tensor) -> Artefact:
     save_file({"logits": logits}, folder / "labels.safetensors")
     return Artefact(folder, {"id": "labels", "files": {"labels.safetensors": {}}})
-
-
-def batch(indices: Tensor, images: Tensor, mixing: Mixing | None = None) -> Batch:
-    return Batch(0, 0, indices, images, mixing or Mixing(1.0, torch.arange(len(indices))))
 
 
 def test_static_labels_are_the_mean_of_the_teachers_logits(tmp_path):
@@ -212,19 +192,6 @@ def test_teacher_that_knows_the_classes_is_accepted_and_one_that_does_not_is_nam
         ClassOrderError, match=r"teacher 'net-0' has class order .*, data digits has"
     ):
         check_teacher(TEACHERS[0], class_order_hash(OTHER_ORDER), "data digits")
-
-
-def stage_inputs(folder: Path, distilled: DistilledSet) -> dict:
-    (folder / "set").mkdir()
-    distilled.save(folder / "set")
-    teachers = [
-        teacher_artefact(folder / f"teacher-{seed}", TRAIN, width, seed)
-        for width, seed in ((8, 0), (6, 1))
-    ]
-    return {
-        "distilled": Artefact(folder / "set", {"id": "set", "metadata": {}, "files": {}}),
-        "teachers": teachers,
-    }
 
 
 def test_stage_writes_labels_and_says_how_many_agree(tmp_path):

@@ -13,19 +13,7 @@ from distillery.losses import dkd, wsld
 from distillery.losses.soft_cross_entropy import cross
 from distillery.losses.target import Target, others
 from distillery.plan.types import traits
-
-S = torch.tensor([[2.0, 0.5, -1.0, 0.0], [0.1, 0.2, 0.3, 0.4]], dtype=torch.float64)
-T = torch.tensor([[3.0, 1.0, 0.0, -2.0], [-0.5, 1.5, 0.5, 2.5]], dtype=torch.float64)
-Y = torch.tensor([0, 1])
-TARGET = Target(Y, F.one_hot(Y, 4).double(), T)
-UNMIXED = ("wsld", "dkd", "nkd")
-SOFT = ("kl", "soft-ce", "mse", "mse+ce", "kl+ce", "soft-ce+ce", "cosine", "kd", *UNMIXED)
-RAMPED = replace(TARGET, epoch=19)  # of a recipe with 20 epochs of ramp
-
-
-def loss(name, logits=S, target=TARGET, **fields):
-    module, recipe = registry.build("loss", {"name": name, **fields})
-    return module.loss(logits, target, recipe)
+from helpers.losses import RAMPED, SOFT, TARGET, UNMIXED, S, T, Y, gradient_of, loss, random_logits
 
 
 # Computed in float64 with plain numpy, independently of torch.
@@ -180,12 +168,6 @@ def test_kl_is_soft_cross_entropy_minus_entropy(temperature):
     )
 
 
-def random_logits(classes, scale=4.0):
-    return scale * torch.randn(
-        2, 64, classes, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-    )
-
-
 @pytest.mark.parametrize(
     ("classes", "within"), [(10, 0.03), (100, 0.01), (200, 0.01), (1000, 0.01)]
 )
@@ -201,11 +183,6 @@ def test_kl_at_high_temperature_is_the_squared_error_of_centred_logits_over_twic
     # mse's gradient is 2 / (B C) per unit of difference, not centred; kl's 1 / (B C T^2)
     ratio = ((squares - squares.mean(1, keepdim=True)).norm() / gradient.norm()).item()
     assert 800 * (1 - 2 * within) < ratio < 800 * (1 + 2 * within)
-
-
-def gradient_of(name, student, target, **fields):
-    value = loss(name, student, target, **fields)
-    return value.detach(), torch.autograd.grad(value, student)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])

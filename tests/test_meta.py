@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_methods import TinySet, job_in, tiny_set
 from torch.nn import functional as F
 
 from distillery.errors import BudgetError, DistilleryError, PlanError
@@ -21,30 +20,9 @@ from distillery.sets.distilled import DistilledSet
 from distillery.training.augment import pipeline
 from distillery.training.samples import Samples
 from distillery.unroll.optimizers import Adam
-
-NETWORK = {"name": "convnet", "width": 6, "depth": 2, "norm": "instance"}
-SHORT = {
-    "network": NETWORK,
-    "meta_steps": 4,
-    "batch": 20,
-    "window": 3,
-    "inner_steps": 6,
-    "whitening": "none",
-}
-METHODS = {
-    "bptt": (bptt, bptt.Recipe(**SHORT | {"inner_steps": 3}), 1),
-    "rat-bptt": (rat_bptt, rat_bptt.Recipe(**SHORT, labels="learned", step_ipc=1, step_classes=3), 2),
-    "podd": (podd, podd.Recipe(**SHORT, order="given", patch_grid=(4, 2), patches=5), 0.9),
-}
-
-
-def classes(count: int = 4, channels: int = 1) -> TinySet:
-    """Images that a network can tell apart: each class is bright in a place of its own."""
-    train = tiny_set(count, 12, channels)
-    images = train.images // 3
-    for label in range(count):
-        images[train.labels == label, :, label * 8 // count] += 150
-    return replace(train, images=images)
+from helpers.jobs import job_in
+from helpers.methods import METHODS, NETWORK, SHORT, classes
+from helpers.tiny import TinySet
 
 
 def distilled(name: str, folder: Path, **changes: object) -> DistilledSet:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_methods import job_in
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchvision import models
@@ -20,6 +19,7 @@ from distillery.nets.stem import restem
 from distillery.training.loop import initialise, train
 from distillery.training.recipe import Optimizer, Training
 from distillery.training.samples import Samples
+from helpers.jobs import job_in
 
 SMALL = (
     "convnet",

@@ -4,12 +4,14 @@ import math
 
 import pytest
 import torch
-from test_training import Two, job, network, one_thread, samples  # noqa: F401 (job and one_thread are fixtures)
 from torch import nn
 
 from distillery.training.loop import train
 from distillery.training.optim import build_optimizer, factor
 from distillery.training.recipe import Optimizer, Schedule, Training
+from helpers.training import Two, network, samples
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 # ---- schedule -------------------------------------------------------------------------------------------------------------
 
@@ -65,7 +67,7 @@ def test_cosine_equals_torch():
     ("schedule", "theta"),
     [(Schedule("constant"), [0.5725, 2.285]), (Schedule(), [0.85 - 0.2775 / 2, 2.1 + 0.185 / 2])],
 )
-def test_two_sgd_steps_by_hand(job, schedule, theta):  # noqa: F811
+def test_two_sgd_steps_by_hand(job, schedule, theta):
     # gradient (1, -2), decay 0.5, lr 0.1: velocity (1.5, -1), theta (0.85, 2.1); then 0.9 v + (1.425, -0.95) = (2.775, -1.85).
     recipe = Training(2, 8, Optimizer("sgd", 0.1, 0.9, weight_decay=0.5), schedule)
     model, data = Two(), samples(8)

@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
-from test_table import DATA, evaluation, position, put
 
 from distillery.errors import ArtefactError, PlanError
 from distillery.plan.plan import Plan
 from distillery.stages.picture import make_picture
 from distillery.stages.table import make_table
 from distillery.store.artefact import read_meta
+from helpers.project import make_project
+from helpers.tables import DATA, evaluation, position, put
 
 FIGURE = """
 title: "a small figure"
@@ -47,7 +48,6 @@ def snakemake(project: Path, target: str = "results/infer/figure8.png", *argumen
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    from conftest import make_project
 
     project = make_project(tmp_path_factory.mktemp("figure"))
     (project / "workflow/tables/infer/figure8.yaml").write_text(FIGURE)

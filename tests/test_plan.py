@@ -4,8 +4,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -13,28 +11,10 @@ from distillery.components.registry import module_name
 from distillery.errors import PlanError
 from distillery.plan.nodes import Node
 from distillery.plan.plan import Plan
-from distillery.plan.settings import merge, read_yaml
+from distillery.plan.settings import read_yaml
 from distillery.store.canonical import digest, file_sha256
-
-ROOT = Path(__file__).parent.parent
-
-
-def stages(plan: Plan, table: str = "table2") -> Counter:
-    return Counter(node.spec.stage for node in plan.missing([table]))
-
-
-def planned(root: Path, **changes) -> Plan:
-    return Plan(root, merge(read_yaml(root / "params.yaml"), changes))
-
-
-def ids(plan: Plan) -> dict[str, str]:
-    """label -> id of everything the table needs."""
-    return {f"{n.spec.stage}/{n.spec.label}": n.spec.id for n in plan.missing(["table2"])}
-
-
-def moved(before: Plan, after: Plan) -> set[str]:
-    old, new = ids(before), ids(after)
-    return {label for label in old.keys() | new.keys() if old.get(label) != new.get(label)}
+from helpers.planning import ids, moved, planned, stages
+from helpers.project import ROOT
 
 
 def test_counts_of_the_tiny_table(project):

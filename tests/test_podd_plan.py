@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from pathlib import Path
 
 import pytest
 
@@ -15,16 +14,11 @@ from distillery.plan.checks import check_pixels, instances
 from distillery.plan.cost import Estimator
 from distillery.plan.nodes import Cell
 from distillery.plan.plan import Plan, Position
-from distillery.plan.settings import merge, read_yaml
 from distillery.plan.types import recipe_object
 from distillery.store.canonical import file_sha256
 from distillery.training.recipe import batch_size
-
-ROOT = Path(__file__).parent.parent
-
-
-def at(scale: str, **changes) -> Plan:
-    return Plan(ROOT, merge(read_yaml(ROOT / "params.yaml"), {"scale": scale}, changes))
+from helpers.planning import at
+from helpers.project import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_meta import METHODS, classes
-from test_methods import data_artefact, job_in, tiny_set
 
 from distillery.analyses import convergence
 from distillery.analyses.inputs import AnalysisInputs, Result
@@ -22,6 +20,9 @@ from distillery.poster.geometry import Grid
 from distillery.sets.distilled import DistilledSet
 from distillery.stages import analyse as stage
 from distillery.store.artefact import Artefact
+from helpers.jobs import job_in
+from helpers.methods import METHODS, classes
+from helpers.tiny import data_artefact, tiny_set
 
 TRAIN = tiny_set(classes=6)
 ORDER = torch.tensor([[4, 0, 2], [1, 5, 3]])

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from test_training import one_thread  # noqa: F401 (a fixture)
 from torch import nn
 
 from distillery.training.loop import initialise
 from distillery.training.precision import autocast, lay_out
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 # ---- layout ---------------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_methods import TinySet, distil, job_in, tiny_set, tiny_teacher
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
@@ -13,6 +12,9 @@ from distillery.methods import rded
 from distillery.store.job import Job
 from distillery.teacher.load import Teacher
 from distillery.training.augment import draw_boxes
+from helpers.jobs import job_in
+from helpers.methods import distil
+from helpers.tiny import TinySet, tiny_set, tiny_teacher
 
 RDED = {"name": "rded", "teachers": ["net"], "pool": 10, "crops": 3}
 

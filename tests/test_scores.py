@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 
 import pytest
-from test_table import grid, position, put
 
 from distillery.errors import PlanError
 from distillery.plan.nodes import Node
@@ -25,6 +24,7 @@ from distillery.table.scores import (
     label_robust_score,
     robustness,
 )
+from helpers.tables import grid, position, put
 
 NAMES = ("real_hard", "syn_hard", "rdm_any", "syn_noaug", "rdm_noaug")
 

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from scipy import stats
@@ -18,8 +17,9 @@ from distillery.table.assemble import AXES, COLUMNS, assemble
 from distillery.table.gains import gains
 from distillery.table.published import lookup
 from distillery.table.render import show
+from helpers.project import ROOT
+from helpers.tables import grid, made, make_plan, make_store, position, put
 
-ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "workflow/published"
 ROWS = {
     **{
@@ -165,129 +165,15 @@ def test_lookup_says_when_the_paper_names_no_network():
 
 # --- a table of a fabricated store -------------------------------------------------------------------------------------------
 
-DATA = {
-    "counts": {"train": 1400, "test": 397},
-    "raw_bytes": 89_600,
-    "classes": [str(digit) for digit in range(10)],
-}
-LAST, BEST = (40.0, 42.0, 47.0), (41.0, 42.5, 48.0)
-
-
-def put(store, address, metadata):
-    folder = store / address
-    folder.mkdir(parents=True, exist_ok=True)
-    stage, _, identity = address.partition("/")
-    meta = {
-        "stage": stage,
-        "id": identity,
-        "spec": {},
-        "metadata": metadata,
-        "files": {},
-        "seconds": 1.5,
-    }
-    (folder / "meta.json").write_text(json.dumps(meta))
-
-
-def evaluation(last, best):
-    return {
-        "accuracy": {"last": last, "best": best, "best_epoch": 3},
-        "epochs": 20,
-        "student": {"name": "convnet"},
-    }
-
 
 @pytest.fixture
 def store(tmp_path):
-    store = tmp_path / "store"
-    put(store, "data/digits-aaa", DATA)
-    put(store, "distill/digits-infer-bbb", {"bytes": {"images": 4480, "compensators": 512}})
-    put(store, "distill/digits-random-ccc", {"bytes": {"images": 4480}})
-    put(store, "label/digits-infer-ddd", {"bytes": {"labels": 1400}})
-    for repeat, (last, best) in enumerate(zip(LAST, BEST, strict=True)):
-        put(store, f"evaluate/infer-r{repeat}", evaluation(last, best))
-    put(store, "evaluate/random-r0", evaluation(31.5, 31.5))
-    return store
-
-
-def position(row, method, labels, **changes):
-    return {
-        **{
-            "row": row,
-            "method": method,
-            "labels": labels,
-            "charged": labels,
-            "variant": "",
-            "protocol": labels,
-        },
-        **{"label_epochs": 20, "against": None},
-        **{
-            "dataset": "digits",
-            "student": "convnet-w32",
-            "ipc": 7,
-            "published": None,
-            "evaluations": [],
-        },
-        **{"paper": {"dataset": "imagenet-1k", "student": "resnet18", "ipc": 10}},
-        **{"distilled": None, "label": None, "data": None},
-        **changes,
-    }
-
-
-def printed(mean, std, ratio, comparable=False):
-    return {
-        "mean": mean,
-        "std": std,
-        "compression_ratio": ratio,
-        "table": "2",
-        "network_stated": True,
-        "comparable": comparable,
-    }
+    return make_store(tmp_path / "store")
 
 
 @pytest.fixture
 def plan():
-    random = {
-        "evaluations": ["evaluate/random-r0"],
-        "distilled": "distill/digits-random-ccc",
-        "data": "data/digits-aaa",
-    }
-    infer = {
-        "distilled": "distill/digits-infer-bbb",
-        "label": "label/digits-infer-ddd",
-        "data": "data/digits-aaa",
-    }
-    infer["evaluations"] = [f"evaluate/infer-r{repeat}" for repeat in range(3)]
-    return {
-        **{
-            "table": "infer/table2",
-            "title": "INFER, Table 2: 100 % of_it",
-            "paper": "infer",
-            "scale": "demo",
-        },
-        **{
-            "quantity": "top-1 accuracy on the test set, percent",
-            "digits": 1,
-            "analysis": None,
-            "figure": None,
-            "axes": [],
-        },
-        "shape": {
-            "rows": ["Random", "G-VBSM", "INFER"],
-            "columns": ["student", "ipc"],
-            "panel": "dataset",
-        },
-        "positions": [
-            position("Random", "random", "hard", published=printed(10.5, 0.4, 0.78), **random),
-            position("G-VBSM", "g-vbsm", "dynamic", published=printed(31.4, 0.5, 4.53)),
-            position("INFER", "infer", "static", published=printed(28.7, 0.2, 0.81), **infer),
-        ],
-    }
-
-
-def made(plan, store, stem):
-    write(assemble(plan, store), plan, stem)
-    with open(f"{stem}.csv", newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return make_plan()
 
 
 def test_cells_of_the_tidy_table(plan, store, tmp_path):
@@ -444,16 +330,6 @@ def test_metrics_hold_measured_numbers_only(plan, store, tmp_path):
         "Random": {"digits": {"convnet-w32/7": 31.5}},
         "INFER": {"digits": {"convnet-w32/7": 43.0}},
     }
-
-
-def grid(text, title):
-    """The cells of the Markdown grid under `title`."""
-    lines = text.partition(f"**{title}**\n\n")[2].partition("\n\n")[0].splitlines()
-    return [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in lines
-        if not line.startswith("| --")
-    ]
 
 
 def test_markdown_has_the_papers_shape(plan, store, tmp_path):

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from test_methods import TinySet, data_artefact, job_in
 
 from distillery.errors import ClassOrderError, TeacherError
 from distillery.nets.network import load_network
@@ -17,6 +16,8 @@ from distillery.stages import teacher as stage
 from distillery.store.artefact import Artefact
 from distillery.store.job import Job
 from distillery.teacher.class_order import check_order
+from helpers.jobs import job_in
+from helpers.tiny import TinySet, data_artefact
 
 NETWORK = {"name": "convnet", "width": 8, "depth": 2, "norm": "batch"}
 TRAINING = {"epochs": 4, "batch": 32, "optimizer": {"name": "sgd", "lr": 0.1}}

@@ -6,10 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from distillery.errors import DistilleryError
 from distillery.sets.distilled import Instances
@@ -18,57 +16,9 @@ from distillery.training.batches import ROLES, Batches
 from distillery.training.loop import CHECKPOINT, History, accuracy, initialise, train
 from distillery.training.recipe import Mix, Optimizer, Schedule, Training, batch_size
 from distillery.training.samples import Samples
+from helpers.training import digits, network, samples
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
-@pytest.fixture
-def job(tmp_path):
-    seeds = {"batches": 1, "augment": 2, "mix": 3, "dropout": 4}
-    return SimpleNamespace(
-        generator=lambda role: torch.Generator().manual_seed(seeds[role]),
-        progress=lambda total, label: tqdm(total=total, disable=True),
-        scratch=tmp_path,
-    )
-
-
-def digits(count=None, start=0):
-    data = load_digits()
-    pixels = torch.tensor(data.images[start:][:count] * 15.9375).round().to(torch.uint8)[:, None]
-    return SimpleNamespace(
-        labels=data.target[start:][:count],
-        shape=(1, 8, 8),
-        mean=(0.3,),
-        std=(0.35,),
-        pixels=lambda i: pixels[i].numpy(),
-    )
-
-
-def samples(count=70, start=0):
-    return Samples.from_images(digits(count, start), "cpu")
-
-
-def network():
-    return initialise(_layers, 0)
-
-
-def _layers():
-    first = [nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.AvgPool2d(2)]
-    return nn.Sequential(*first, nn.Flatten(), nn.Dropout(0.3), nn.Linear(96, 10))
-
-
-class Two(nn.Module):
-    """Two parameters, which are its logits whatever the image."""
-
-    def __init__(self):
-        super().__init__()
-        self.theta = nn.Parameter(torch.tensor([1.0, 2.0]))
-
-    def forward(self, images):
-        return self.theta.expand(len(images), 2)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def cross_entropy(logits, target):
@@ -216,10 +166,13 @@ class Double(nn.Module):
 def test_micro_batches_take_the_step_of_the_whole_batch(job, mix, loss):
     # 70 samples: batches of 32, 32 and 6, in parts of 5, 5, ... 2; 65: the last batch of 33 ends in 8 + 9
     found, logits = {}, torch.randn(70, 10, generator=torch.Generator().manual_seed(0))
+
+    def label(batch):
+        return batch.mixing.labels(logits[batch.indices])
+
     for count, micro in ((70, None), (70, 5), (70, 32), (70, 100), (65, None), (65, 8)):
         model = initialise(lambda: Double(norm=False), 0)
         recipe = Training(2, 32, Optimizer("sgd", 0.1), mix=Mix(mix), micro_batch=micro)
-        label = lambda batch: batch.mixing.labels(logits[batch.indices])  # noqa: E731
         history = train(model, samples(count), recipe, loss, job, test=samples(5), labeller=label)
         whole, losses = found.setdefault(count, (model, history.loss))
         for one, other in zip(model.parameters(), whole.parameters(), strict=True):

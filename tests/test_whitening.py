@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_methods import data_artefact, job_in, tiny_set
 
 from distillery.analyses.inputs import AnalysisInputs
 from distillery.errors import ArtefactError, DataError
@@ -18,6 +17,8 @@ from distillery.stages import evaluate
 from distillery.stages import whiten as stage
 from distillery.store.artefact import Artefact
 from distillery.training.samples import Samples
+from helpers.jobs import job_in
+from helpers.tiny import data_artefact, tiny_set
 
 IMAGES = torch.rand(40, 2, 3, 3, generator=torch.Generator().manual_seed(0))
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 from distillery.analyses import difficulty, divergence, landscape
-from distillery.analyses.subject import Result, Subject, fixed_generator
+from distillery.analyses.inputs import AnalysisInputs, Result, fixed_generator
 from distillery.components import registry
 from distillery.errors import ArtefactError, BudgetError, ClassOrderError, PlanError, TeacherError
 from distillery.nets.features import penultimate
@@ -33,15 +33,16 @@ TEACHERS = [tiny_teacher(TRAIN, 8, 0), tiny_teacher(TRAIN, 6, 1)]
 STUDENT = tiny_net(TRAIN, 5, 2)
 
 
-def subject(**changed: object) -> Subject:
+def inputs(**changed: object) -> AnalysisInputs:
     return replace(
-        Subject(TRAIN, TEST, infer_set(), None, TEACHERS, STUDENT, (0.5,), (0.25,)), **changed
+        AnalysisInputs(TRAIN, TEST, infer_set(), None, TEACHERS, STUDENT, (0.5,), (0.25,)),
+        **changed,
     )
 
 
 def analyse(folder: Path, reference: dict, key: str = "key", **changed: object) -> Result:
     analysis, recipe = registry.build("analysis", reference)
-    return analysis.analyse(subject(**changed), recipe, job_in(folder, key))
+    return analysis.analyse(inputs(**changed), recipe, job_in(folder, key))
 
 
 def rows(result: Result) -> list[dict]:
@@ -251,7 +252,7 @@ def test_divergence_is_the_slow_loop(tmp_path):
 
 
 def test_divergence_is_nothing_for_unmixed_images_and_something_for_moved_ones(tmp_path):
-    instances = subject().instances(torch.device("cpu"))
+    instances = inputs().instances(torch.device("cpu"))
     stored = ensemble(instances.take(torch.arange(36)))
     unmixed = divergence.Mixes(torch.arange(36), torch.arange(36).flip(0), torch.ones(36)).split()
     assert len(unmixed) == 1

@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import load_file
 
 from distillery.analyses import continual
-from distillery.analyses.subject import fixed_generator
+from distillery.analyses.inputs import fixed_generator
 from distillery.components.registry import module_name
 from distillery.errors import DistilleryError, PlanError
 from distillery.plan.cost import Estimator

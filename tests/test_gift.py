@@ -14,6 +14,7 @@ from distillery.errors import DistilleryError, PlanError
 from distillery.losses.target import Target
 from distillery.refinements import gift
 from distillery.stages import evaluate as stage
+from distillery.store.files import STUDENT_WEIGHTS
 from distillery.training.loop import train
 from distillery.training.recipe import Mix, Training
 from distillery.training.samples import Samples
@@ -285,7 +286,7 @@ def test_refinement_and_loss_are_two_switches_of_one_evaluation(tmp_path):
             recipe = job.recipe | {"loss": {"name": name}} | refine
             one = job_in(tmp_path / f"{name}{len(refine)}", recipe=recipe, inputs=job.inputs)
             losses += stage.make(one)["loss"]
-            students.append((one.out / stage.WEIGHTS).read_bytes())
+            students.append((one.out / STUDENT_WEIGHTS).read_bytes())
     assert torch.tensor(losses).isfinite().all() and len(losses) == 8
     assert len(set(students)) == 4
 

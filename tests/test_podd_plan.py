@@ -323,7 +323,7 @@ def test_rat_bptt_draws_as_its_budget_says(paper):
     found = {}
     for dataset, ipc in itertools.product(("cifar10", "cifar100", "tiny-imagenet"), (1, 10, 50)):
         made = paper.builder.distill(Cell(dataset, ipc, "convnet-in", row)).spec.recipe["method"]
-        found[dataset, ipc] = recipe_object("method", made).seen(
+        found[dataset, ipc] = recipe_object("method", made).images_per_step(
             ipc, paper.settings.dataset(dataset).expected.classes
         )
     few, hundred = {1: 200, 10: 50, 50: 50}, {1: 100, 10: 100, 50: 100}

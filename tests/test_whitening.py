@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from distillery.analyses.subject import Subject
+from distillery.analyses.inputs import AnalysisInputs
 from distillery.errors import ArtefactError, DataError
 from distillery.sets import distilled
 from distillery.sets.distilled import SIDECAR, DistilledSet, Instances
@@ -247,8 +247,10 @@ def test_a_whitened_set_is_not_evaluated_with_other_images(whitened, tmp_path):
 
 
 def test_analyses_see_whitened_test_images_of_a_whitened_set(whitened, whitening):
-    subject = Subject(TRAIN, TEST, whitened, None, [], None, whitened.mean, whitened.std, whitening)
-    samples = subject.test_samples("cpu")
+    inputs = AnalysisInputs(
+        TRAIN, TEST, whitened, None, [], None, whitened.mean, whitened.std, whitening
+    )
+    samples = inputs.test_samples("cpu")
     torch.testing.assert_close(
         samples.normalise(samples.take(torch.arange(3))), whitening.apply(TEST.images[:3] / 255)
     )

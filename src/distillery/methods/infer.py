@@ -54,9 +54,17 @@ class Recipe:
     parallel_groups: Count = 1
     jpeg: Quality | None = None
 
-    def subsets(self, ipc: int, classes: int) -> int:
+    def subsets(self, ipc: float, classes: int) -> int:
         """K, the number of subsets within the budget K (C + M) <= ipc C (section 4.1), a compensator counting as one image."""
-        return ipc * classes // (classes + len(self.teachers))
+        return int(ipc * classes // (classes + len(self.teachers)))
+
+    def work(self, ipc: float, classes: int) -> float:
+        """Forward passes of one image through each teacher, a backward pass counting as two.
+
+        Micro-batches take one more forward pass (`recovery.Objective`).
+        """
+        images = self.subsets(ipc, classes) * classes
+        return images * self.iterations * (4 if self.micro_batch else 3)
 
     def instances(self, ipc: int, classes: int) -> int:
         """Training images of a set: (M + 1) K C, or M K C without the natural ones."""

@@ -82,7 +82,7 @@ class Recipe(Unrolled):
             * (classes if self.posters == "per-class" else 1)
         )
 
-    def seen(self, ipc: float, classes: int) -> int:
+    def images_per_step(self, ipc: float, classes: int) -> int:
         """Patches of an inner step."""
         return self.patches or self.instances(ipc, classes)
 

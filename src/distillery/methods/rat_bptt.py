@@ -47,7 +47,7 @@ class Recipe(Unrolled):
         """Whether the labels are learned."""
         return self.labels == "learned"
 
-    def seen(self, ipc: float, classes: int) -> float:
+    def images_per_step(self, ipc: float, classes: int) -> float:
         """Images of an inner step."""
         return (self.step_ipc or ipc) * (self.step_classes or classes)
 

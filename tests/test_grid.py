@@ -122,7 +122,9 @@ def test_yes_is_no_number(tmp_path):
         validated(Training, {"epochs": True, "batch": 8}, "here")
 
 
-# dataset, row, ipc, student -> what the sheet says of its evaluation at paper scale
+# dataset, row, ipc, student -> its evaluation at paper scale: for INFER its Table 5, its scripts and,
+# on Tiny-ImageNet and ImageNet, those of its authors' next paper (docs/protocols.md); for SRe2L,
+# G-VBSM and RDED the scripts of their code.
 RECIPES = [
     (
         "cifar100",
@@ -303,7 +305,8 @@ def test_students_have_the_papers_recipes(
     )
 
 
-SYNTHESIS = [  # sheet 1.2, 5.2, 6, 7.2
+# INFER: Table 5 and its scripts. SRe2L, CDA, G-VBSM: the recovery scripts of their code.
+SYNTHESIS = [
     (
         "cifar100",
         "INFER",

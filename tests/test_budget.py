@@ -123,18 +123,24 @@ def test_welch_refuses_what_has_no_spread():
 
 
 def test_numbers_stored_for_images_and_for_labels_stand_apart(plan, store, tmp_path):
-    distilled = {"poster": 3 * 320 * 320, "soft": 10000, "order": 100, "patches": 4}
-    put(store, "distill/digits-infer-bbb", {"bytes": {"poster": 1}, "numbers": distilled})
+    numbers = {"canvas": 3 * 320 * 320, "opinions": 10000, "order": 100}
+    kinds = {"canvas": "image", "opinions": "soft label", "order": "index"}
     put(
-        store, "distill/digits-random-ccc", {"bytes": {"images": 4480}, "numbers": {"images": 4480}}
+        store,
+        "distill/digits-infer-bbb",
+        {"bytes": {"canvas": 1}, "numbers": numbers, "kinds": kinds},
     )
+    images = {"numbers": {"images": 4480}, "kinds": {"images": "image"}}
+    put(store, "distill/digits-random-ccc", {"bytes": {"images": 4480}, **images})
     random, _, infer = made(plan, store, tmp_path / "table2")
     assert (random["pixels"], random["label_floats"]) == ("4480", "0")
     assert (infer["pixels"], infer["label_floats"]) == (
         "",
         "",
-    )  # its stored labels were made before they were counted
-    put(store, "label/digits-infer-ddd", {"bytes": {"labels": 1400}, "numbers": {"labels": 700}})
+    )  # its stored labels do not say what they are
+    stored = {"numbers": {"labels": 700, "seeds": 3}}
+    stored |= {"kinds": {"labels": "soft label", "seeds": "index"}}
+    put(store, "label/digits-infer-ddd", {"bytes": {"labels": 1400}, **stored})
     *_, infer = made(plan, store, tmp_path / "table2")
     assert (infer["pixels"], infer["label_floats"]) == ("307200", "10700")
     stored = grid((tmp_path / "table2.md").read_text(), "Stored")

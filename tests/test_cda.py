@@ -46,9 +46,9 @@ def test_without_a_curriculum_it_is_sre2l_bit_for_bit(together, tmp_path):
         distil({**fields, "milestone": gamma}, train, 3, job_in(tmp_path / str(gamma)), teachers)
         for gamma in (0.0, 1.0)
     )
-    assert torch.equal(plain.parts["images"], same.parts["images"])
-    assert not torch.equal(plain.parts["images"], other.parts["images"])
-    assert same.method == "cda" and same.parts["labels"].tolist() == [0, 1, 2, 3] * 3
+    assert torch.equal(plain["images"], same["images"])
+    assert not torch.equal(plain["images"], other["images"])
+    assert same.method == "cda" and same["labels"].tolist() == [0, 1, 2, 3] * 3
 
 
 def test_each_step_crops_the_whole_batch_once_within_its_bound(tmp_path, monkeypatch):
@@ -70,7 +70,7 @@ def test_same_bytes_again(tmp_path):
     one, again, other = (
         distil(
             {**CROPS, "name": "cda"}, train, 2, job_in(tmp_path / name, key), [tiny_teacher(train)]
-        ).parts["images"]
+        )["images"]
         for name, key in (("a", "one"), ("b", "one"), ("c", "two"))
     )
     assert torch.equal(one, again) and not torch.equal(one, other)

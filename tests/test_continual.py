@@ -17,6 +17,7 @@ from distillery.errors import DistilleryError, PlanError
 from distillery.plan.cost import Estimator
 from distillery.plan.plan import Plan
 from distillery.sets.distilled import DistilledSet
+from distillery.sets.jpeg import image_parts
 from distillery.stages import analyse as stage
 from distillery.stages import evaluate
 from distillery.store.artefact import Artefact
@@ -46,7 +47,7 @@ KINDS = {
 
 def random_set() -> DistilledSet:
     """A set that no teacher has seen."""
-    parts = {"images": TRAIN.pixels(torch.arange(20)), "labels": torch.arange(4).repeat(5)}
+    parts = image_parts(TRAIN.pixels(torch.arange(20)), torch.arange(4).repeat(5), None)
     return DistilledSet("random", 5, TRAIN.classes, (0.5,), (0.25,), parts)
 
 

@@ -328,8 +328,8 @@ def test_g_vbsm_is_its_loop_written_out(fields, tmp_path):
     distilled = run(tmp_path, train, job=job, **fields)
     expected = g_vbsm_written_out(train, two_teachers(train), job, 3, recipe) * 0.25 + 0.5
     # half a grey level of rounding, and what reordered sums add to it
-    assert (distilled.parts["images"].float() / 255 - expected).abs().max() < 0.52 / 255
-    assert distilled.parts["labels"].tolist() == [0, 1, 2, 3] * 3
+    assert (distilled["images"].float() / 255 - expected).abs().max() < 0.52 / 255
+    assert distilled["labels"].tolist() == [0, 1, 2, 3] * 3
     assert distilled.bytes == {"images": 12 * 64} and distilled.expand().images.shape == (
         12,
         1,
@@ -378,7 +378,7 @@ def test_a_dropped_convolution_reports_nothing_and_a_batch_norm_always(tmp_path)
 
 def test_killed_and_started_again_gives_the_same_bytes(tmp_path, monkeypatch):
     train, calls, whole = tiny_set(), [], g_vbsm.recover
-    expected = run(tmp_path / "undisturbed", train, **AUGMENTED).parts["images"]
+    expected = run(tmp_path / "undisturbed", train, **AUGMENTED)["images"]
     job, files = job_in(tmp_path / "killed"), []
 
     def recover(*args: object, **kwargs: object) -> Tensor:
@@ -395,7 +395,7 @@ def test_killed_and_started_again_gives_the_same_bytes(tmp_path, monkeypatch):
         f"{n}.safetensors" for n in ("batch-0", "batch-1", "reference-0", "reference-1")
     ]
     calls[:] = [1] * 3
-    assert torch.equal(run(tmp_path, train, job=job, **AUGMENTED).parts["images"], expected)
+    assert torch.equal(run(tmp_path, train, job=job, **AUGMENTED)["images"], expected)
     assert len(calls) == 4, "only the batch that was missing is made"
     assert all(
         (job.scratch / name).stat().st_mtime_ns == written for name, written in files.items()
@@ -405,7 +405,7 @@ def test_killed_and_started_again_gives_the_same_bytes(tmp_path, monkeypatch):
 def test_same_cell_same_bytes_other_cell_other_bytes(tmp_path):
     train = tiny_set()
     one, again, other = (
-        run(tmp_path / n, train, key=k, **AUGMENTED).parts["images"]
+        run(tmp_path / n, train, key=k, **AUGMENTED)["images"]
         for n, k in zip("abc", "xxy", strict=True)
     )
     assert torch.equal(one, again) and not torch.equal(one, other)

@@ -61,9 +61,9 @@ def stored_in(folder: Path, logits: Tensor) -> Artefact:
 def test_static_labels_are_the_mean_of_the_teachers_logits(tmp_path):
     distilled = infer_set()
     labels = make_static(tmp_path, distilled.expand()).unflatten(0, (3, 3, 4))
-    natural = distilled.parts["natural"].float() / 255
+    natural = distilled["natural"].float() / 255
     torch.testing.assert_close(labels[0].flatten(0, 1), mean_logits(natural.flatten(0, 1)))
-    moved = (natural[2] + distilled.parts["compensators"][1, 2].float()).clamp(0, 1)
+    moved = (natural[2] + distilled["compensators"][1, 2].float()).clamp(0, 1)
     torch.testing.assert_close(labels[2, 2], mean_logits(moved))
     assert make_static(tmp_path, distilled.expand(), "float16").dtype == torch.float16
 
@@ -212,6 +212,7 @@ def test_stage_writes_labels_and_says_how_many_agree(tmp_path):
         "instances": 36,
         "bytes": {"labels": 36 * 4 * 2},
         "numbers": {"labels": 36 * 4},
+        "kinds": {"labels": "soft label"},
         "class_order": TRAIN.class_order,
         "teachers": [{"name": "convnet", "accuracy": 90.0}] * 2,
         "agreement": pytest.approx(100 * agreeing / 36),

@@ -142,7 +142,8 @@ def test_crop_is_a_shift_with_zeros_each_within_reach_alike(share, sides, reach)
 
 
 @pytest.mark.parametrize(("side", "reach"), [(32, 4), (64, 8), (128, 16), (224, 28)])
-def test_crop_reaches_as_far_as_the_sheet_says(side, reach):
+def test_crop_reaches_an_eighth_of_the_side(side, reach):
+    # floor(0.125 side + 0.5), as in the code of DSA
     # a bar in the first column: its place is the shift to the right; moved out to the left it is gone
     x = torch.zeros(60 * reach, 1, 1, side)
     x[..., reach] = 1

@@ -229,7 +229,7 @@ def test_snapshots_are_the_states_on_the_way(tmp_path: Path) -> None:
 
 
 def test_the_limit_follows_the_running_mean_of_norms(tmp_path: Path) -> None:
-    """The sheet's sequence: norms 1, 1, 10 give means 1, 1, 1.9, and the last step is scaled to 3.8."""
+    """Norms 1, 1, 10 have running means (0.9) 1, 1, 1.9; the limit is twice the mean."""
     loop = meta._Loop(None, None, None, rat_bptt.Recipe(), None)
     state = meta._State("cpu", {}, {})
     assert [loop._limit(state, norm) for norm in (1.0, 1.0, 10.0)] == pytest.approx([2.0, 2.0, 3.8])

@@ -155,7 +155,7 @@ def test_pairs_that_are_none_are_a_plan_error(pairs, message):
 def test_memory_is_estimated_for_the_batch_that_the_set_gives():
     def peak(**training):
         plan = at("paper", evaluate={"dynamic": {"training": {"batch": 200} | training}})
-        stored = next(p for p in plan.positions("table1") if p.row.labels == "fkd")
+        stored = next(p for p in plan.positions("table1") if p.row.labels.kind == "fkd")
         return stored.evaluations[0], Estimator(plan.settings, ROOT / "results/store").cost(
             stored.evaluations[0]
         ).activations

@@ -384,7 +384,7 @@ def test_stored_dynamic_labels_are_estimated_for_all_their_epochs(paper):
     place = next(
         p
         for p in paper.positions("table1")
-        if p.row.labels == "fkd" and (p.dataset, p.ipc) == ("cifar100", 10)
+        if p.row.labels.kind == "fkd" and (p.dataset, p.ipc) == ("cifar100", 10)
     )
     assert (
         estimator.cost(place.label).bytes == 80 * 4500 * 100 * 2
@@ -492,7 +492,7 @@ def test_fewer_makers_mean_other_compensators_and_the_same_labellers():
 
 def test_stored_dynamic_labels_replay_the_training_they_are_for():
     plan = at("paper")
-    stored = next(p for p in plan.positions("table1") if p.row.labels == "fkd")
+    stored = next(p for p in plan.positions("table1") if p.row.labels.kind == "fkd")
     training = stored.evaluations[0].spec.recipe["training"]
     assert {
         key: stored.label.spec.recipe[key] for key in ("epochs", "batch", "augment", "mix")
@@ -504,9 +504,9 @@ def test_stored_dynamic_labels_replay_the_training_they_are_for():
 
 def test_stored_dynamic_labels_replay_the_batches_of_the_set_s_size():
     plan = at("paper", evaluate={"dynamic": {"training": {"batch_up_to": [[10, 10], [500, 50]]}}})
-    stored = next(p for p in plan.positions("table1") if p.row.labels == "fkd")
+    stored = next(p for p in plan.positions("table1") if p.row.labels.kind == "fkd")
     assert stored.label.spec.recipe["batch_up_to"] == [[10, 10], [500, 50]]
-    before = next(p for p in at("paper").positions("table1") if p.row.labels == "fkd")
+    before = next(p for p in at("paper").positions("table1") if p.row.labels.kind == "fkd")
     assert "batch_up_to" not in before.label.spec.recipe and before.label.key != stored.label.key
 
 

@@ -12,6 +12,7 @@ from distillery.errors import PlanError
 from distillery.methods import podd
 from distillery.plan.checks import check_pixels, instances
 from distillery.plan.cost import Estimator
+from distillery.plan.models import RowLabels
 from distillery.plan.nodes import Cell
 from distillery.plan.plan import Plan, Position
 from distillery.plan.types import recipe_object
@@ -144,7 +145,7 @@ def refused(row: str, table: str = "table2", **update) -> str:
 
 @pytest.mark.parametrize("labels", ["static", "dynamic", "fkd"])
 def test_teachers_do_not_label_whitened_sets(labels):
-    message = refused("PoDD", labels=labels, label="static", protocol="static")
+    message = refused("PoDD", labels=RowLabels(kind=labels, recipe="static"), protocol="static")
     assert message == (
         f"row 'PoDD': labels '{labels}' are made by teachers, which see normalised pixels; "
         "set distill.whitening to none for this row"
@@ -164,7 +165,7 @@ def test_analyses_with_teachers_do_not_look_at_whitened_sets():
 
 
 def test_learned_labels_need_a_method_that_learns_some():
-    message = refused("Random", labels="learned", protocol="podd")
+    message = refused("Random", labels=RowLabels(kind="learned", recipe="learned"), protocol="podd")
     assert message.startswith(
         "row 'Random': labels 'learned' are those that a set holds, method 'random' stores none"
     )

@@ -1,4 +1,4 @@
-"""Analyses against double loops, formulas worked by hand and properties; the analyse stage on artefacts of its inputs."""
+"""Analyses against double loops and formulas worked by hand; their stage on artefacts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Budget accounting and statistics, against the papers' printed ratios, hand-worked values and scipy."""
+"""Budgets and statistics, against the papers' printed ratios, values worked by hand and scipy."""
 
 import itertools
 import math
@@ -46,7 +46,8 @@ def test_label_saving_of_the_abstract():
 
 
 def test_another_dataset_by_hand():
-    # 10 classes, ipc 7: 70 of 1400 images are 5 %; 70 x 10 float32 values are 2800 bytes of 89 600, 3.125 %.
+    # 10 classes, ipc 7: 70 of 1400 images are 5 %; 70 x 10 float32 values are 2800 bytes of 89 600,
+    # 3.125 %.
     assert cr_paper(7, 10, 1400, 89_600, "hard") == pytest.approx(5.0)
     assert cr_paper(7, 10, 1400, 89_600, "static") == pytest.approx(8.125)
     # Dynamic: 700 values x 20 epochs of the 1.5e10 values that take 25.9 GiB.
@@ -77,7 +78,8 @@ def test_stored_bytes_over_raw_bytes():
 
 
 def test_interval_by_hand():
-    # 2, 4, 9: mean 5, deviations -3, -1, 4, variance 26 / 2; t_{0.975, 2} = 4.302653 in every t table.
+    # 2, 4, 9: mean 5, deviations -3, -1, 4, variance 26 / 2; t_{0.975, 2} = 4.302653 in every t
+    # table.
     found = summarize([2.0, 4.0, 9.0])
     assert (found.mean, found.n) == (5.0, 3)
     assert found.std == pytest.approx(math.sqrt(13))

@@ -18,7 +18,8 @@ CROPS = {**SRE2L, "augment": ["batch-resized-crop", "batch-flip", "roll:4"]}
 @pytest.mark.parametrize(
     ("step", "milestone", "bound"),
     [
-        # 0.08 + 0.92 (1 + cos(pi t / (gamma 1000))) / 2: cosine 1 at the start, 0 at half, -1 at the end of the fall
+        # 0.08 + 0.92 (1 + cos(pi t / (gamma 1000))) / 2: cosine 1 at the start, 0 at half, -1 at
+        # the end of the fall
         *((0, 1.0, 1.0), (500, 1.0, 0.54), (999, 1.0, 0.08)),
         # a third of the way the cosine is 1/2, hence 3/4 of the fall is left
         *((200, 0.6, 0.08 + 0.92 * 0.75), (300, 0.6, 0.54), (600, 0.6, 0.08), (999, 0.6, 0.08)),

@@ -1,4 +1,4 @@
-"""Continual learning: who arrives when, what a step trains on, what it is asked, and what the planner makes of it."""
+"""Continual learning: which classes come when, what a step trains on and is asked; its plan."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def trained(monkeypatch) -> list[dict]:
     return seen
 
 
-# --- a step by hand --------------------------------------------------------------------------------------------------------
+# --- a step by hand -------------------------------------------------------------------------------
 
 
 def test_classes_arrive_in_the_order_drawn():
@@ -145,7 +145,7 @@ def test_logits_lose_the_columns_of_classes_not_seen():
     )
 
 
-# --- the analysis ------------------------------------------------------------------------------------------------------------
+# --- the analysis ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -247,7 +247,7 @@ def test_what_the_analysis_refuses(tmp_path):
         stage.make(job)
 
 
-# --- the plan ----------------------------------------------------------------------------------------------------------------
+# --- the plan -------------------------------------------------------------------------------------
 
 FIGURE = """
 title: "a small course"

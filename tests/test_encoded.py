@@ -1,4 +1,4 @@
-"""JPEG files as stored parts: Pillow's own files, byte by byte, and what the methods make of them."""
+"""JPEG files as stored parts: Pillow's files, byte by byte, and what methods make of them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def pillow_file(levels: np.ndarray, **options: object) -> bytes:
 
 
 def pillow(image: Tensor) -> bytes:
-    """The file that Pillow's defaults give a (C, H, W) float image, truncated as numpy truncates."""
+    """Pillow's file, by its defaults, of a (C, H, W) float image that numpy truncates."""
     levels = (image.numpy() * 255).astype(np.uint8)
     return pillow_file(levels[0] if len(levels) == 1 else levels.transpose(1, 2, 0))
 
@@ -123,7 +123,8 @@ def test_a_set_of_files_expands_to_what_they_decode_to(name, channels, tmp_path)
         instances.images, torch.stack([decoded(file.tobytes()) for file in files]).float() / 255
     )
     assert loaded.bytes == {"jpeg": sum(len(file) for file in files)}
-    # one channel loses a level to truncation and little to quality 100; chroma is subsampled in noise of three
+    # one channel loses a level to truncation and little to quality 100; chroma is subsampled in
+    # noise of three
     assert (instances.images - expected.images).abs().mean() < (2 / 255 if channels == 1 else 0.25)
 
 

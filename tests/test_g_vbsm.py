@@ -1,4 +1,4 @@
-"""G-VBSM: its statistics and its densification worked by hand, its loop written out, its order, restarts and limits."""
+"""G-VBSM: statistics and densification by hand, its loop written out, order, restarts, limits."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def run(
 
 
 def test_convolution_statistics_worked_by_hand():
-    # channel 0 is 0 in one image and 2 in the other; channel 1 is 1 in the left cell and 3 in the right one
+    # channel 0 is 0 in one image and 2 in the other; channel 1 is 1 in the left cell and 3 in the
+    # right one
     x = torch.zeros(2, 2, 2, 4)
     x[1, 0], x[:, 1, :, :2], x[:, 1, :, 2:] = 2.0, 1.0, 3.0
     mean, variance, cell_mean, cell_variance = convolution_statistics(x, 2)
@@ -130,7 +131,8 @@ def test_reference_statistics_are_averages_over_batches_by_their_size():
 
 
 def test_moving_averages_worked_by_hand():
-    # e after one and two calls with s: 0.2 s, then 0.8 * 0.2 s + 0.2 s = 0.36 s from a reference of 0; |(3, 4)| = 5
+    # e after one and two calls with s: 0.2 s, then 0.8 * 0.2 s + 0.2 s = 0.36 s from a reference of
+    # 0; |(3, 4)| = 5
     s, other = torch.tensor([3.0, 4.0], requires_grad=True), torch.tensor([7.0])
     distance = AverageDistance([[torch.zeros(2)], [torch.tensor([2.0])]], [10.0, 1.0], 0.8)
     for value, average in (
@@ -185,8 +187,8 @@ def test_statistics_that_are_met_pull_nowhere():
 
 
 def test_densification_of_two_images_worked_by_hand():
-    # one pixel becomes 32 x 32: images (a, 0) and (0, b) have the eigenvalues 1024 a^2 = 4 and 1024 b^2 = 0;
-    # softmax(1, 0) = (0.731059, 0.268941), softmax(4, 0) = (0.982014, 0.017986)
+    # one pixel becomes 32 x 32: images (a, 0) and (0, b) have the eigenvalues 1024 a^2 = 4 and 1024
+    # b^2 = 0; softmax(1, 0) = (0.731059, 0.268941), softmax(4, 0) = (0.982014, 0.017986)
     x = torch.tensor([[2 / 32, 0.0], [0.0, 0.0]]).view(2, 2, 1, 1)
     expected = 0.731059 * math.log(0.731059 / 0.982014) + 0.268941 * math.log(0.268941 / 0.017986)
     assert (
@@ -245,7 +247,7 @@ def test_densification_draws_eigenvalues_together():
 def g_vbsm_written_out(
     train: TinySet, teachers: list[Teacher], job: Job, ipc: int, recipe: dict
 ) -> Tensor:
-    """All batches in order with torch's own statistics and bias-corrected averages: places (ipc * classes, C, H, W)."""
+    """All batches with torch's statistics, bias-corrected averages: (ipc * classes, C, H, W)."""
     classes = len(train.classes)
     layers = [
         [m for m in t.model.modules() if isinstance(m, (nn.BatchNorm2d, nn.Conv2d))]

@@ -1,4 +1,4 @@
-"""INFER: the budget table, the optimisation written out a second time, what is stored and what it expands to."""
+"""INFER: the budget table, the optimisation written out a second time, what a set holds."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_more_subsets_than_a_class_has_images(tmp_path):
 
 
 def compensator_written_out(net: nn.Module, natural: Tensor) -> Tensor:
-    """Algorithm 1 for one subset and one teacher, with torch's own statistics. natural: (C, 1, 8, 8), normalised."""
+    """Algorithm 1 for a subset and a teacher, torch's statistics; natural: (C, 1, 8, 8)."""
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     inputs: dict[nn.Module, Tensor] = {}
     hooks = [m.register_forward_hook(lambda m, args, _: inputs.update({m: args[0]})) for m in norms]
@@ -215,7 +215,8 @@ def test_without_natural_instances_the_set_is_m_fold(tmp_path):
     ids=str,
 )
 def test_bytes_give_the_strict_compression_ratios(classes, ipc, percent, tmp_path):
-    # CIFAR's shape and M = 4: K C px + K M px 2 bytes, and 2 bytes per logit of the (M + 1) K C labels, over 50000 px
+    # CIFAR's shape and M = 4: K C px + K M px 2 bytes, and 2 bytes per logit of the (M + 1) K C
+    # labels, over 50000 px
     train = tiny_set(classes, 50, channels=3, size=32)
     count, pixels = subsets(ipc, classes, 4), 3 * 32**2
     recipe = {**INFER, "teachers": list("abcd"), "iterations": 1, "parallel_groups": 8}

@@ -87,7 +87,8 @@ def test_static_labels_belong_to_their_instance_in_whatever_order(tmp_path):
 
 def test_static_labels_are_mixed_as_logits(tmp_path):
     stored = torch.tensor([[1.0, 0.0], [0.0, 2.0], [4.0, 4.0]], dtype=torch.float16)
-    # indices 2, 0 with partners 0, 2 and lambda 0.75: 0.75 (4, 4) + 0.25 (1, 0) and 0.75 (1, 0) + 0.25 (4, 4)
+    # indices 2, 0 with partners 0, 2 and lambda 0.75: 0.75 (4, 4) + 0.25 (1, 0) and 0.75 (1, 0) +
+    # 0.25 (4, 4)
     mixed = batch(torch.tensor([2, 0]), torch.zeros(2, 1, 8, 8), Mixing(0.75, torch.tensor([1, 0])))
     found = labeller(STATIC, stored_in(tmp_path, stored))(mixed)
     assert found.dtype == torch.float32 and found.tolist() == [[3.25, 3.0], [1.75, 1.0]]
@@ -227,7 +228,7 @@ def test_stage_refuses_what_it_cannot_label(tmp_path):
         stage.make(job_in(tmp_path, recipe={"name": "hard"}, inputs=inputs))
 
 
-# --- labels that the set holds ----------------------------------------------------------------------------------------------
+# --- labels that the set holds --------------------------------------------------------------------
 
 
 def own_labels() -> Tensor:

@@ -79,7 +79,7 @@ def test_a_set_is_saved_read_and_expanded(name: str, tmp_path: Path) -> None:
 def test_a_student_sees_what_was_learned(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A set that is not whitened is learned in normalised pixels, and a student normalises what it is given."""
+    """A set without whitening is learned in normalised pixels; a student normalises its images."""
     seen: dict = {}
     step = meta._Loop.step
 
@@ -100,7 +100,7 @@ def test_a_student_sees_what_was_learned(
 def by_hand(
     train: TinySet, recipe: podd.Recipe, state: dict[str, torch.Tensor], number: int, job
 ) -> tuple:
-    """A meta-step's gradients once more: slices, a list of parameters, the formulas of Adam, one graph."""
+    """A meta-step's gradients a second time: slices, parameters in a list, Adam, one graph."""
     leaves = {name: value.clone().requires_grad_() for name, value in state.items()}
     poster, soft = leaves["poster"][0], leaves["soft"][0]
     _, height, width = poster.shape
@@ -163,7 +163,7 @@ def by_hand(
 
 
 def test_meta_steps_are_those_by_hand(tmp_path: Path) -> None:
-    """Four meta-steps, two passes over the data, against torch's own Adam and a clip written out."""
+    """Four meta-steps, two passes over the data, against torch's Adam and a clip written out."""
     train, job, (_, recipe, ipc) = classes(), job_in(tmp_path), METHODS["podd"]
     recipe = replace(recipe, clip=0.5, label_lr=0.02)
     made = podd.distill(train, recipe, ipc=ipc, teachers=[], job=job)
@@ -237,7 +237,7 @@ def test_the_limit_follows_the_running_mean_of_norms(tmp_path: Path) -> None:
 
 
 def test_a_poster_without_overlap_has_the_gradient_of_independent_images(tmp_path: Path) -> None:
-    """K = 1 and as many patches as classes: each patch is a tile, hence PoDD is RaT-BPTT (paper, section 5.3)."""
+    """K = 1, a patch per class: patches are tiles, hence PoDD is RaT-BPTT (paper, section 5.3)."""
     train, job = classes(), job_in(tmp_path)
     space = Space.of(train, job)
     recipe = podd.Recipe(**SHORT, order="given", patch_grid=(2, 2), labels="fixed")

@@ -1,4 +1,4 @@
-"""Methods that keep or recover images, and the distill stage, against slow second implementations and properties."""
+"""Methods that select or recover images, and their stage, against slow second implementations."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_micro_batches_give_the_gradient_of_the_whole(groups):
 def sre2l_written_out(
     net: nn.Module, noise: Tensor, labels: Tensor, steps: int, lr: float, r_bn: float
 ) -> Tensor:
-    """SRe2L's loop for one batch with torch's own statistics; the range is that of mean 0.5, std 0.25."""
+    """SRe2L's loop for one batch, with torch's statistics; the range of mean 0.5, std 0.25."""
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     inputs: dict[nn.Module, Tensor] = {}
     hooks = [m.register_forward_hook(lambda m, args, _: inputs.update({m: args[0]})) for m in norms]

@@ -22,7 +22,7 @@ RDED = {"name": "rded", "teachers": ["net"], "pool": 10, "crops": 3}
 def slow_class(
     train: TinySet, label: int, count: int, factor: int, together: int, teacher: Teacher, job: Job
 ) -> list[Tensor]:
-    """The best crops (uint8) of a class, image by image and crop by crop, cut by torchvision, scored in float64."""
+    """The best crops (uint8) of a class, one by one, cut by torchvision, scored in float64."""
     stream, members = job.generator(f"class/{label}"), train.of_class(label)
     pool = members[torch.randperm(len(members), generator=stream)[:10]]
     drawn = [

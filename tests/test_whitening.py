@@ -1,4 +1,4 @@
-"""Whitening: ZCA worked by hand on a small set, its stage, and what a set that was whitened asks of its readers."""
+"""Whitening: ZCA by hand on a small set, its stage, and the readers of a whitened set."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_torn_whitening_is_named(tmp_path):
         Whitening.load(torn)
 
 
-# --- whitened sets -----------------------------------------------------------------------------------------------------------
+# --- whitened sets --------------------------------------------------------------------------------
 
 TRAIN, TEST = tiny_set(), tiny_set(seed=1)
 STUDENT = {"name": "convnet", "width": 4, "depth": 2, "norm": "instance"}

@@ -1,4 +1,4 @@
-"""Analyses against double loops, formulas worked by hand and properties; the analyse stage on artefacts of its inputs."""
+"""Analyses against double loops and formulas worked by hand; their stage on artefacts."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from distillery.components import registry
 from distillery.errors import ArtefactError, BudgetError, ClassOrderError, PlanError, TeacherError
 from distillery.nets.features import penultimate
 from distillery.sets.distilled import DistilledSet
+from distillery.sets.jpeg import image_parts
 from distillery.stages import analyse as stage
 from distillery.store.artefact import Artefact
 from distillery.store.job import Job
@@ -82,10 +83,7 @@ def test_similarity_is_the_double_loop(space, instances, first, tmp_path):
 
 
 def test_compensated_instances_of_a_set_without_natural_ones_are_all(tmp_path):
-    bare = replace(
-        infer_set(),
-        parts={**infer_set().parts, "natural_instances": torch.zeros((), dtype=torch.uint8)},
-    )
+    bare = replace(infer_set(), layout={"natural_instances": False})
     full = analyse(tmp_path, {**SIMILARITY, "instances": "compensated"})
     assert (
         analyse(tmp_path, {**SIMILARITY, "instances": "compensated"}, distilled=bare).value
@@ -94,10 +92,9 @@ def test_compensated_instances_of_a_set_without_natural_ones_are_all(tmp_path):
 
 
 def plain_set(per_class: int) -> DistilledSet:
-    parts = {
-        "images": TRAIN.pixels(torch.arange(4 * per_class)),
-        "labels": torch.arange(4).repeat(per_class),
-    }
+    parts = image_parts(
+        TRAIN.pixels(torch.arange(4 * per_class)), torch.arange(4).repeat(per_class), None
+    )
     return DistilledSet("random", per_class, TRAIN.classes, (0.5,), (0.25,), parts)
 
 
@@ -340,7 +337,7 @@ def test_boundary_is_the_same_again_and_shares_its_classes(tmp_path):
 def test_compensators_numbers_by_hand(tmp_path):
     u = torch.zeros(2, 3, 1, 8, 8)
     u[0, 0], u[0, 1, 0, 0, 0], u[1, 2, 0, :4] = 0.25, -0.5, 1.0
-    distilled = replace(infer_set(), parts={**infer_set().parts, "compensators": u.half()})
+    distilled = infer_set().with_tensors({"compensators": u.half()})
     result = analyse(
         tmp_path, {"name": "compensators", "subsets": 2, "classes": 2}, distilled=distilled
     )
@@ -357,7 +354,7 @@ def test_compensators_numbers_by_hand(tmp_path):
     assert result.values["std"] == pytest.approx([0, lone, 0, 0, 0, 0.5])
     assert result.value == pytest.approx(1.75 / 6)
     chosen = result.arrays["classes"]
-    natural = distilled.parts["natural"][0, chosen].float() / 255
+    natural = distilled["natural"][0, chosen].float() / 255
     assert result.arrays["u"].shape == (2, 2, 1, 8, 8) and torch.equal(
         result.arrays["natural"], natural
     )

@@ -17,7 +17,7 @@ from distillery.training.recipe import Training
 from helpers.planning import at, settings_with
 from helpers.project import ROOT
 
-# --- identities --------------------------------------------------------------------------------------------------------------
+# --- identities -----------------------------------------------------------------------------------
 
 
 def optional_fields(recipe: type) -> list[dataclasses.Field]:
@@ -53,7 +53,7 @@ def test_an_optional_setting_that_is_none_changes_no_identity():
     assert "batch_up_to" not in validated(Training, training | {"batch_up_to": None}, "here")
 
 
-# --- axes of a table's own ---------------------------------------------------------------------------------------------------
+# --- axes of a table's own ------------------------------------------------------------------------
 
 OWN_AXES = """
 title: "own axes"
@@ -64,7 +64,9 @@ axes:
       plain: {evaluate: {training: {optimizer: {name: sgd}}}}
       adam: {evaluate: {training: {optimizer: {name: adam}}}}
   lr: {sets: evaluate.training.optimizer.lr}
-rows: [{row: Random, method: random, labels: hard}, {row: again, method: random, labels: hard, against: Random}]
+rows:
+  - {row: Random, method: random, labels: hard}
+  - {row: again, method: random, labels: hard, against: Random}
 """
 
 

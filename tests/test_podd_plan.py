@@ -1,4 +1,4 @@
-"""PoDD's tables as the planner sees them: whitening and embeddings as inputs, the papers' recipes, budgets below one image."""
+"""PoDD's tables in the plan: whitening and embeddings, the papers' recipes, ipc below one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def position(plan: Plan, table: str, row: str, **place) -> Position:
     )
 
 
-# --- inputs ------------------------------------------------------------------------------------------------------------------
+# --- inputs ---------------------------------------------------------------------------------------
 
 
 def test_a_methods_fields_bring_whitening_and_embeddings():
@@ -130,7 +130,7 @@ def test_an_analysis_of_the_order_has_the_embeddings_of_the_set():
         at("demo", distill={"podd-order": {"embedding": "none"}}).positions("podd/order-score")
 
 
-# --- refusals ----------------------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------
 
 
 def refused(row: str, table: str = "table2", **update) -> str:
@@ -176,7 +176,7 @@ def test_a_row_stands_only_where_it_says(tmp_path):
     assert rows == [("RaT-BPTT", 1.0), ("PoDD", 1.0), ("PoDD", 0.6), ("PoDD", 0.3)]
 
 
-# --- budgets below one image per class ---------------------------------------------------------------------------------------
+# --- budgets below one image per class ------------------------------------------------------------
 
 
 def test_a_share_of_an_image_names_its_artefacts():
@@ -233,10 +233,11 @@ def test_the_instances_of_a_poster_are_its_patches(paper):
     assert instances(podd, 0.5, 200) == 1800
 
 
-# --- the papers' recipes -----------------------------------------------------------------------------------------------------
+# --- the papers' recipes --------------------------------------------------------------------------
 
-# PoDD: section 5.1 (patches, batches, epochs) and the README of its code (windows, rates; a meta-step
-# is a batch of the data). RaT-BPTT: the README of its code; CIFAR-10 as there for 10 images per class.
+# PoDD: section 5.1 (patches, batches, epochs) and the README of its code (windows, rates; a
+# meta-step is a batch of the data). RaT-BPTT: the README of its code; CIFAR-10 as there for 10
+# images per class.
 RECIPES = [
     (
         "PoDD",

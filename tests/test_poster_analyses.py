@@ -18,6 +18,7 @@ from distillery.methods.shared.meta import SNAPSHOTS
 from distillery.poster import geometry, labels
 from distillery.poster.geometry import Grid
 from distillery.sets.distilled import DistilledSet
+from distillery.sets.parts import Kind, Part
 from distillery.stages import analyse as stage
 from distillery.store.artefact import Artefact
 from helpers.jobs import job_in
@@ -31,15 +32,18 @@ DISTANCES = (DISTANCES + DISTANCES.T).fill_diagonal_(0)
 PARTS = {
     "poster": torch.randn(1, 1, 13, 20, generator=torch.Generator().manual_seed(1)),
     "order": ORDER.short()[None],
-    "patches": torch.tensor([4, 3, 8, 0], dtype=torch.int16),
 }
+KINDS = {"poster": Kind.IMAGE, "order": Kind.INDEX, "soft": Kind.SOFT_LABEL}
+LAYOUT = {"columns": 4, "rows": 3, "side": 8, "cyclic": False, "reference": False}
 
 
-def distilled(**changed: torch.Tensor) -> DistilledSet:
-    return DistilledSet("random", 0.7, TRAIN.classes, (0.5,), (0.25,), PARTS | changed)
+def distilled(cyclic: bool = False, **changed: torch.Tensor) -> DistilledSet:
+    parts = {name: Part(tensor, KINDS[name]) for name, tensor in (PARTS | changed).items()}
+    layout = LAYOUT | {"cyclic": cyclic}
+    return DistilledSet("random", 0.7, TRAIN.classes, (0.5,), (0.25,), parts, layout)
 
 
-def analyse(folder: Path, name: str, **changed: torch.Tensor) -> Result:
+def analyse(folder: Path, name: str, **changed: torch.Tensor | bool) -> Result:
     analysis, recipe = registry.build("analysis", {"name": name})
     inputs = AnalysisInputs(
         TRAIN, TRAIN, distilled(**changed), None, [], None, (0.5,), (0.25,), distances=DISTANCES
@@ -68,8 +72,7 @@ def test_poster_counts_the_pixels_of_each_class(tmp_path):
 @pytest.mark.parametrize("cyclic", [False, True])
 def test_poster_shows_learned_labels_where_the_set_holds_them(cyclic, tmp_path):
     soft = torch.rand(2, 3, 6, generator=torch.Generator().manual_seed(2))
-    patches = torch.tensor([4, 3, 8, cyclic], dtype=torch.int16)
-    result = analyse(tmp_path, "poster", soft=soft[None], patches=patches)
+    result = analyse(tmp_path, "poster", soft=soft[None], cyclic=cyclic)
     weights = labels.weights(20, 13, 8, Grid(3, 2), Grid(4, 3), cyclic)
     assert torch.equal(result.arrays["labels"], labels.learned(weights, soft))
     assert torch.equal(result.arrays["corners"], geometry.corners(20, 13, 8, Grid(4, 3), cyclic))
@@ -118,7 +121,7 @@ def test_accuracy_stands_beside_the_score_of_the_order(tmp_path):
 
 def test_sets_without_a_poster_or_of_other_classes_are_named(tmp_path):
     inputs = SimpleNamespace(
-        distilled=SimpleNamespace(parts={}, method="random"), distances=DISTANCES
+        distilled=DistilledSet("random", 1, TRAIN.classes, (0.5,), (0.25,), {}), distances=DISTANCES
     )
     for name in ("poster", "order"):
         analysis, recipe = registry.build("analysis", {"name": name})

@@ -34,12 +34,12 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     subsets; natural (c, C, H, W) in [0, 1] and compensated (M, c, C, H, W), clamped to [0, 1], of subset 0; classes (c,), their
     labels, ascending; all float32 but the labels. value: mean of max_abs. Raises PlanError for a set without compensators.
     """
-    parts = inputs.distilled.parts
-    if "compensators" not in parts:
+    distilled = inputs.distilled
+    if "compensators" not in distilled:
         raise PlanError(
-            f"analysis 'compensators': method '{inputs.distilled.method}' has none; name a row of INFER"
+            f"analysis 'compensators': method '{distilled.method}' has none; name a row of INFER"
         )
-    every = parts["compensators"].float()
+    every = distilled["compensators"].float()
     flat = every.flatten(2)
     largest, spread = flat.abs().amax(2), flat.std(2, correction=0)
     teacher, subset = torch.cartesian_prod(*map(torch.arange, largest.shape)).unbind(1)
@@ -50,7 +50,7 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
         "std": spread.flatten(),
     }
     classes = fixed_choice("compensators", recipe.classes, len(inputs.classes)).sort().values
-    natural = parts["natural"][0, classes].float() / 255
+    natural = distilled["natural"][0, classes].float() / 255
     compensated = (natural + every[:, :1]).clamp(0, 1)
     arrays = {
         "u": every[:, : recipe.subsets],

@@ -58,7 +58,7 @@ def _accuracy(inputs: AnalysisInputs, state: Values, step: int, job: Job) -> flo
     part.scratch.mkdir(exist_ok=True)
 
     def learn() -> dict[str, Tensor]:
-        distilled = replace(inputs.distilled, parts=inputs.distilled.parts | state)
+        distilled = inputs.distilled.with_tensors(state)
         instances, test = distilled.expand(job.device), inputs.test_samples(job.device)
         how, samples = (
             protocol(distilled, part, instances.soft),

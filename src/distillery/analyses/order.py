@@ -37,11 +37,11 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     their sum, random (random,), the sums of random orders, the same ones in every analysis; float64. Raises PlanError for a
     set without a class order, and for an order of other classes than the embeddings'.
     """
-    if "order" not in inputs.distilled.parts:
+    if "order" not in inputs.distilled:
         raise PlanError(
             f"analysis 'order': method '{inputs.distilled.method}' has none; name a row of PoDD"
         )
-    order, distances = inputs.distilled.parts["order"][0].long().cpu(), inputs.distances.double()
+    order, distances = inputs.distilled["order"][0].long().cpu(), inputs.distances.double()
     if order.flatten().sort().values.tolist() != list(range(len(distances))):
         raise PlanError(
             f"analysis 'order': the order is none of the {len(distances)} classes; make the set again"

@@ -25,16 +25,16 @@ class Recipe:
 def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     """value: the student's test accuracy, percent, last epoch. values, one row: score (`poster.order.score`), accuracy. Raises
     PlanError for a set without one order of all classes."""
-    orders = inputs.distilled.parts.get("order")
-    if orders is None or len(orders) > 1:
+    distilled = inputs.distilled
+    if "order" not in distilled or len(distilled["order"]) > 1:
         raise PlanError(
-            f"analysis 'order-accuracy': method '{inputs.distilled.method}' has no one order; name a row of PoDD"
+            f"analysis 'order-accuracy': method '{distilled.method}' has no one order; name a row of PoDD"
         )
     accuracy = job.input("student").metadata["accuracy"]["last"]
     return Result(
         accuracy,
         {
-            "score": [score(orders[0].long().cpu(), inputs.distances.double())],
+            "score": [score(distilled["order"][0].long().cpu(), inputs.distances.double())],
             "accuracy": [accuracy],
         },
     )

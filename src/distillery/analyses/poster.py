@@ -9,7 +9,7 @@ import torch
 
 from distillery.analyses.inputs import Result
 from distillery.errors import PlanError
-from distillery.methods.podd import stored_layout, unfolding
+from distillery.methods.podd import Layout, unfolding
 from distillery.poster.geometry import corners
 
 if TYPE_CHECKING:
@@ -33,18 +33,19 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     the class of each pixel, order (rows, columns) int64, labels (p, n) float32 of the patches, corners (p, 2) int64, left and
     top of each patch, side (1,) int64 of a patch. Raises PlanError for a set without a poster, or with several.
     """
-    parts = {name: part.cpu() for name, part in inputs.distilled.parts.items()}
-    if "poster" not in parts:
+    distilled = inputs.distilled.to("cpu")
+    if "poster" not in distilled:
         raise PlanError(
-            f"analysis 'poster': method '{inputs.distilled.method}' has none; name a row of PoDD"
+            f"analysis 'poster': method '{distilled.method}' has none; name a row of PoDD"
         )
-    if len(parts["poster"]) > 1:
+    if len(distilled["poster"]) > 1:
         raise PlanError(
             "analysis 'poster': draws one poster for all classes; this set has one for each"
         )
-    poster, order, layout = parts["poster"][0], parts["order"][0].long(), stored_layout(parts)
+    poster, order = distilled["poster"][0], distilled["order"][0].long()
+    layout = Layout.stored(distilled)
     height, width, count = layout.height, layout.width, len(inputs.classes)
-    _, patches = unfolding(layout, order[None], count, "cpu")(parts)
+    _, patches = unfolding(layout, order[None], count, "cpu")(distilled.tensors)
     rows, columns = (
         torch.arange(n) * cells // n for n, cells in zip((height, width), order.shape, strict=True)
     )

@@ -87,12 +87,8 @@ def _first(distilled: DistilledSet, recipe: Recipe) -> int:
     """Index of the first instance that counts: INFER's natural ones come before the compensated."""
     if recipe.instances == "all":
         return 0
-    if "compensators" not in distilled.parts:
+    if "compensators" not in distilled:
         raise PlanError(
             f"similarity of compensated instances: method '{distilled.method}' has none; use instances: all"
         )
-    return (
-        0
-        if "natural_instances" in distilled.parts
-        else distilled.parts["natural"].shape[:2].numel()
-    )
+    return distilled["natural"].shape[:2].numel() if distilled.layout["natural_instances"] else 0

@@ -5,20 +5,18 @@ Only the meta.json of each artefact is read, so that a table rebuilds from a par
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from distillery.sets.parts import Kind
 from distillery.table.budget import cr_paper, cr_stored
 from distillery.table.document import DocumentCell, TableDocument
 from distillery.table.gains import Gain, gains
 from distillery.table.metadata import StoreMetadata
 from distillery.table.scores import robustness
 from distillery.table.stats import Summary, summarize
-
-SOFT = ("soft",)  # parts of a distilled set that are labels
-LAYOUT = ("order", "patches")  # and those that say how the others are read
-
 
 @dataclass(frozen=True)
 class StoredSize:
@@ -141,19 +139,15 @@ def _stored(cell: DocumentCell, metadata: StoreMetadata) -> StoredSize | None:
 
 
 def _numbers(cell: DocumentCell, metadata: StoreMetadata) -> dict[str, int]:
-    """Numbers stored for images and for labels; nothing where an artefact was made before they were counted."""
-    made = [
-        metadata.find(address, "numbers") for address in (cell.distilled, cell.label) if address
-    ]
-    if None in made:
-        return {}
-    distilled, *labels = made
-    of_labels = sum(count for part, count in distilled.items() if part in SOFT)
-    pixels = sum(count for part, count in distilled.items() if part not in (*SOFT, *LAYOUT))
-    return {
-        "pixels": pixels,
-        "label_floats": of_labels + sum(found.get("labels", 0) for found in labels),
-    }
+    """Numbers stored for images and for labels; nothing where an artefact is older than kinds."""
+    counted: Counter[str] = Counter()
+    for address in filter(None, (cell.distilled, cell.label)):
+        kinds = metadata.find(address, "kinds")
+        if kinds is None:
+            return {}
+        for part, count in metadata.stated(address, "numbers").items():
+            counted[kinds[part]] += count
+    return {"pixels": counted[Kind.IMAGE], "label_floats": counted[Kind.SOFT_LABEL]}
 
 
 def _cr_paper(

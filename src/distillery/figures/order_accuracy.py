@@ -42,7 +42,10 @@ def draw(panel: Panel) -> Figure:
             )
             if not place:
                 axes.annotate(name, (x, y), xytext=(-6, 4), textcoords="offset points", ha="right")
-        axes.set(title=f"{title}: {correlation(scores, accuracies, panel.printed)}", ylabel="test accuracy (%)")
+        axes.set(
+            title=f"{title}: {correlation(scores, accuracies, panel.printed)}",
+            ylabel="test accuracy (%)",
+        )
         axes.set_xlabel("score of the order, 1 / sum of the distances of neighbours")
         axes.grid()
     return figure
@@ -67,5 +70,7 @@ def correlation(
     low, high = (
         math.tanh(math.atanh(r) + side * 1.96 / math.sqrt(len(scores) - 3)) for side in (-1, 1)
     )
-    papers = "; the paper's is {correlation:g} over {orders:g}".format_map(printed) if printed else ""
+    papers = (
+        "; the paper's is {correlation:g} over {orders:g}".format_map(printed) if printed else ""
+    )
     return f"r = {r:.2f} ({low:.2f} to {high:.2f}) over {len(scores)} orders{papers}"

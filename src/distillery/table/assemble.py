@@ -18,6 +18,7 @@ from distillery.table.metadata import StoreMetadata
 from distillery.table.scores import robustness
 from distillery.table.stats import Summary, summarize
 
+
 @dataclass(frozen=True)
 class StoredSize:
     """What the distilled set and the stored labels of a cell take.

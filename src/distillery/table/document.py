@@ -11,7 +11,7 @@ import functools
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,7 +79,8 @@ class DocumentCell:
         paper: the paper's place that it stands for; None where the paper has none.
         published: the number that the paper prints for it.
         comparable: whether that number is of this very setting.
-        label_epochs: epochs of dynamic labels that the papers' compression ratio counts; 0: unknown.
+        label_epochs: epochs of dynamic labels that the papers' compression ratio counts; 0 where
+            nobody said.
         original_bytes: size of the training set as the paper counts it; None: its raw bytes.
         evaluations: addresses of the repeats whose numbers the cell holds; none where it shows
             the published number only.
@@ -204,7 +205,7 @@ def _read(kind: type[T], values: object, where: str) -> T:
     """An object of the dataclass `kind` from a JSON object with exactly its fields."""
     if not isinstance(values, dict):
         raise PlanError(f"{where}: expected keys and values, not {values!r}; {ADVICE}")
-    hints = _fields(kind)
+    hints = _fields(typing.cast(Hashable, kind))
     for key in values:
         if key not in hints:
             raise PlanError(f"{where}.{key}: unknown key: {nearest(key, hints)}; {ADVICE}")
@@ -215,12 +216,12 @@ def _read(kind: type[T], values: object, where: str) -> T:
 
 
 @functools.cache
-def _fields(kind: type) -> dict[str, Any]:
+def _fields(kind: Hashable) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
 def _value(hint: Any, value: object, where: str) -> Any:
-    """`value` as `hint` says: a dataclass, a tuple or dict of one type, a union, or a plain type."""
+    """`value` as `hint` says: a dataclass, a tuple or dict, a union, or a plain type."""
     if dataclasses.is_dataclass(hint):
         return _read(typing.cast(type, hint), value, where)
     kind, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -231,8 +232,14 @@ def _value(hint: Any, value: object, where: str) -> Any:
     if kind is dict and isinstance(value, dict):
         return {key: _value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     number = hint is float and isinstance(value, int)
-    if kind or not (number or isinstance(value, hint)) or (isinstance(value, bool) and hint is not bool):
-        raise PlanError(f"{where} = {value!r}: expected {getattr(hint, '__name__', hint)}; {ADVICE}")
+    if (
+        kind
+        or not (number or isinstance(value, hint))
+        or (isinstance(value, bool) and hint is not bool)
+    ):
+        raise PlanError(
+            f"{where} = {value!r}: expected {getattr(hint, '__name__', hint)}; {ADVICE}"
+        )
     return value
 
 

@@ -1,4 +1,4 @@
-"""The gain of a row over another one of its table, place by place, with a test of the difference."""
+"""The gain of a row over another one of its table, place by place, with Welch's test."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from distillery.table.document import DocumentCell, TableDocument
 from distillery.table.stats import welch
-
 
 
 @dataclass(frozen=True)

@@ -118,9 +118,13 @@ def _grid(
     ipcs = _unique(ipc for _, ipc, _ in ratios)
     rows = []
     for label in document.shape.rows:
-        beside = [_joined(text for row, at, text in ratios if (row, at) == (label, i)) for i in ipcs]
+        beside = [
+            _joined(text for row, at, text in ratios if (row, at) == (label, i)) for i in ipcs
+        ]
         texts = {
-            key: content.text(cell, document.digits) for cell, key in keyed if cell.cell.row == label
+            key: content.text(cell, document.digits)
+            for cell, key in keyed
+            if cell.cell.row == label
         }
         rows.append((label, beside + [texts.get(key, EMPTY) for key in keys]))
     headings = [("CR (%)", f"ipc {ipc:g}") for ipc in ipcs] + [_heading(axes, key) for key in keys]
@@ -233,16 +237,20 @@ def _published_place(cell: AssembledCell) -> Place:
     return cell.cell.printed_place or cell.cell.place
 
 
+def _measured_ratio(cell: AssembledCell) -> float | None:
+    return cell.stored.cr_paper if cell.stored else None
+
+
+def _published_ratio(cell: AssembledCell) -> float | None:
+    return cell.cell.published.compression_ratio if cell.cell.published else None
+
+
 def _no_ratio(cell: AssembledCell) -> None:
     return None
 
 
-MEASURED = GridContent(_own_place, lambda c: c.stored and c.stored.cr_paper, _measured_text)
-PUBLISHED = GridContent(
-    _published_place,
-    lambda c: c.cell.published and c.cell.published.compression_ratio,
-    _published_text,
-)
+MEASURED = GridContent(_own_place, _measured_ratio, _measured_text)
+PUBLISHED = GridContent(_published_place, _published_ratio, _published_text)
 DIFFERENCE = GridContent(_own_place, _no_ratio, _difference_text)
 GAIN = GridContent(_own_place, _no_ratio, _gain_text)
 

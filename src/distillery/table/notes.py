@@ -23,7 +23,8 @@ def notes(document: TableDocument, cells: Sequence[AssembledCell], csv_name: str
     protocols = dict.fromkeys(cell.cell.protocol for cell in cells if cell.measured)
     named = ", ".join(protocols) or "none was run"
     last = "" if document.analysis else "last epoch, "
-    best = f"measured_best in {csv_name} is the best epoch on the test set: a diagnostic, not a result."
+    best = f"measured_best in {csv_name} is the best epoch on the test set: a diagnostic, not a "
+    best += "result."
     return [
         f"Measured: {document.quantity}, {last}mean ± standard deviation (ddof 1) over n student "
         f"seeds on one distilled set; {csv_name} has its 95 % t-interval, ±ci95. Evaluation "

@@ -107,7 +107,7 @@ def _values(document: TableDocument, found: AssembledCell) -> Mapping[str, objec
         | _measured(found)
         | _stored(found)
         | _gain(found)
-        | found.scores
+        | dict(found.scores)
     )
 
 

@@ -45,10 +45,8 @@ UPWARD = {
     ("distillery.analyses.poster", "distillery.methods.podd"),
 }
 TWIN_CLASSES = {
-    "Augmentation": {"components.contracts", "training.augment"},
-    "Network": {"components.contracts", "unroll.network"},
-    "Optimizer": {"components.contracts", "training.recipe", "unroll.optimizers"},
-    "Settings": {"training.batches", "methods.shared.recovery", "plan.settings"},
+    "Optimizer": {"training.recipe", "unroll.optimizers"},
+    "Settings": {"methods.shared.recovery", "plan.settings"},
 }
 
 

@@ -1,4 +1,4 @@
-"""Run `snakemake --lint` and fail on every finding but the accepted ones, which it cannot leave out."""
+"""Run `snakemake --lint` and fail on every finding but the accepted ones."""
 
 from __future__ import annotations
 

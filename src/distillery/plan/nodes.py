@@ -133,7 +133,7 @@ class Builder:
             kind, place = parse(dataset.source)
             digest = (
                 dataset.digest
-                or source_digest(dataset.source, root, root / "results/.digests.json")
+                or source_digest(dataset.source, root, root / "results/scratch/digests.json")
                 or "absent"
             )
         except DataError as error:

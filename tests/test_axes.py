@@ -6,8 +6,9 @@ import typing
 import pytest
 import yaml
 
+from distillery.components.contracts import WITH_RECIPE
 from distillery.components.fields import read
-from distillery.components.registry import KINDS, index
+from distillery.components.registry import index
 from distillery.errors import PlanError
 from distillery.plan.cost import Estimator
 from distillery.plan.nodes import Cell
@@ -33,8 +34,7 @@ def test_none_is_the_default_wherever_it_is_allowed():
     # None is left out of identities, so it must mean the same as saying nothing.
     recipes = [
         torch_free_part(module).Recipe
-        for kind in KINDS
-        if kind != "figure"
+        for kind in WITH_RECIPE
         for module in set(index(kind).values())
     ]
     found = [

@@ -2,6 +2,7 @@
 
 import pytest
 
+from distillery.components.contracts import WITH_RECIPE
 from distillery.components.registry import KINDS, index, load
 from distillery.plan.types import torch_free_part
 from distillery.store import fingerprint as code
@@ -91,7 +92,7 @@ def test_stages_do_not_reach_the_planner_the_runner_or_components(stage):
 
 @pytest.mark.parametrize(
     ("kind", "module"),
-    [(kind, m) for kind in KINDS if kind != "figure" for m in sorted(set(index(kind).values()))],
+    [(kind, m) for kind in WITH_RECIPE for m in sorted(set(index(kind).values()))],
 )
 def test_recipe_read_without_torch_is_the_imported_one(kind, module):
     name = next(n for n, m in index(kind).items() if m == module)

@@ -15,6 +15,7 @@ from distillery.errors import ArtefactError
 from distillery.store.canonical import file_sha256
 
 META = "meta.json"
+FORMAT = 2  # of meta.json and of the files beside it; none in meta.json means 1
 CHECKSUM_LIMIT = (
     4 << 30
 )  # larger files (ImageNet parquet) are compared by size alone: hashing them costs minutes per job
@@ -77,7 +78,17 @@ def open_artefact(path: Path) -> Artefact:
     Raises ArtefactError naming the file when one is missing, truncated or changed.
     """
     meta = read_meta(path)
-    for name, recorded in meta["files"].items():
+    verify_files(path, meta["files"])
+    return Artefact(path, meta)
+
+
+def verify_files(path: Path, files: dict[str, dict[str, Any]]) -> None:
+    """Verify the size and SHA-256 of the files that the meta.json of the folder `path` lists.
+
+    Raises:
+        ArtefactError: a file, which it names, is missing, truncated or changed.
+    """
+    for name, recorded in files.items():
         file = path / name
         if not file.is_file():
             raise ArtefactError(
@@ -92,4 +103,3 @@ def open_artefact(path: Path) -> Artefact:
             raise ArtefactError(
                 f"{file}: its content is not what {META} recorded; delete the folder and run again"
             )
-    return Artefact(path, meta)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from distillery.errors import ArtefactError
-from distillery.store.artefact import META, Artefact, open_artefact, read_meta
+from distillery.store.artefact import FORMAT, META, Artefact, open_artefact, read_meta
 from distillery.store.canonical import file_sha256
 from distillery.store.fingerprint import code_digest, module_digests
 from distillery.store.runtime import prepare_torch, seed
@@ -172,6 +172,7 @@ def _make(spec: Spec, store: Path, target: Path, scratch: Path, device: str, thr
     )
     metadata = importlib.import_module(f"distillery.stages.{spec.stage}").make(job)
     meta = {
+        "format": FORMAT,
         "stage": spec.stage,
         "id": spec.id,
         "key": job.key,

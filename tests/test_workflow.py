@@ -67,7 +67,7 @@ def test_a_dry_run_writes_nothing_outside_scratch(folder_project):
 
 
 def test_each_rule_calls_its_own_stage(project):
-    """The loop binds its variable: a job of stage X runs `distillery X` and writes below store/X."""
+    """The loop binds its variable: a job of stage X runs `distillery X`, below store/X."""
     printed = snakemake(project, "-n", "-p", "results/table2.csv")
     command = r"-m distillery (\w+) --device (\w+) .*? > results/logs/(\w+)/"
     calls = re.findall(command, printed)

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from distillery.components.registry import module_name
-from distillery.data.digest import source_digest
-from distillery.data.recipe import Recipe as DataRecipe
-from distillery.data.source import ON_DISK, parse
+from distillery.data.digest import place_digest
+from distillery.data.source import parse
 from distillery.errors import DataError, PlanError
 from distillery.plan.checks import (
     PARTS,
@@ -128,13 +127,16 @@ class Builder:
 
     def _data(self, name: str, dataset: Dataset) -> Node:
         root, where = self.settings.root, f"{self.settings.scale_file}.datasets.{name}"
+        DataRecipe = torch_free_part("distillery.stages.data").Recipe
         try:
             kind, place = parse(dataset.source)
-            digest = (
-                dataset.digest
-                or source_digest(dataset.source, root, root / "results/.digests.json")
-                or "absent"
+            on_disk = traits("source", kind).on_disk
+            present = (
+                place_digest(root / place, root / "results/.digests.json")
+                if on_disk
+                else dataset.source
             )
+            digest = dataset.digest or present or "absent"
         except DataError as error:
             raise PlanError(f"{where}.source: {error}") from None
         fields = {f.name for f in dataclasses.fields(DataRecipe)} & set(Dataset.model_fields) - {
@@ -144,7 +146,6 @@ class Builder:
         values = {
             key: value for key in fields if (value := getattr(dataset, key)) not in (None, {})
         }
-        on_disk = kind in ON_DISK
         checked = validated(
             DataRecipe,
             values | {"source": kind if on_disk else dataset.source, "digest": digest},

@@ -12,7 +12,7 @@ from distillery.data.images import ImageSet, load_images
 from distillery.errors import TeacherError
 from distillery.nets.network import build_network, save_network
 from distillery.teacher.class_order import check_order
-from distillery.teacher.load import WEIGHTS, check_accuracy
+from distillery.teacher.load import WEIGHTS_FILE, check_accuracy
 from distillery.training.loop import History, initialise, percent, predictions, train
 from distillery.training.recipe import Training
 from distillery.training.samples import Samples
@@ -46,7 +46,7 @@ def make(job: Job) -> dict[str, Any]:
     else:
         measured = _train(model, sets["train"], test, job)
     check_accuracy(job.recipe["network"]["name"], measured.last, classes, f"data {data.id}")
-    save_network(model, job.out / WEIGHTS)
+    save_network(model, job.out / WEIGHTS_FILE)
     known = {key: data.metadata[key] for key in ("classes", "class_order", "shape", "mean", "std")}
     return {"network": job.recipe["network"], **known, **measured.metadata()}
 

@@ -1,4 +1,6 @@
-# make demo: set everything up and build results/table2.csv.   make test: set everything up and pass the tests.
+# make demo: set everything up and build results/table2.csv.
+# make test: set everything up and pass the tests.   make check: style, types, the workflow's lint.
+# make lock: new versions of the libraries.          make clean: remove artefacts; tables stay.
 PYTHON ?= python3
 CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN := .venv/bin
@@ -13,8 +15,11 @@ test: setup
 	$(BIN)/python -m pytest
 
 check: setup
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/snakefmt --check Snakefile workflow
-	$(BIN)/snakemake --lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/python workflow/scripts/lint.py
+	$(BIN)/mypy
 
 setup: .venv/.stamp
 

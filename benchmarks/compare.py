@@ -1,4 +1,4 @@
-"""Compare ways of doing the same work: fresh processes, taken in turns, medians over the rounds, as a Markdown table."""
+"""Compare ways of doing the same work: fresh processes in turns, medians, as a Markdown table."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ import torch
 def main(
     variants: Mapping[str, Callable[[argparse.Namespace], float]], unit: str, **sizes: int
 ) -> None:
-    """Run each of `variants` (its function returns a number in `unit`) and print a table; ratios are to the first variant.
+    """Run each variant and print a table; ratios are to the first variant.
 
-    sizes: names and defaults of the command line's options, handed to the functions. Other jobs may share the machine: turns
-    and medians keep what they do from falling on one variant alone.
+    Other jobs may share the machine: with turns and medians their load falls on all variants.
+
+    Args:
+        variants: functions by name; each returns a number in `unit`.
+        unit: what the functions measure.
+        sizes: names and defaults of the command line's options, handed to the functions.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--variant", choices=variants, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=5)
     for name, default in sizes.items():
-        parser.add_argument(f"--{name}", type=int, default=default)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
     options = parser.parse_args()
     if options.variant:
         torch.set_num_threads(1)
@@ -51,7 +55,8 @@ def _table(found: dict[str, list[list[float]]], options: argparse.Namespace, uni
     print(f"| | {unit} | ratio | peak memory (MiB) | ratio |\n| --- | ---: | ---: | ---: | ---: |")
     for name, (number, memory) in rows.items():
         print(
-            f"| {name} | {number:.4g} | {number / first[0]:.2f} | {memory:.0f} | {memory / first[1]:.2f} |"
+            f"| {name} | {number:.4g} | {number / first[0]:.2f} "
+            f"| {memory:.0f} | {memory / first[1]:.2f} |"
         )
     settings = {name: value for name, value in vars(options).items() if name != "variant"}
     print(

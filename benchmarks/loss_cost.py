@@ -1,10 +1,12 @@
-"""Time of each loss, with and without refined labels, alone and within a training step of a ConvNet, as a Markdown table.
+"""Time of each loss, alone and within a training step of a ConvNet, as a Markdown table.
 
-python benchmarks/loss_cost.py [--width 64 --size 32 --batch 100 --classes 100 --rounds 15 --device cpu]
+python benchmarks/loss_cost.py [--width 64 --size 32 --batch 100 --classes 100 --rounds 15
+                                --device cpu]
 
-Forward and backward pass; ratios are to KL. One process and one thread, all in turns, medians over the rounds. Within a step
-the loss is timed by itself, and the rest of the step once for all losses: it varies by more than any loss costs. On a CPU the
-clock is the process's, since other jobs may share the machine.
+With plain and with refined labels; forward and backward pass; ratios are to KL. One process and one
+thread, all in turns, medians over the rounds. Within a step the loss is timed by itself, and the
+rest of the step once for all losses: it varies by more than any loss costs. On a CPU the clock is
+the process's, since other jobs may share the machine.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ def targets(options: argparse.Namespace) -> Target:
 
 
 def losses(target: Target) -> dict[tuple[str, bool], Loss]:
-    """Every loss with plain and, where it reads soft labels, with refined ones, by name and whether they are refined."""
+    """Each loss, with plain and, where it reads soft labels, refined ones: (name, refined)."""
     kind, how = registry.build("refinement", {"name": "gift"})
     found: dict[tuple[str, bool], Loss] = {}
     for name in sorted(registry.index("loss"), key=lambda name: (name != FIRST, name)):
@@ -130,11 +132,12 @@ def main() -> None:
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     for (name, refined), (single, inside) in rows.items():
         ratios = (single / first[0], inside / first[1], (rest + inside) / (rest + first[1]))
-        numbers = f"{single * 1e6:.0f} | {ratios[0]:.2f} | {inside * 1e6:.0f} | {ratios[1]:.2f} | {ratios[2]:.4f}"
-        print(f"| {name} | {'refined' if refined else 'plain'} | {numbers} |")
+        numbers = f"{single * 1e6:.0f} | {ratios[0]:.2f} | {inside * 1e6:.0f} | {ratios[1]:.2f}"
+        print(f"| {name} | {'refined' if refined else 'plain'} | {numbers} | {ratios[2]:.4f} |")
     settings = ", ".join(f"{name} {value}" for name, value in vars(options).items())
     print(
-        f"\nstep: the ratio of whole training steps, {1e3 * rest:.1f} ms without the loss; {settings}, one thread; medians"
+        f"\nstep: the ratio of whole training steps, {1e3 * rest:.1f} ms without the loss; "
+        f"{settings}, one thread; medians"
     )
 
 

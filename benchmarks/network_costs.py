@@ -1,4 +1,4 @@
-"""Count multiply-adds, activations and parameters of the networks for the planner's estimates: writes workflow/costs.yaml.
+"""Count multiply-adds, activations and parameters of the networks: writes workflow/costs.yaml.
 
 python benchmarks/network_costs.py
 """
@@ -24,7 +24,8 @@ NETWORKS = (
     "wrn16_2",
 )
 SIZES = (32, 64, 224)
-# Sustained fp32 rates of one job: one CPU thread (mini scale, ConvNet), and a data-centre GPU (assumed).
+# Sustained fp32 rates of one job: one CPU thread (mini scale, ConvNet), and a data-centre GPU
+# (assumed).
 RATES = {"demo": 2.5e10, "mini": 2.5e10, "paper": 5.0e12}
 
 
@@ -54,7 +55,9 @@ def main() -> None:
             if not (name.startswith("shufflenet_v1") and size > 64)
         }
     networks["convnet"] = {size: {**row, "width": 128} for size, row in networks["convnet"].items()}
-    text = "# Rough costs for `distillery plan`, one image forward; written by benchmarks/network_costs.py.\n"
+    text = (
+        "# Rough costs for `distillery plan`, one image forward; by benchmarks/network_costs.py.\n"
+    )
     text += yaml.safe_dump(
         {"multiply_adds_per_second": RATES, "networks": networks}, sort_keys=False
     )

@@ -1,6 +1,7 @@
-"""Images per second of the training loop, against torch's DataLoader over PIL images with torchvision's transforms.
+"""Images per second of the training loop, against a DataLoader with torchvision's transforms.
 
-python benchmarks/student_training.py [--width 64 --size 32 --images 100 --batch 64 --epochs 5 --rounds 5]
+python benchmarks/student_training.py [--width 64 --size 32 --images 100 --batch 64 --epochs 5
+                                       --rounds 5]
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Seconds per iteration of one compensator (INFER's UFC): one at a time in a plain loop, against the project's path.
+"""Seconds per iteration of one compensator (INFER's UFC): a plain loop, against the project's path.
 
-python benchmarks/ufc_iterations.py [--width 64 --size 32 --images 100 --parallel-groups 10 --iterations 20 --rounds 5]
+python benchmarks/ufc_iterations.py [--width 64 --size 32 --images 100 --parallel-groups 10
+                                     --iterations 20 --rounds 5]
 """
 
 from __future__ import annotations
@@ -78,14 +79,18 @@ def plain(options: argparse.Namespace) -> float:
 
 def project(options: argparse.Namespace) -> float:
     teacher = Teacher("net", network(options), (0.5,) * 3, (0.25,) * 3, (), "", 100.0)
-    parallel_groups, labels, device = options.parallel_groups, torch.arange(options.images), torch.device("cpu")
-    images = torch.randn(parallel_groups, options.images, 3, options.size, options.size)
+    groups, labels, device = (
+        options.parallel_groups,
+        torch.arange(options.images),
+        torch.device("cpu"),
+    )
+    images = torch.randn(groups, options.images, 3, options.size, options.size)
 
     def run(iterations: int) -> None:
-        recipe = Recipe(("net",), iterations=iterations, parallel_groups=parallel_groups)
+        recipe = Recipe(("net",), iterations=iterations, parallel_groups=groups)
         objective = Objective.of(teacher, recipe.alpha, recipe, images.shape[2:], device)
         augment = each_group(
-            lambda step: recipe.augment, [torch.Generator().manual_seed(i) for i in range(parallel_groups)]
+            lambda step: recipe.augment, [torch.Generator().manual_seed(i) for i in range(groups)]
         )
         zero = torch.zeros_like(images[:, :1])
         recover(
@@ -97,7 +102,7 @@ def project(options: argparse.Namespace) -> float:
             tqdm(disable=True),
         )
 
-    return per_iteration(run, options) / parallel_groups
+    return per_iteration(run, options) / groups
 
 
 def alone(options: argparse.Namespace) -> float:
@@ -105,5 +110,6 @@ def alone(options: argparse.Namespace) -> float:
 
 
 if __name__ == "__main__":
-    variants = {"plain loop": plain, "project, one at a time": alone, "project, parallel_groups": project}
-    main(variants, "s / iteration", width=64, size=32, images=100, parallel_groups=10, iterations=20)
+    variants = {"plain loop": plain, "project, one at a time": alone, "project, groups": project}
+    sizes = {"width": 64, "size": 32, "images": 100, "parallel_groups": 10, "iterations": 20}
+    main(variants, "s / iteration", **sizes)

@@ -1,9 +1,11 @@
-"""One meta-step of PoDD on CIFAR-10, its window replayed from stored states, against the full graph: seconds and peak memory.
+"""One meta-step of PoDD on CIFAR-10, replayed and by the full graph: seconds and peak memory.
 
-python benchmarks/unroll.py [--width 128 --window 60 --patches 96 --batch 5000 --steps 70 --chunk 500 --rounds 1]
+python benchmarks/unroll.py [--width 128 --window 60 --patches 96 --batch 5000 --steps 70
+                             --chunk 500 --rounds 1]
 
-The meta-step: `steps` plain steps of Adam on all patches, `window` differentiated ones, the loss of a batch of real images,
-`chunk` at a time. The full graph of the default sizes takes 18 GB; smaller ones show the same ratios: --window 10 --width 64.
+The meta-step: `steps` plain steps of Adam on all patches, `window` differentiated ones, the loss of
+a batch of real images, `chunk` at a time. The full graph of the default sizes takes 18 GB; smaller
+ones show the same ratios: --window 10 --width 64.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Analyses against double loops, formulas worked by hand and properties; the analyse stage on artefacts of its inputs."""
+"""Analyses against double loops and formulas worked by hand; their stage on artefacts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 from distillery.analyses import difficulty, divergence, landscape
-from distillery.analyses.subject import Result, Subject, fixed_generator
+from distillery.analyses.inputs import AnalysisInputs, Result, fixed_generator
 from distillery.components import registry
 from distillery.errors import ArtefactError, BudgetError, ClassOrderError, PlanError, TeacherError
 from distillery.nets.features import penultimate
 from distillery.sets.distilled import DistilledSet
+from distillery.sets.jpeg import image_parts
 from distillery.stages import analyse as stage
 from distillery.store.artefact import Artefact
 from distillery.store.job import Job
@@ -33,15 +34,16 @@ TEACHERS = [tiny_teacher(TRAIN, 8, 0), tiny_teacher(TRAIN, 6, 1)]
 STUDENT = tiny_net(TRAIN, 5, 2)
 
 
-def subject(**changed: object) -> Subject:
+def inputs(**changed: object) -> AnalysisInputs:
     return replace(
-        Subject(TRAIN, TEST, infer_set(), None, TEACHERS, STUDENT, (0.5,), (0.25,)), **changed
+        AnalysisInputs(TRAIN, TEST, infer_set(), None, TEACHERS, STUDENT, (0.5,), (0.25,)),
+        **changed,
     )
 
 
 def analyse(folder: Path, reference: dict, key: str = "key", **changed: object) -> Result:
     analysis, recipe = registry.build("analysis", reference)
-    return analysis.analyse(subject(**changed), recipe, job_in(folder, key))
+    return analysis.analyse(inputs(**changed), recipe, job_in(folder, key))
 
 
 def rows(result: Result) -> list[dict]:
@@ -81,10 +83,7 @@ def test_similarity_is_the_double_loop(space, instances, first, tmp_path):
 
 
 def test_compensated_instances_of_a_set_without_natural_ones_are_all(tmp_path):
-    bare = replace(
-        infer_set(),
-        parts={**infer_set().parts, "natural_instances": torch.zeros((), dtype=torch.uint8)},
-    )
+    bare = replace(infer_set(), layout={"natural_instances": False})
     full = analyse(tmp_path, {**SIMILARITY, "instances": "compensated"})
     assert (
         analyse(tmp_path, {**SIMILARITY, "instances": "compensated"}, distilled=bare).value
@@ -93,10 +92,9 @@ def test_compensated_instances_of_a_set_without_natural_ones_are_all(tmp_path):
 
 
 def plain_set(per_class: int) -> DistilledSet:
-    parts = {
-        "images": TRAIN.pixels(torch.arange(4 * per_class)),
-        "labels": torch.arange(4).repeat(per_class),
-    }
+    parts = image_parts(
+        TRAIN.pixels(torch.arange(4 * per_class)), torch.arange(4).repeat(per_class), None
+    )
     return DistilledSet("random", per_class, TRAIN.classes, (0.5,), (0.25,), parts)
 
 
@@ -251,7 +249,7 @@ def test_divergence_is_the_slow_loop(tmp_path):
 
 
 def test_divergence_is_nothing_for_unmixed_images_and_something_for_moved_ones(tmp_path):
-    instances = subject().instances(torch.device("cpu"))
+    instances = inputs().instances(torch.device("cpu"))
     stored = ensemble(instances.take(torch.arange(36)))
     unmixed = divergence.Mixes(torch.arange(36), torch.arange(36).flip(0), torch.ones(36)).split()
     assert len(unmixed) == 1
@@ -339,7 +337,7 @@ def test_boundary_is_the_same_again_and_shares_its_classes(tmp_path):
 def test_compensators_numbers_by_hand(tmp_path):
     u = torch.zeros(2, 3, 1, 8, 8)
     u[0, 0], u[0, 1, 0, 0, 0], u[1, 2, 0, :4] = 0.25, -0.5, 1.0
-    distilled = replace(infer_set(), parts={**infer_set().parts, "compensators": u.half()})
+    distilled = infer_set().with_tensors({"compensators": u.half()})
     result = analyse(
         tmp_path, {"name": "compensators", "subsets": 2, "classes": 2}, distilled=distilled
     )
@@ -356,7 +354,7 @@ def test_compensators_numbers_by_hand(tmp_path):
     assert result.values["std"] == pytest.approx([0, lone, 0, 0, 0, 0.5])
     assert result.value == pytest.approx(1.75 / 6)
     chosen = result.arrays["classes"]
-    natural = distilled.parts["natural"][0, chosen].float() / 255
+    natural = distilled["natural"][0, chosen].float() / 255
     assert result.arrays["u"].shape == (2, 2, 1, 8, 8) and torch.equal(
         result.arrays["natural"], natural
     )

@@ -271,7 +271,8 @@ def test_lambda_has_the_beta_distribution(alpha):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_cutmix_label_weights_are_the_pixel_counts(seed):
-    # Image i is i everywhere, its label is i, and each mixed pixel is 0..5: the mean pixel of a mixed image is its mean label.
+    # Image i is i everywhere, its label is i, and each mixed pixel is 0..5: the mean pixel of a
+    # mixed image is its mean label.
     x = torch.arange(6.0)[:, None, None, None].expand(6, 2, 12, 9)
     mixing = draw(Mix("cutmix", 1.0), x, generator(seed))
     mixed = mixing.images(x)
@@ -297,7 +298,8 @@ def test_cutmix_label_weights_are_the_pixel_counts(seed):
     ],
 )
 def test_cutmix_side_by_hand(lam, place, span):
-    # Of 8 pixels: side 8 sqrt(1 - lam), that is 4, 4, 4, 0, 8, around pixel floor(8 place), clipped at the border.
+    # Of 8 pixels: side 8 sqrt(1 - lam), that is 4, 4, 4, 0, 8, around pixel floor(8 place), clipped
+    # at the border.
     assert _span(8, lam, place) == span
 
 

@@ -17,7 +17,7 @@ from distillery.training.recipe import Training
 from helpers.planning import at, settings_with
 from helpers.project import ROOT
 
-# --- identities --------------------------------------------------------------------------------------------------------------
+# --- identities -----------------------------------------------------------------------------------
 
 
 def optional_fields(recipe: type) -> list[dataclasses.Field]:
@@ -53,7 +53,7 @@ def test_an_optional_setting_that_is_none_changes_no_identity():
     assert "batch_up_to" not in validated(Training, training | {"batch_up_to": None}, "here")
 
 
-# --- axes of a table's own ---------------------------------------------------------------------------------------------------
+# --- axes of a table's own ------------------------------------------------------------------------
 
 OWN_AXES = """
 title: "own axes"
@@ -64,7 +64,9 @@ axes:
       plain: {evaluate: {training: {optimizer: {name: sgd}}}}
       adam: {evaluate: {training: {optimizer: {name: adam}}}}
   lr: {sets: evaluate.training.optimizer.lr}
-rows: [{row: Random, method: random, labels: hard}, {row: again, method: random, labels: hard, against: Random}]
+rows:
+  - {row: Random, method: random, labels: hard}
+  - {row: again, method: random, labels: hard, against: Random}
 """
 
 
@@ -153,7 +155,7 @@ def test_pairs_that_are_none_are_a_plan_error(pairs, message):
 def test_memory_is_estimated_for_the_batch_that_the_set_gives():
     def peak(**training):
         plan = at("paper", evaluate={"dynamic": {"training": {"batch": 200} | training}})
-        stored = next(p for p in plan.positions("table1") if p.row.labels == "fkd")
+        stored = next(p for p in plan.positions("table1") if p.row.labels.kind == "fkd")
         return stored.evaluations[0], Estimator(plan.settings, ROOT / "results/store").cost(
             stored.evaluations[0]
         ).activations

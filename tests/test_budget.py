@@ -1,4 +1,4 @@
-"""Budget accounting and statistics, against the papers' printed ratios, hand-worked values and scipy."""
+"""Budgets and statistics, against the papers' printed ratios, values worked by hand and scipy."""
 
 import itertools
 import math
@@ -46,7 +46,8 @@ def test_label_saving_of_the_abstract():
 
 
 def test_another_dataset_by_hand():
-    # 10 classes, ipc 7: 70 of 1400 images are 5 %; 70 x 10 float32 values are 2800 bytes of 89 600, 3.125 %.
+    # 10 classes, ipc 7: 70 of 1400 images are 5 %; 70 x 10 float32 values are 2800 bytes of 89 600,
+    # 3.125 %.
     assert cr_paper(7, 10, 1400, 89_600, "hard") == pytest.approx(5.0)
     assert cr_paper(7, 10, 1400, 89_600, "static") == pytest.approx(8.125)
     # Dynamic: 700 values x 20 epochs of the 1.5e10 values that take 25.9 GiB.
@@ -77,7 +78,8 @@ def test_stored_bytes_over_raw_bytes():
 
 
 def test_interval_by_hand():
-    # 2, 4, 9: mean 5, deviations -3, -1, 4, variance 26 / 2; t_{0.975, 2} = 4.302653 in every t table.
+    # 2, 4, 9: mean 5, deviations -3, -1, 4, variance 26 / 2; t_{0.975, 2} = 4.302653 in every t
+    # table.
     found = summarize([2.0, 4.0, 9.0])
     assert (found.mean, found.n) == (5.0, 3)
     assert found.std == pytest.approx(math.sqrt(13))
@@ -123,18 +125,24 @@ def test_welch_refuses_what_has_no_spread():
 
 
 def test_numbers_stored_for_images_and_for_labels_stand_apart(plan, store, tmp_path):
-    distilled = {"poster": 3 * 320 * 320, "soft": 10000, "order": 100, "patches": 4}
-    put(store, "distill/digits-infer-bbb", {"bytes": {"poster": 1}, "numbers": distilled})
+    numbers = {"canvas": 3 * 320 * 320, "opinions": 10000, "order": 100}
+    kinds = {"canvas": "image", "opinions": "soft label", "order": "index"}
     put(
-        store, "distill/digits-random-ccc", {"bytes": {"images": 4480}, "numbers": {"images": 4480}}
+        store,
+        "distill/digits-infer-bbb",
+        {"bytes": {"canvas": 1}, "numbers": numbers, "kinds": kinds},
     )
+    images = {"numbers": {"images": 4480}, "kinds": {"images": "image"}}
+    put(store, "distill/digits-random-ccc", {"bytes": {"images": 4480}, **images})
     random, _, infer = made(plan, store, tmp_path / "table2")
     assert (random["pixels"], random["label_floats"]) == ("4480", "0")
     assert (infer["pixels"], infer["label_floats"]) == (
         "",
         "",
-    )  # its stored labels were made before they were counted
-    put(store, "label/digits-infer-ddd", {"bytes": {"labels": 1400}, "numbers": {"labels": 700}})
+    )  # its stored labels do not say what they are
+    stored = {"numbers": {"labels": 700, "seeds": 3}}
+    stored |= {"kinds": {"labels": "soft label", "seeds": "index"}}
+    put(store, "label/digits-infer-ddd", {"bytes": {"labels": 1400}, **stored})
     *_, infer = made(plan, store, tmp_path / "table2")
     assert (infer["pixels"], infer["label_floats"]) == ("307200", "10700")
     stored = grid((tmp_path / "table2.md").read_text(), "Stored")

@@ -18,7 +18,8 @@ CROPS = {**SRE2L, "augment": ["batch-resized-crop", "batch-flip", "roll:4"]}
 @pytest.mark.parametrize(
     ("step", "milestone", "bound"),
     [
-        # 0.08 + 0.92 (1 + cos(pi t / (gamma 1000))) / 2: cosine 1 at the start, 0 at half, -1 at the end of the fall
+        # 0.08 + 0.92 (1 + cos(pi t / (gamma 1000))) / 2: cosine 1 at the start, 0 at half, -1 at
+        # the end of the fall
         *((0, 1.0, 1.0), (500, 1.0, 0.54), (999, 1.0, 0.08)),
         # a third of the way the cosine is 1/2, hence 3/4 of the fall is left
         *((200, 0.6, 0.08 + 0.92 * 0.75), (300, 0.6, 0.54), (600, 0.6, 0.08), (999, 0.6, 0.08)),
@@ -46,9 +47,9 @@ def test_without_a_curriculum_it_is_sre2l_bit_for_bit(together, tmp_path):
         distil({**fields, "milestone": gamma}, train, 3, job_in(tmp_path / str(gamma)), teachers)
         for gamma in (0.0, 1.0)
     )
-    assert torch.equal(plain.parts["images"], same.parts["images"])
-    assert not torch.equal(plain.parts["images"], other.parts["images"])
-    assert same.method == "cda" and same.parts["labels"].tolist() == [0, 1, 2, 3] * 3
+    assert torch.equal(plain["images"], same["images"])
+    assert not torch.equal(plain["images"], other["images"])
+    assert same.method == "cda" and same["labels"].tolist() == [0, 1, 2, 3] * 3
 
 
 def test_each_step_crops_the_whole_batch_once_within_its_bound(tmp_path, monkeypatch):
@@ -70,7 +71,7 @@ def test_same_bytes_again(tmp_path):
     one, again, other = (
         distil(
             {**CROPS, "name": "cda"}, train, 2, job_in(tmp_path / name, key), [tiny_teacher(train)]
-        ).parts["images"]
+        )["images"]
         for name, key in (("a", "one"), ("b", "one"), ("c", "two"))
     )
     assert torch.equal(one, again) and not torch.equal(one, other)

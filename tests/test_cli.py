@@ -1,4 +1,4 @@
-"""The command line: one line and exit code 1 for what a user can get wrong, and nothing left in the store."""
+"""The command line: a user's mistakes give one line, exit code 1 and nothing in the store."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from distillery.cli import main
 
 @pytest.fixture
 def own_data(project, edit):
-    """The tiny project with a folder of images in place of the digits; returns its root and that folder."""
+    """The tiny project with a folder of images in place of the digits: its root, that folder."""
     folder = project / "flowers"
     for split, count in (("train", 6), ("test", 2)):
         for name in ("iris", "rose"):

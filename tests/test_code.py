@@ -14,7 +14,8 @@ def package(tmp_path, monkeypatch):
     toy.mkdir()
     (toy / "__init__.py").write_text("")
     (toy / "a.py").write_text(
-        "from typing import TYPE_CHECKING\nfrom . import b\nif TYPE_CHECKING:\n    from . import c\n"
+        "from typing import TYPE_CHECKING\nfrom . import b\n"
+        "if TYPE_CHECKING:\n    from . import c\n"
     )
     (toy / "b.py").write_text('"""Doc."""\ndef f(x):\n    """Doc."""\n    return x + 1\n')
     (toy / "c.py").write_text("y = 2\n")
@@ -34,7 +35,8 @@ def test_comment_docstring_and_layout_do_not_count(package):
     toy, digest = package
     before = digest()
     (toy / "b.py").write_text(
-        '"""Other words."""\n\n# why\ndef f( x ):\n    # a comment\n    return (x\n            + 1)\n'
+        '"""Other words."""\n\n# why\n'
+        "def f( x ):\n    # a comment\n    return (x\n            + 1)\n"
     )
     assert digest() == before
 

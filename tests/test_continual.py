@@ -1,4 +1,4 @@
-"""Continual learning: who arrives when, what a step trains on, what it is asked, and what the planner makes of it."""
+"""Continual learning: which classes come when, what a step trains on and is asked; its plan."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import yaml
 from safetensors.torch import load_file
 
 from distillery.analyses import continual
-from distillery.analyses.subject import fixed_generator
+from distillery.analyses.inputs import fixed_generator
 from distillery.components.registry import module_name
 from distillery.errors import DistilleryError, PlanError
 from distillery.plan.cost import Estimator
 from distillery.plan.plan import Plan
 from distillery.sets.distilled import DistilledSet
+from distillery.sets.jpeg import image_parts
 from distillery.stages import analyse as stage
 from distillery.stages import evaluate
 from distillery.store.artefact import Artefact
@@ -46,7 +47,7 @@ KINDS = {
 
 def random_set() -> DistilledSet:
     """A set that no teacher has seen."""
-    parts = {"images": TRAIN.pixels(torch.arange(20)), "labels": torch.arange(4).repeat(5)}
+    parts = image_parts(TRAIN.pixels(torch.arange(20)), torch.arange(4).repeat(5), None)
     return DistilledSet("random", 5, TRAIN.classes, (0.5,), (0.25,), parts)
 
 
@@ -103,7 +104,7 @@ def trained(monkeypatch) -> list[dict]:
     return seen
 
 
-# --- a step by hand --------------------------------------------------------------------------------------------------------
+# --- a step by hand -------------------------------------------------------------------------------
 
 
 def test_classes_arrive_in_the_order_drawn():
@@ -144,7 +145,7 @@ def test_logits_lose_the_columns_of_classes_not_seen():
     )
 
 
-# --- the analysis ------------------------------------------------------------------------------------------------------------
+# --- the analysis ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -246,7 +247,7 @@ def test_what_the_analysis_refuses(tmp_path):
         stage.make(job)
 
 
-# --- the plan ----------------------------------------------------------------------------------------------------------------
+# --- the plan -------------------------------------------------------------------------------------
 
 FIGURE = """
 title: "a small course"

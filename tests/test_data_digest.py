@@ -1,4 +1,4 @@
-"""The digest of a data source: DVC's own, remembered, and what stands for a source that is not there."""
+"""The digest of a data source: DVC's own, remembered, and for a source that is not there."""
 
 from __future__ import annotations
 
@@ -124,7 +124,8 @@ TRACKED, OTHER = "1" * 32 + ".dir", "2" * 32 + ".dir"
     [
         (f"outs:\n- md5: {TRACKED}\n  size: 3\n  nfiles: 1\n  hash: md5\n  path: set\n", TRACKED),
         (
-            f"deps:\n- md5: {OTHER}\n  hash: md5\n  path: x\nouts:\n- md5: {TRACKED}\n  hash: md5\n  path: set\n",
+            f"deps:\n- md5: {OTHER}\n  hash: md5\n  path: x\n"
+            f"outs:\n- md5: {TRACKED}\n  hash: md5\n  path: set\n",
             TRACKED,
         ),
         (

@@ -267,7 +267,8 @@ def test_failed_download_says_where_the_files_belong(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.MNIST, "mirrors", [f"file://{tmp_path}/nothing/"])
     with pytest.raises(
         DataError,
-        match=r"'torchvision:MNIST': cannot be opened or downloaded .*; put its files into '.*here'",
+        match=r"'torchvision:MNIST': cannot be opened or downloaded .*; "
+        r"put its files into '.*here'",
     ):
         run("torchvision:MNIST")
 

@@ -1,4 +1,4 @@
-"""DSA against a slow second implementation, image by image and pixel by pixel; where it stands in a batch; its modes."""
+"""DSA against a slow second implementation, pixel by pixel; its place in a batch; its modes."""
 
 import math
 from collections import Counter
@@ -39,7 +39,7 @@ def uniform(count, seed=0):
     return torch.rand(count, 1, 1, 1, generator=generator(seed)).flatten().tolist()
 
 
-# ---- each operation, pixel by pixel ---------------------------------------------------------------------------------------
+# ---- each operation, pixel by pixel --------------------------------------------------------------
 
 
 def by_pixel(x, value):
@@ -142,8 +142,10 @@ def test_crop_is_a_shift_with_zeros_each_within_reach_alike(share, sides, reach)
 
 
 @pytest.mark.parametrize(("side", "reach"), [(32, 4), (64, 8), (128, 16), (224, 28)])
-def test_crop_reaches_as_far_as_the_sheet_says(side, reach):
-    # a bar in the first column: its place is the shift to the right; moved out to the left it is gone
+def test_crop_reaches_an_eighth_of_the_side(side, reach):
+    # floor(0.125 side + 0.5), as in the code of DSA
+    # a bar in the first column: its place is the shift to the right; moved out to the left it is
+    # gone
     x = torch.zeros(60 * reach, 1, 1, side)
     x[..., reach] = 1
     places = applied("crop", x)[:, 0].sum(1).argmax(1)
@@ -236,7 +238,7 @@ def test_a_quarter_turn_is_exact():
     assert turned.equal(torch.rot90(x, 1, (2, 3)))
 
 
-# ---- the operations together ----------------------------------------------------------------------------------------------
+# ---- the operations together ---------------------------------------------------------------------
 
 
 def operations(mode, batches=600):
@@ -312,7 +314,7 @@ def test_an_unknown_mode_is_a_plan_error(text):
         pipeline([text])
 
 
-# ---- in a batch -----------------------------------------------------------------------------------------------------------
+# ---- in a batch ----------------------------------------------------------------------------------
 
 
 def samples(count=12, value=None):

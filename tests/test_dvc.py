@@ -1,4 +1,4 @@
-"""DVC around it: repro computes only what changed, status is clean after, and a fresh clone fetches only what it needs."""
+"""DVC: repro computes what changed, status is clean after it, a clone fetches what it needs."""
 
 import os
 import shutil
@@ -46,7 +46,7 @@ def artefacts(project: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """A lab's repository: built with dvc repro, tables and .dvc files committed, artefacts pushed to a remote folder."""
+    """A lab's repository: built with dvc repro, tables committed, artefacts pushed to a folder."""
 
     project = make_project(tmp_path_factory.mktemp("lab"))
     command_of(project)
@@ -116,7 +116,8 @@ def test_a_fresh_clone_plans_nothing_and_an_edit_fetches_only_the_frontier(lab, 
     edit(clone / "params.yaml", "evaluate: {}", "evaluate: {static: {training: {epochs: 4}}}")
     run(clone, "dvc", "repro")
     stages = [name.split("/")[0] for name in artefacts(clone)]
-    # Fetched: data, both sets, the labels, random's two students. Computed: INFER's two students. No teacher.
+    # Fetched: data, both sets, the labels, random's two students. Computed: INFER's two students.
+    # No teacher.
     assert sorted(stages) == [
         "data",
         "distill",

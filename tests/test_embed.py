@@ -1,4 +1,4 @@
-"""Class embeddings: each source against the computation by hand, the stage on a data artefact, a CLIP of width 8."""
+"""Class embeddings: each source against the computation by hand, their stage, a CLIP of width 8."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_missing_classes_are_an_error_or_take_features_of_the_same_spread(tmp_pa
 
 
 def test_completed_distances_agree_where_both_are_known():
-    """Were every pair taken from the other distances, its mean and deviation over the known pairs would be the stated ones."""
+    """All pairs from the other distances: the known pairs have the stated mean and deviation."""
     others = cosine_distances(torch.randn(8, 4, generator=torch.Generator().manual_seed(1)))
     known = torch.tensor([1, 3, 4, 6, 7])
     stated = 0.1 + 0.5 * others[known][:, known].fill_diagonal_(-0.2)
@@ -230,7 +230,7 @@ NAMED = replace(TRAIN, classes=("airplane", "lawn_mower", "ship", "cat", "maple_
 
 @pytest.fixture(scope="module")
 def tiny_clip(tmp_path_factory):
-    """A text model of open_clip's own with random weights, registered as `tiny-clip`, and its checkpoints on disk."""
+    """open_clip's text model with random weights, registered as `tiny-clip`; its checkpoints."""
     import open_clip
 
     folder = tmp_path_factory.mktemp("clip")

@@ -1,4 +1,4 @@
-"""JPEG files as stored parts: Pillow's own files, byte by byte, and what the methods make of them."""
+"""JPEG files as stored parts: Pillow's files, byte by byte, and what methods make of them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def pillow_file(levels: np.ndarray, **options: object) -> bytes:
 
 
 def pillow(image: Tensor) -> bytes:
-    """The file that Pillow's defaults give a (C, H, W) float image, truncated as numpy truncates."""
+    """Pillow's file, by its defaults, of a (C, H, W) float image that numpy truncates."""
     levels = (image.numpy() * 255).astype(np.uint8)
     return pillow_file(levels[0] if len(levels) == 1 else levels.transpose(1, 2, 0))
 
@@ -48,10 +48,11 @@ def test_parts_are_pillows_files_one_after_the_other(shape):
     images = torch.rand(5, *shape, generator=torch.Generator().manual_seed(0))
     files = [pillow(image) for image in images]
     parts = image_parts(quantised(images, 75), torch.arange(5), 75)
-    assert bytes(parts["jpeg"].numpy()) == b"".join(files)
-    assert parts["jpeg_ends"].tolist() == np.cumsum([len(file) for file in files]).tolist()
-    assert parts["jpeg_ends"].dtype == torch.int64 and parts["labels"].tolist() == list(range(5))
-    found = decoder(parts)(torch.tensor([4, 0, 2, 2]))
+    jpeg, ends, hard = (parts[name].tensor for name in ("jpeg", "jpeg_ends", "labels"))
+    assert bytes(jpeg.numpy()) == b"".join(files)
+    assert ends.tolist() == np.cumsum([len(file) for file in files]).tolist()
+    assert ends.dtype == torch.int64 and hard.tolist() == list(range(5))
+    found = decoder(jpeg, ends)(torch.tensor([4, 0, 2, 2]))
     assert found.shape == (4, *shape) and torch.equal(
         found, torch.stack([decoded(files[i]) for i in (4, 0, 2, 2)])
     )
@@ -62,7 +63,9 @@ def test_files_of_several_batches_follow_each_other():
         0, 256, (5, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
     )
     whole, split = encode([images], 75), encode(images.split(2), 75)
-    assert all(torch.equal(whole[name], split[name]) for name in ("jpeg", "jpeg_ends"))
+    assert all(
+        torch.equal(whole[name].tensor, split[name].tensor) for name in ("jpeg", "jpeg_ends")
+    )
 
 
 def test_large_images_decode_in_order_on_several_threads():
@@ -70,7 +73,8 @@ def test_large_images_decode_in_order_on_several_threads():
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        found = decoder(encode([images], 100))(torch.arange(24).flip(0))
+        parts = encode([images], 100)
+        found = decoder(parts["jpeg"].tensor, parts["jpeg_ends"].tensor)(torch.arange(24).flip(0))
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(found, images.flip(0))
@@ -82,7 +86,7 @@ def test_quality_is_the_one_asked_for():
     )
     for quality in (1, 75, 100):
         expected = pillow_file(levels[0].permute(1, 2, 0).numpy(), quality=quality)
-        assert bytes(encode([levels], quality)["jpeg"].numpy()) == expected
+        assert bytes(encode([levels], quality)["jpeg"].tensor.numpy()) == expected
 
 
 def test_truncation_by_hand():
@@ -114,31 +118,32 @@ def test_a_set_of_files_expands_to_what_they_decode_to(name, channels, tmp_path)
     loaded = DistilledSet.load(tmp_path)
     instances, expected = loaded.expand(), lossless.expand()
     assert instances.labels.tolist() == expected.labels.tolist()
-    files = np.split(loaded.parts["jpeg"].numpy(), loaded.parts["jpeg_ends"].numpy()[:-1])
+    files = np.split(loaded["jpeg"].numpy(), loaded["jpeg_ends"].numpy()[:-1])
     assert torch.equal(
         instances.images, torch.stack([decoded(file.tobytes()) for file in files]).float() / 255
     )
     assert loaded.bytes == {"jpeg": sum(len(file) for file in files)}
-    # one channel loses a level to truncation and little to quality 100; chroma is subsampled in noise of three
+    # one channel loses a level to truncation and little to quality 100; chroma is subsampled in
+    # noise of three
     assert (instances.images - expected.images).abs().mean() < (2 / 255 if channels == 1 else 0.25)
 
 
 def test_infer_stores_a_file_of_each_instance_in_the_order_of_its_expansion(tmp_path, monkeypatch):
-    train, seen, files = tiny_set(), {}, infer.files
+    train, seen, as_files = tiny_set(), [], infer.as_files
     monkeypatch.setattr(
-        infer, "files", lambda parts, quality: seen.update(parts) or files(parts, quality)
+        infer, "as_files", lambda exact, quality: seen.append(exact) or as_files(exact, quality)
     )
     monkeypatch.setattr(infer, "BATCH", 7)
     written = {}
     for natural in (True, False):
         seen.clear()
         stored = made(tmp_path / str(natural), train, "infer", jpeg=75, natural_instances=natural)
-        assert seen["compensators"].dtype == torch.float32
-        instances = infer.expand(seen)
+        assert seen[0]["compensators"].dtype == torch.float32
+        instances = infer.expand(seen[0])
         assert (
             len(instances) == 2 * 4 * (2 + natural)
-            and stored.parts["labels"].tolist() == instances.labels.tolist()
+            and stored["labels"].tolist() == instances.labels.tolist()
         )
         written[natural] = [pillow(image) for image in instances.images]
-        assert bytes(stored.parts["jpeg"].numpy()) == b"".join(written[natural])
+        assert bytes(stored["jpeg"].numpy()) == b"".join(written[natural])
     assert written[True][8:] == written[False]

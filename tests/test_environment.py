@@ -47,7 +47,8 @@ def test_lock_has_hashes_and_no_addresses():
 
 def test_lock_holds_torch_and_the_torchvision_made_for_it():
     torch = Version(PINS["torch"])
-    # 2.11 goes with 0.26, 2.15 with 0.29 or 0.30: torchvision's own requirement, checked on what is installed.
+    # 2.11 goes with 0.26, 2.15 with 0.29 or 0.30: torchvision's own requirement, checked on what is
+    # installed.
     needs = next(Requirement(r) for r in metadata.requires("torchvision") if r.startswith("torch"))
     assert torch >= Version("2.11")
     assert metadata.version("torchvision") != PINS["torchvision"] or needs.specifier.contains(torch)
@@ -82,7 +83,7 @@ sys.meta_path.insert(0, Blocked())
 
 @pytest.mark.parametrize("blocked", [{"snakemake", "dvc"}])
 def test_one_cell_runs_without_the_engines(project, tmp_path, blocked):
-    """Plan as commands, then each stage from its own command line; the jobs do without pydantic and PyYAML too."""
+    """Each stage from its own command line; jobs do without pydantic and PyYAML too."""
     for name, hidden in (("plan", blocked), ("job", blocked | {"pydantic", "yaml"})):
         (tmp_path / name).mkdir()
         (tmp_path / name / "sitecustomize.py").write_text(BLOCK.format(blocked=hidden))

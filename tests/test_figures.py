@@ -310,7 +310,8 @@ TEXTS = {
             "test accuracy (%)",
             "PoDD, order poco",
         ),
-        "cifar100, resnet18, ipc 10: r = 0.90 (0.07 to 0.99) over 5 orders; the paper's is 0.76 over 5",
+        "cifar100, resnet18, ipc 10: r = 0.90 (0.07 to 0.99) over 5 orders; "
+        "the paper's is 0.76 over 5",
     },
     "sweep": {"gamma", "test accuracy (%)", "cifar100, resnet18, ipc 10", *ROWS[:2]},
     "poster": {

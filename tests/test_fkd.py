@@ -1,4 +1,4 @@
-"""Stored dynamic labels: a student cannot tell them from dynamic ones; and the evaluate stage around them."""
+"""Stored dynamic labels: a student cannot tell them from dynamic ones; the stages around them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""G-VBSM: its statistics and its densification worked by hand, its loop written out, its order, restarts and limits."""
+"""G-VBSM: statistics and densification by hand, its loop written out, order, restarts, limits."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def run(
 
 
 def test_convolution_statistics_worked_by_hand():
-    # channel 0 is 0 in one image and 2 in the other; channel 1 is 1 in the left cell and 3 in the right one
+    # channel 0 is 0 in one image and 2 in the other; channel 1 is 1 in the left cell and 3 in the
+    # right one
     x = torch.zeros(2, 2, 2, 4)
     x[1, 0], x[:, 1, :, :2], x[:, 1, :, 2:] = 2.0, 1.0, 3.0
     mean, variance, cell_mean, cell_variance = convolution_statistics(x, 2)
@@ -130,7 +131,8 @@ def test_reference_statistics_are_averages_over_batches_by_their_size():
 
 
 def test_moving_averages_worked_by_hand():
-    # e after one and two calls with s: 0.2 s, then 0.8 * 0.2 s + 0.2 s = 0.36 s from a reference of 0; |(3, 4)| = 5
+    # e after one and two calls with s: 0.2 s, then 0.8 * 0.2 s + 0.2 s = 0.36 s from a reference of
+    # 0; |(3, 4)| = 5
     s, other = torch.tensor([3.0, 4.0], requires_grad=True), torch.tensor([7.0])
     distance = AverageDistance([[torch.zeros(2)], [torch.tensor([2.0])]], [10.0, 1.0], 0.8)
     for value, average in (
@@ -185,8 +187,8 @@ def test_statistics_that_are_met_pull_nowhere():
 
 
 def test_densification_of_two_images_worked_by_hand():
-    # one pixel becomes 32 x 32: images (a, 0) and (0, b) have the eigenvalues 1024 a^2 = 4 and 1024 b^2 = 0;
-    # softmax(1, 0) = (0.731059, 0.268941), softmax(4, 0) = (0.982014, 0.017986)
+    # one pixel becomes 32 x 32: images (a, 0) and (0, b) have the eigenvalues 1024 a^2 = 4 and 1024
+    # b^2 = 0; softmax(1, 0) = (0.731059, 0.268941), softmax(4, 0) = (0.982014, 0.017986)
     x = torch.tensor([[2 / 32, 0.0], [0.0, 0.0]]).view(2, 2, 1, 1)
     expected = 0.731059 * math.log(0.731059 / 0.982014) + 0.268941 * math.log(0.268941 / 0.017986)
     assert (
@@ -245,7 +247,7 @@ def test_densification_draws_eigenvalues_together():
 def g_vbsm_written_out(
     train: TinySet, teachers: list[Teacher], job: Job, ipc: int, recipe: dict
 ) -> Tensor:
-    """All batches in order with torch's own statistics and bias-corrected averages: places (ipc * classes, C, H, W)."""
+    """All batches with torch's statistics, bias-corrected averages: (ipc * classes, C, H, W)."""
     classes = len(train.classes)
     layers = [
         [m for m in t.model.modules() if isinstance(m, (nn.BatchNorm2d, nn.Conv2d))]
@@ -328,8 +330,8 @@ def test_g_vbsm_is_its_loop_written_out(fields, tmp_path):
     distilled = run(tmp_path, train, job=job, **fields)
     expected = g_vbsm_written_out(train, two_teachers(train), job, 3, recipe) * 0.25 + 0.5
     # half a grey level of rounding, and what reordered sums add to it
-    assert (distilled.parts["images"].float() / 255 - expected).abs().max() < 0.52 / 255
-    assert distilled.parts["labels"].tolist() == [0, 1, 2, 3] * 3
+    assert (distilled["images"].float() / 255 - expected).abs().max() < 0.52 / 255
+    assert distilled["labels"].tolist() == [0, 1, 2, 3] * 3
     assert distilled.bytes == {"images": 12 * 64} and distilled.expand().images.shape == (
         12,
         1,
@@ -378,7 +380,7 @@ def test_a_dropped_convolution_reports_nothing_and_a_batch_norm_always(tmp_path)
 
 def test_killed_and_started_again_gives_the_same_bytes(tmp_path, monkeypatch):
     train, calls, whole = tiny_set(), [], g_vbsm.recover
-    expected = run(tmp_path / "undisturbed", train, **AUGMENTED).parts["images"]
+    expected = run(tmp_path / "undisturbed", train, **AUGMENTED)["images"]
     job, files = job_in(tmp_path / "killed"), []
 
     def recover(*args: object, **kwargs: object) -> Tensor:
@@ -395,7 +397,7 @@ def test_killed_and_started_again_gives_the_same_bytes(tmp_path, monkeypatch):
         f"{n}.safetensors" for n in ("batch-0", "batch-1", "reference-0", "reference-1")
     ]
     calls[:] = [1] * 3
-    assert torch.equal(run(tmp_path, train, job=job, **AUGMENTED).parts["images"], expected)
+    assert torch.equal(run(tmp_path, train, job=job, **AUGMENTED)["images"], expected)
     assert len(calls) == 4, "only the batch that was missing is made"
     assert all(
         (job.scratch / name).stat().st_mtime_ns == written for name, written in files.items()
@@ -405,7 +407,7 @@ def test_killed_and_started_again_gives_the_same_bytes(tmp_path, monkeypatch):
 def test_same_cell_same_bytes_other_cell_other_bytes(tmp_path):
     train = tiny_set()
     one, again, other = (
-        run(tmp_path / n, train, key=k, **AUGMENTED).parts["images"]
+        run(tmp_path / n, train, key=k, **AUGMENTED)["images"]
         for n, k in zip("abc", "xxy", strict=True)
     )
     assert torch.equal(one, again) and not torch.equal(one, other)

@@ -1,4 +1,4 @@
-"""GIFT's refinement of labels, alone and with its loss: worked numbers, properties, the planner, the evaluate stage."""
+"""GIFT's refinement, alone and with its loss: worked numbers, properties, planner, stage."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from distillery.errors import DistilleryError, PlanError
 from distillery.losses.target import Target
 from distillery.refinements import gift
 from distillery.stages import evaluate as stage
+from distillery.store.files import STUDENT_WEIGHTS
 from distillery.training.loop import train
 from distillery.training.recipe import Mix, Training
 from distillery.training.samples import Samples
@@ -31,7 +32,7 @@ def gift_loss(logits=S, target=TARGET, **fields):
     return loss("cosine", logits, refined(target, **fields)).item()
 
 
-# --- worked numbers, computed in float64 with plain numpy, independently of torch --------------------------------------------
+# --- worked numbers, computed in float64 with plain numpy, independently of torch -----------------
 
 
 def test_worked_labels():
@@ -122,7 +123,7 @@ def test_two_classes_by_hand():
     assert gift_loss(student, target, gamma=1 / 11) == pytest.approx(0.902169, abs=1e-6)
 
 
-# --- properties --------------------------------------------------------------------------------------------------------------
+# --- properties -----------------------------------------------------------------------------------
 
 
 def random_target(classes=20):
@@ -207,7 +208,7 @@ def test_hard_labels_cannot_be_refined():
         refined(replace(TARGET, logits=None))
 
 
-# --- the planner -------------------------------------------------------------------------------------------------------------
+# --- the planner ----------------------------------------------------------------------------------
 
 GIFT = {"loss": {"name": "cosine"}, "refine": {"name": "gift"}}
 
@@ -240,7 +241,8 @@ def test_a_refinement_switched_off_again_leaves_no_trace(project):
     [
         (
             {"hard": {"refine": "gift"}},
-            "tiny.yaml.evaluate.hard.refine = 'gift': needs soft labels, row 'Random' has hard ones",
+            "tiny.yaml.evaluate.hard.refine = 'gift': needs soft labels, "
+            "row 'Random' has hard ones",
         ),
         (
             {"static": {"refine": "gfit"}},
@@ -259,7 +261,8 @@ def test_a_refinement_switched_off_again_leaves_no_trace(project):
         ),
         (
             {"static": {"loss": "dkd", "training": {"mix": {"name": "mixup"}}}},
-            "static.training.mix = 'mixup': loss 'dkd' is not defined for mixed images; set mix to 'none'",
+            "static.training.mix = 'mixup': loss 'dkd' is not defined for mixed images; "
+            "set mix to 'none'",
         ),
     ],
 )
@@ -275,7 +278,7 @@ def test_mixing_is_planned_with_the_losses_that_are_defined_for_it(project):
         assert evaluations(planned(project, evaluate={"static": {"loss": name, **mixing}}), "infer")
 
 
-# --- training ----------------------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 
 def test_refinement_and_loss_are_two_switches_of_one_evaluation(tmp_path):
@@ -285,7 +288,7 @@ def test_refinement_and_loss_are_two_switches_of_one_evaluation(tmp_path):
             recipe = job.recipe | {"loss": {"name": name}} | refine
             one = job_in(tmp_path / f"{name}{len(refine)}", recipe=recipe, inputs=job.inputs)
             losses += stage.make(one)["loss"]
-            students.append((one.out / stage.WEIGHTS).read_bytes())
+            students.append((one.out / STUDENT_WEIGHTS).read_bytes())
     assert torch.tensor(losses).isfinite().all() and len(losses) == 8
     assert len(set(students)) == 4
 

@@ -1,4 +1,4 @@
-"""GIFT's evaluation at paper scale as its Table 11, its authors' code and the printed tables have it."""
+"""GIFT's evaluation at paper scale, by its Table 11, its authors' code and the printed tables."""
 
 from __future__ import annotations
 
@@ -196,7 +196,8 @@ def test_refinement_and_loss_change_one_thing_each(plan, table):
                 )
 
 
-# parameters with 200 outputs; the ResNets' stems are those of small images, the others torchvision's own
+# parameters with 200 outputs; the ResNets' stems are those of small images, the others
+# torchvision's own
 STUDENTS = {
     "convnet": 0.857160,
     "resnet18": 11.271432,

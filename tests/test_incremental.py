@@ -1,4 +1,4 @@
-"""Counted jobs: no needless and no missing one, with Snakemake itself, on a grid of nine artefacts and a table."""
+"""Jobs counted with Snakemake itself, on nine artefacts: none needless, none missing."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def built(tmp_path_factory):
 
 @pytest.fixture
 def copy(built, tmp_path):
-    """A copy of the built project with every file's time set to now, as a checkout does: times must not matter."""
+    """A copy of the built project, every file's time set to now: times must not matter."""
     project = tmp_path / "copy"
     shutil.copytree(built, project, copy_function=shutil.copy)
     return project
@@ -152,7 +152,8 @@ def test_adoption_keeps_artefacts_of_rewritten_code(copy):
         text=True,
         env=os.environ | {"PYTHONPATH": str(copy / "src")},
     )
-    # Two teachers and four students train with the loop; INFER's set and its labels have these teachers as inputs.
+    # Two teachers and four students train with the loop; INFER's set and its labels have these
+    # teachers as inputs.
     assert "8 artefacts adopted" in done.stdout, done.stderr
     assert snakemake(copy)[0] == {"table": 1}
     metas = [json.loads(m.read_text()) for m in copy.glob("results/store/*/*/meta.json")]
@@ -160,7 +161,8 @@ def test_adoption_keeps_artefacts_of_rewritten_code(copy):
 
 
 def test_prune_removes_what_no_plan_reaches(copy, edit):
-    # What a change in params.yaml sets aside is kept, since the scale alone still reaches it; what the scale gave up goes.
+    # What a change in params.yaml sets aside is kept, since the scale alone still reaches it; what
+    # the scale gave up goes.
     edit(copy / "params.yaml", "evaluate: {}", "evaluate: {static: {training: {epochs: 3}}}")
     assert prune(copy) == "0 artefacts removed"
     edit(

@@ -1,4 +1,4 @@
-"""INFER: the budget table, the optimisation written out a second time, what is stored and what it expands to."""
+"""INFER: the budget table, the optimisation written out a second time, what a set holds."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from distillery.errors import BudgetError
 from distillery.methods import infer
 from distillery.methods.shared import recovery
 from distillery.sets.distilled import DistilledSet
+from distillery.sets.parts import Kind, Part
 from distillery.store.checkpoint import kept
 from distillery.store.job import Job
 from helpers.jobs import job_in
@@ -60,7 +61,7 @@ def test_more_subsets_than_a_class_has_images(tmp_path):
 
 
 def compensator_written_out(net: nn.Module, natural: Tensor) -> Tensor:
-    """Algorithm 1 for one subset and one teacher, with torch's own statistics. natural: (C, 1, 8, 8), normalised."""
+    """Algorithm 1 for a subset and a teacher, torch's statistics; natural: (C, 1, 8, 8)."""
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     inputs: dict[nn.Module, Tensor] = {}
     hooks = [m.register_forward_hook(lambda m, args, _: inputs.update({m: args[0]})) for m in norms]
@@ -90,7 +91,7 @@ def compensator_written_out(net: nn.Module, natural: Tensor) -> Tensor:
 )
 def test_compensators_are_algorithm_1_written_out(fields, tmp_path):
     train = tiny_set()
-    parts = run(tmp_path, train, **fields).parts
+    parts = run(tmp_path, train, **fields).tensors
     assert parts["natural"].shape == (3, 4, 1, 8, 8) and parts["compensators"].shape == (
         2,
         3,
@@ -113,7 +114,7 @@ def test_compensators_are_algorithm_1_written_out(fields, tmp_path):
 
 def test_subsets_are_disjoint_images_of_each_class_in_order(tmp_path):
     train = tiny_set(per_class=3)
-    natural = run(tmp_path, train).parts["natural"].flatten(0, 1)
+    natural = run(tmp_path, train)["natural"].flatten(0, 1)
     found = [int((train.images == image).flatten(1).all(1).nonzero()) for image in natural]
     assert len(set(found)) == 12
     assert train.labels[found].tolist() == [0, 1, 2, 3] * 3
@@ -132,7 +133,7 @@ def test_networks_recover_in_the_layout_that_is_fastest_here():
 
 def test_optimisation_lowers_its_objective(tmp_path):
     train = tiny_set()
-    parts = run(tmp_path, train, iterations=60).parts
+    parts = run(tmp_path, train, iterations=60).tensors
     for j, teacher in enumerate(two_teachers(train)):
         objective = recovery.Objective.of(
             teacher, 0.5, infer.Recipe(("a", "b")), (1, 8, 8), torch.device("cpu")
@@ -156,17 +157,26 @@ def test_teachers_come_out_as_they_went_in(tmp_path):
         assert not any(m._forward_pre_hooks or m._forward_hooks for m in teacher.model.modules())
 
 
-def worked_parts() -> dict[str, Tensor]:
+def worked_set() -> DistilledSet:
     """M = 2, K = 2, three classes, images of one pixel."""
     natural = torch.tensor([[0, 20, 40], [60, 80, 100]], dtype=torch.uint8).view(2, 3, 1, 1, 1)
     compensators = torch.tensor([[0.25, -0.25], [0.5, 1.0]], dtype=torch.float16).view(
         2, 2, 1, 1, 1
     )
-    return {"natural": natural, "compensators": compensators}
+    parts = {"natural": natural, "compensators": compensators}
+    return DistilledSet(
+        "infer",
+        3,
+        ("a", "b", "c"),
+        (0.5,),
+        (0.25,),
+        {name: Part(tensor, Kind.IMAGE) for name, tensor in parts.items()},
+        {"natural_instances": True},
+    )
 
 
 def test_expansion_worked_by_hand():
-    images, labels = infer.expand(worked_parts()).images, infer.expand(worked_parts()).labels
+    images, labels = infer.expand(worked_set()).images, infer.expand(worked_set()).labels
     levels = [0, 20, 40, 60, 80, 100]
     expected = [v / 255 for v in levels]
     expected += [v / 255 + 0.25 for v in levels[:3]] + [0.0, 80 / 255 - 0.25, 100 / 255 - 0.25]
@@ -179,11 +189,11 @@ def test_instances_lie_in_range_are_natural_for_no_compensator_and_share_it_othe
     train = tiny_set()
     distilled = run(tmp_path, train, iterations=30)
     images = distilled.expand().images.unflatten(0, (3, 3, 4))
-    natural = distilled.parts["natural"].float() / 255
+    natural = distilled["natural"].float() / 255
     assert images.min() >= 0 and images.max() <= 1
     assert torch.equal(images[0], natural)
     inside = (images[1:] > 0) & (images[1:] < 1)
-    shared = distilled.parts["compensators"].float().unsqueeze(2).expand_as(images[1:])
+    shared = distilled["compensators"].float().unsqueeze(2).expand_as(images[1:])
     assert inside.float().mean() > 0.5
     torch.testing.assert_close((images[1:] - natural)[inside], shared[inside], rtol=0, atol=1e-6)
 
@@ -191,12 +201,12 @@ def test_instances_lie_in_range_are_natural_for_no_compensator_and_share_it_othe
 def test_without_natural_instances_the_set_is_m_fold(tmp_path):
     train = tiny_set()
     full, paper = run(tmp_path / "a", train), run(tmp_path / "b", train, natural_instances=False)
-    assert torch.equal(full.parts["compensators"], paper.parts["compensators"])
+    assert torch.equal(full["compensators"], paper["compensators"])
     assert len(full.expand().labels) == 36 and torch.equal(
         paper.expand().images, full.expand().images[12:]
     )
     assert paper.expand().labels.tolist() == [0, 1, 2, 3] * 6
-    assert sum(paper.bytes.values()) == sum(full.bytes.values()) + 1
+    assert paper.bytes == full.bytes and paper.layout == {"natural_instances": False}
 
 
 @pytest.mark.parametrize(
@@ -205,7 +215,8 @@ def test_without_natural_instances_the_set_is_m_fold(tmp_path):
     ids=str,
 )
 def test_bytes_give_the_strict_compression_ratios(classes, ipc, percent, tmp_path):
-    # CIFAR's shape and M = 4: K C px + K M px 2 bytes, and 2 bytes per logit of the (M + 1) K C labels, over 50000 px
+    # CIFAR's shape and M = 4: K C px + K M px 2 bytes, and 2 bytes per logit of the (M + 1) K C
+    # labels, over 50000 px
     train = tiny_set(classes, 50, channels=3, size=32)
     count, pixels = subsets(ipc, classes, 4), 3 * 32**2
     recipe = {**INFER, "teachers": list("abcd"), "iterations": 1, "parallel_groups": 8}
@@ -216,8 +227,7 @@ def test_bytes_give_the_strict_compression_ratios(classes, ipc, percent, tmp_pat
         "natural": count * classes * pixels,
         "compensators": count * 4 * pixels * 2,
     }
-    shapes = {name: part.to("meta") for name, part in distilled.parts.items()}
-    instances = len(infer.expand(shapes).images)
+    instances = len(infer.expand(distilled.to("meta")).images)
     assert instances == 5 * count * classes
     assert 100 * (sum(distilled.bytes.values()) + instances * classes * 2) / (
         50_000 * pixels
@@ -235,7 +245,7 @@ def test_same_cell_same_bytes_other_cell_other_bytes(tmp_path):
 def test_augmentation_draws_do_not_depend_on_what_runs_side_by_side(tmp_path):
     train = tiny_set()
     alone, together = (
-        run(tmp_path / str(n), train, augment=["roll:4"], parallel_groups=n).parts for n in (1, 3)
+        run(tmp_path / str(n), train, augment=["roll:4"], parallel_groups=n).tensors for n in (1, 3)
     )
     torch.testing.assert_close(
         alone["compensators"], together["compensators"], rtol=1e-3, atol=2e-4
@@ -244,7 +254,7 @@ def test_augmentation_draws_do_not_depend_on_what_runs_side_by_side(tmp_path):
 
 def test_killed_and_started_again_gives_the_same_bytes(tmp_path, monkeypatch):
     train, calls, whole = tiny_set(), [], recovery.recover
-    expected = run(tmp_path / "undisturbed", train, augment=["roll:4"]).parts
+    expected = run(tmp_path / "undisturbed", train, augment=["roll:4"]).tensors
 
     def recover(*args: object, **kwargs: object) -> Tensor:
         if len(calls) == 4:
@@ -257,7 +267,7 @@ def test_killed_and_started_again_gives_the_same_bytes(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, train, job=job, augment=["roll:4"])
     calls[:] = [1] * 5
-    found = run(tmp_path, train, job=job, augment=["roll:4"]).parts
+    found = run(tmp_path, train, job=job, augment=["roll:4"]).tensors
     assert len(calls) == 5 + 2, "only the two compensators that were missing are made"
     assert all(torch.equal(found[name], part) for name, part in expected.items())
 

@@ -61,9 +61,9 @@ def stored_in(folder: Path, logits: Tensor) -> Artefact:
 def test_static_labels_are_the_mean_of_the_teachers_logits(tmp_path):
     distilled = infer_set()
     labels = make_static(tmp_path, distilled.expand()).unflatten(0, (3, 3, 4))
-    natural = distilled.parts["natural"].float() / 255
+    natural = distilled["natural"].float() / 255
     torch.testing.assert_close(labels[0].flatten(0, 1), mean_logits(natural.flatten(0, 1)))
-    moved = (natural[2] + distilled.parts["compensators"][1, 2].float()).clamp(0, 1)
+    moved = (natural[2] + distilled["compensators"][1, 2].float()).clamp(0, 1)
     torch.testing.assert_close(labels[2, 2], mean_logits(moved))
     assert make_static(tmp_path, distilled.expand(), "float16").dtype == torch.float16
 
@@ -87,7 +87,8 @@ def test_static_labels_belong_to_their_instance_in_whatever_order(tmp_path):
 
 def test_static_labels_are_mixed_as_logits(tmp_path):
     stored = torch.tensor([[1.0, 0.0], [0.0, 2.0], [4.0, 4.0]], dtype=torch.float16)
-    # indices 2, 0 with partners 0, 2 and lambda 0.75: 0.75 (4, 4) + 0.25 (1, 0) and 0.75 (1, 0) + 0.25 (4, 4)
+    # indices 2, 0 with partners 0, 2 and lambda 0.75: 0.75 (4, 4) + 0.25 (1, 0) and 0.75 (1, 0) +
+    # 0.25 (4, 4)
     mixed = batch(torch.tensor([2, 0]), torch.zeros(2, 1, 8, 8), Mixing(0.75, torch.tensor([1, 0])))
     found = labeller(STATIC, stored_in(tmp_path, stored))(mixed)
     assert found.dtype == torch.float32 and found.tolist() == [[3.25, 3.0], [1.75, 1.0]]
@@ -212,6 +213,7 @@ def test_stage_writes_labels_and_says_how_many_agree(tmp_path):
         "instances": 36,
         "bytes": {"labels": 36 * 4 * 2},
         "numbers": {"labels": 36 * 4},
+        "kinds": {"labels": "soft label"},
         "class_order": TRAIN.class_order,
         "teachers": [{"name": "convnet", "accuracy": 90.0}] * 2,
         "agreement": pytest.approx(100 * agreeing / 36),
@@ -226,7 +228,7 @@ def test_stage_refuses_what_it_cannot_label(tmp_path):
         stage.make(job_in(tmp_path, recipe={"name": "hard"}, inputs=inputs))
 
 
-# --- labels that the set holds ----------------------------------------------------------------------------------------------
+# --- labels that the set holds --------------------------------------------------------------------
 
 
 def own_labels() -> Tensor:

@@ -136,7 +136,8 @@ def test_gradient_equals_finite_differences(name):
 
 
 def test_the_weights_of_wsld_are_constants_to_its_gradient():
-    # finite differences would see the weights change; with the weights of S frozen they see what autograd must see
+    # finite differences would see the weights change; with the weights of S frozen they see what
+    # autograd must see
     frozen = wsld.weights(S, T, Y)
 
     def constant(logits):

@@ -1,4 +1,4 @@
-"""Methods that keep or recover images, and the distill stage, against slow second implementations and properties."""
+"""Methods that select or recover images, and their stage, against slow second implementations."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SELECTIONS = {
 def test_selections_are_distinct_real_images_of_their_class(reference, tmp_path):
     train = tiny_set()
     distilled = distil(reference, train, 5, job_in(tmp_path), [tiny_teacher(train)])
-    images, labels = distilled.parts["images"], distilled.parts["labels"]
+    images, labels = distilled["images"], distilled["labels"]
     assert images.dtype == torch.uint8 and labels.tolist() == [0, 1, 2, 3] * 5
     found = [int((train.images == image).flatten(1).all(1).nonzero()) for image in images]
     assert len(set(found)) == 20
@@ -56,11 +56,11 @@ def test_selections_refuse_a_budget_they_cannot_fill(reference, ipc, named, tmp_
 def test_random_follows_the_cell_and_nothing_else(tmp_path):
     train, first = tiny_set(), {}
     for key in ("one", "two"):
-        first[key] = distil(SELECTIONS["random"], train, 5, job_in(tmp_path, key)).parts["images"]
+        first[key] = distil(SELECTIONS["random"], train, 5, job_in(tmp_path, key))["images"]
     torch.manual_seed(99)
     assert torch.equal(
         first["one"],
-        distil(SELECTIONS["random"], train, 5, job_in(tmp_path, "one")).parts["images"],
+        distil(SELECTIONS["random"], train, 5, job_in(tmp_path, "one"))["images"],
     )
     assert not torch.equal(first["one"], first["two"])
 
@@ -86,7 +86,7 @@ def test_herding_follows_the_class_mean_better_than_chance(tmp_path):
     teacher = tiny_teacher(train)
     gaps = {}
     for name in ("random", "herding"):
-        images = distil(SELECTIONS[name], train, 5, job_in(tmp_path), [teacher]).parts["images"]
+        images = distil(SELECTIONS[name], train, 5, job_in(tmp_path), [teacher])["images"]
         _, features = class_features(train, 0, teacher, torch.device("cpu"))
         chosen = penultimate(teacher.model, (images[::4].float() / 255 - 0.5) / 0.25).double()
         gaps[name] = (features.mean(0) - chosen.mean(0)).norm().item()
@@ -146,7 +146,7 @@ def test_micro_batches_give_the_gradient_of_the_whole(groups):
 def sre2l_written_out(
     net: nn.Module, noise: Tensor, labels: Tensor, steps: int, lr: float, r_bn: float
 ) -> Tensor:
-    """SRe2L's loop for one batch with torch's own statistics; the range is that of mean 0.5, std 0.25."""
+    """SRe2L's loop for one batch, with torch's statistics; the range of mean 0.5, std 0.25."""
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     inputs: dict[nn.Module, Tensor] = {}
     hooks = [m.register_forward_hook(lambda m, args, _: inputs.update({m: args[0]})) for m in norms]
@@ -179,7 +179,7 @@ def test_sre2l_is_its_loop_written_out(extra, tmp_path):
     train = tiny_set(classes=5)
     teacher, job = tiny_teacher(train), job_in(tmp_path)
     distilled = distil({**SRE2L, "batch": 2, **extra}, train, 3, job, [teacher])
-    images = distilled.parts["images"].unflatten(0, (3, 5))
+    images = distilled["images"].unflatten(0, (3, 5))
     for i in range(3):
         for labels in torch.arange(5).split(2):
             noise = torch.randn(
@@ -188,7 +188,7 @@ def test_sre2l_is_its_loop_written_out(extra, tmp_path):
             expected = sre2l_written_out(teacher.model, noise, labels, 4, 0.1, 0.5) * 0.25 + 0.5
             # half a grey level of rounding, and what reordered sums add to it
             assert (images[i, labels].float() / 255 - expected).abs().max() < 0.51 / 255
-    assert distilled.parts["labels"].tolist() == list(range(5)) * 3
+    assert distilled["labels"].tolist() == list(range(5)) * 3
     assert distilled.bytes == {"images": 15 * 64}
 
 
@@ -196,7 +196,7 @@ def test_sre2l_same_bytes_again_and_other_bytes_for_another_cell(tmp_path):
     train = tiny_set()
     teacher, recipe = tiny_teacher(train), {**SRE2L, "augment": ["roll:4"]}
     one, again, other = (
-        distil(recipe, train, 2, job_in(tmp_path / name, key), [teacher]).parts["images"]
+        distil(recipe, train, 2, job_in(tmp_path / name, key), [teacher])["images"]
         for name, key in (("a", "one"), ("b", "one"), ("c", "two"))
     )
     assert torch.equal(one, again) and not torch.equal(one, other)
@@ -232,6 +232,7 @@ def test_stage_writes_the_set_and_says_what_it_holds(tmp_path):
         "images_per_class": 2.0,
         "bytes": {"images": 8 * 64},
         "numbers": {"images": 8 * 64},
+        "kinds": {"images": "image"},
         "classes": ["class 0", "class 1", "class 2", "class 3"],
         "class_order": train.class_order,
         "shape": [1, 8, 8],
@@ -239,8 +240,8 @@ def test_stage_writes_the_set_and_says_what_it_holds(tmp_path):
         "std": [0.25],
     }
     assert torch.equal(
-        stored.parts["images"],
-        distil(SRE2L, train, 2, job_in(tmp_path / "again"), [tiny_teacher(train)]).parts["images"],
+        stored["images"],
+        distil(SRE2L, train, 2, job_in(tmp_path / "again"), [tiny_teacher(train)])["images"],
     )
 
 

@@ -1,4 +1,4 @@
-"""Networks against the counts of the authors' networks (UFC, MTT, PoDD), torchvision's networks, and properties."""
+"""Networks against the counts of the authors' (UFC, MTT, PoDD) and against torchvision's."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ def test_parameter_counts_of_the_authors_networks(
 
 
 def test_wide_resnet_16_2_counted_by_hand() -> None:
-    # per group of two blocks: four 3x3 convolutions, four batch norms, the 1x1 shortcut of the first block
+    # per group of two blocks: four 3x3 convolutions, four batch norms, the 1x1 shortcut of the
+    # first block
     first = (16 + 32 + 32 + 32) * 32 * 9 + 2 * (16 + 32 + 32 + 32) + 16 * 32
     second = (32 + 64 + 64 + 64) * 64 * 9 + 2 * (32 + 64 + 64 + 64) + 32 * 64
     third = (64 + 128 + 128 + 128) * 128 * 9 + 2 * (64 + 128 + 128 + 128) + 64 * 128

@@ -13,7 +13,7 @@ from helpers.training import Two, network, samples
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-# ---- schedule -------------------------------------------------------------------------------------------------------------
+# ---- schedule ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_cosine_equals_torch():
         scheduler.step()
 
 
-# ---- optimiser ------------------------------------------------------------------------------------------------------------
+# ---- optimiser -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,8 @@ def test_cosine_equals_torch():
     [(Schedule("constant"), [0.5725, 2.285]), (Schedule(), [0.85 - 0.2775 / 2, 2.1 + 0.185 / 2])],
 )
 def test_two_sgd_steps_by_hand(job, schedule, theta):
-    # gradient (1, -2), decay 0.5, lr 0.1: velocity (1.5, -1), theta (0.85, 2.1); then 0.9 v + (1.425, -0.95) = (2.775, -1.85).
+    # gradient (1, -2), decay 0.5, lr 0.1: velocity (1.5, -1), theta (0.85, 2.1); then 0.9 v +
+    # (1.425, -0.95) = (2.775, -1.85).
     recipe = Training(2, 8, Optimizer("sgd", 0.1, 0.9, weight_decay=0.5), schedule)
     model, data = Two(), samples(8)
     data.labels.clamp_(max=1)

@@ -1,4 +1,4 @@
-"""A figure through the whole flow: analyses of students, the table of their values, the picture and the data beside it."""
+"""A figure through all stages: analyses of students, the table, the picture and its data."""
 
 import json
 import os

@@ -18,7 +18,8 @@ from helpers.project import ROOT
 
 
 def test_counts_of_the_tiny_table(project):
-    # 1 data set; 2 teachers; random and infer; static labels for infer alone; 2 rows x 1 student x 1 ipc x 2 repeats.
+    # 1 data set; 2 teachers; random and infer; static labels for infer alone; 2 rows x 1 student x
+    # 1 ipc x 2 repeats.
     assert stages(planned(project)) == {
         "data": 1,
         "teacher": 2,
@@ -29,8 +30,8 @@ def test_counts_of_the_tiny_table(project):
 
 
 def test_counts_of_the_papers_table2():
-    # INFER's 3 teachers and a fourth of G-VBSM's; random, sre2l, g-vbsm, infer at 2 ipc; static labels for the last three;
-    # 7 rows x 3 students x 2 ipc x 3 repeats.
+    # INFER's 3 teachers and a fourth of G-VBSM's; random, sre2l, g-vbsm, infer at 2 ipc; static
+    # labels for the last three; 7 rows x 3 students x 2 ipc x 3 repeats.
     plan = Plan(ROOT, read_yaml(ROOT / "params.yaml") | {"scale": "paper"})
     assert stages(plan) == {"data": 1, "teacher": 4, "distill": 8, "label": 6, "evaluate": 126}
     assert len(plan.positions("table2")) == 42
@@ -297,7 +298,10 @@ def test_a_mark_never_touches_what_dvc_tracks(project):
 
 
 def test_planning_imports_no_torch(project):
-    script = "import sys; from distillery.cli import main; main(['plan', 'table2']); assert 'torch' not in sys.modules, 'torch'"
+    script = (
+        "import sys; from distillery.cli import main; main(['plan', 'table2']);"
+        "assert 'torch' not in sys.modules, 'torch'"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=project,

@@ -1,4 +1,4 @@
-"""The poster as pure functions: published sizes, brute force over pixels, formulas worked by hand."""
+"""The poster as pure functions: published sizes, brute force over pixels, formulas by hand."""
 
 from __future__ import annotations
 
@@ -253,7 +253,8 @@ def test_refined_labels_start_as_those_they_refine():
     torch.testing.assert_close(labels.learned(fine, labels.initial(placed, 10, refine=3)), coarse)
 
 
-REFERENCE = {  # poster, classes: rows and columns of the authors' label array, classes that start without a label
+# Poster, classes: rows and columns of the authors' label array, classes that start without a label.
+REFERENCE = {
     **{
         (303, 303, 100): (10, 9, 10),
         (610, 302, 200): (9, 21, 20),
@@ -318,7 +319,7 @@ def test_ties_take_the_lowest_label_and_every_class_has_a_place():
 
 
 def greedy(distances: list[list[float]], start: int) -> dict[tuple[int, int], int]:
-    """The rule once more, on lists: all placed cells that touch count, whichever way the walk goes."""
+    """The rule a second time, on lists: all placed cells that touch count, in any order."""
     placed, free = {(0, 0): start}, [label for label in range(10) if label != start]
     for cell in [(1, 0), (0, 1), (1, 1), (0, 2), (1, 2), (0, 3), (1, 3), (0, 4), (1, 4)]:
         touching = [label for other, label in placed.items() if math.dist(cell, other) == 1]

@@ -11,13 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distillery.analyses import convergence
-from distillery.analyses.subject import Result, Subject
+from distillery.analyses.inputs import AnalysisInputs, Result
 from distillery.components import registry
 from distillery.errors import ClassOrderError, PlanError
 from distillery.methods.shared.meta import SNAPSHOTS
 from distillery.poster import geometry, labels
 from distillery.poster.geometry import Grid
 from distillery.sets.distilled import DistilledSet
+from distillery.sets.parts import Kind, Part
 from distillery.stages import analyse as stage
 from distillery.store.artefact import Artefact
 from helpers.jobs import job_in
@@ -31,20 +32,23 @@ DISTANCES = (DISTANCES + DISTANCES.T).fill_diagonal_(0)
 PARTS = {
     "poster": torch.randn(1, 1, 13, 20, generator=torch.Generator().manual_seed(1)),
     "order": ORDER.short()[None],
-    "patches": torch.tensor([4, 3, 8, 0], dtype=torch.int16),
 }
+KINDS = {"poster": Kind.IMAGE, "order": Kind.INDEX, "soft": Kind.SOFT_LABEL}
+LAYOUT = {"columns": 4, "rows": 3, "side": 8, "cyclic": False, "reference": False}
 
 
-def distilled(**changed: torch.Tensor) -> DistilledSet:
-    return DistilledSet("random", 0.7, TRAIN.classes, (0.5,), (0.25,), PARTS | changed)
+def distilled(cyclic: bool = False, **changed: torch.Tensor) -> DistilledSet:
+    parts = {name: Part(tensor, KINDS[name]) for name, tensor in (PARTS | changed).items()}
+    layout = LAYOUT | {"cyclic": cyclic}
+    return DistilledSet("random", 0.7, TRAIN.classes, (0.5,), (0.25,), parts, layout)
 
 
-def analyse(folder: Path, name: str, **changed: torch.Tensor) -> Result:
+def analyse(folder: Path, name: str, **changed: torch.Tensor | bool) -> Result:
     analysis, recipe = registry.build("analysis", {"name": name})
-    subject = Subject(
+    inputs = AnalysisInputs(
         TRAIN, TRAIN, distilled(**changed), None, [], None, (0.5,), (0.25,), distances=DISTANCES
     )
-    return analysis.analyse(subject, recipe, job_in(folder))
+    return analysis.analyse(inputs, recipe, job_in(folder))
 
 
 def test_poster_counts_the_pixels_of_each_class(tmp_path):
@@ -68,8 +72,7 @@ def test_poster_counts_the_pixels_of_each_class(tmp_path):
 @pytest.mark.parametrize("cyclic", [False, True])
 def test_poster_shows_learned_labels_where_the_set_holds_them(cyclic, tmp_path):
     soft = torch.rand(2, 3, 6, generator=torch.Generator().manual_seed(2))
-    patches = torch.tensor([4, 3, 8, cyclic], dtype=torch.int16)
-    result = analyse(tmp_path, "poster", soft=soft[None], patches=patches)
+    result = analyse(tmp_path, "poster", soft=soft[None], cyclic=cyclic)
     weights = labels.weights(20, 13, 8, Grid(3, 2), Grid(4, 3), cyclic)
     assert torch.equal(result.arrays["labels"], labels.learned(weights, soft))
     assert torch.equal(result.arrays["corners"], geometry.corners(20, 13, 8, Grid(4, 3), cyclic))
@@ -102,28 +105,28 @@ def test_order_sums_its_neighbours(tmp_path):
 
 def test_accuracy_stands_beside_the_score_of_the_order(tmp_path):
     analysis, recipe = registry.build("analysis", {"name": "order-accuracy"})
-    subject = Subject(
+    inputs = AnalysisInputs(
         TRAIN, TRAIN, distilled(), None, [], None, (0.5,), (0.25,), distances=DISTANCES
     )
     student = Artefact(
         tmp_path, {"id": "s", "metadata": {"accuracy": {"last": 41.5, "best": 50.0}}, "files": {}}
     )
-    result = analysis.analyse(subject, recipe, job_in(tmp_path, inputs={"student": student}))
+    result = analysis.analyse(inputs, recipe, job_in(tmp_path, inputs={"student": student}))
     assert result.value == 41.5 and result.values["accuracy"] == [41.5]
     assert result.values["score"] == [analyse(tmp_path, "order").value]
-    several = replace(subject, distilled=distilled(order=ORDER.short().repeat(2, 1, 1)))
+    several = replace(inputs, distilled=distilled(order=ORDER.short().repeat(2, 1, 1)))
     with pytest.raises(PlanError, match="no one order"):
         analysis.analyse(several, recipe, job_in(tmp_path, inputs={"student": student}))
 
 
 def test_sets_without_a_poster_or_of_other_classes_are_named(tmp_path):
-    subject = SimpleNamespace(
-        distilled=SimpleNamespace(parts={}, method="random"), distances=DISTANCES
+    inputs = SimpleNamespace(
+        distilled=DistilledSet("random", 1, TRAIN.classes, (0.5,), (0.25,), {}), distances=DISTANCES
     )
     for name in ("poster", "order"):
         analysis, recipe = registry.build("analysis", {"name": name})
         with pytest.raises(PlanError, match=f"analysis '{name}': method 'random' has none"):
-            analysis.analyse(subject, recipe, None)
+            analysis.analyse(inputs, recipe, None)
     with pytest.raises(PlanError, match="the order is none of the 6 classes"):
         analyse(tmp_path, "order", order=ORDER.clamp_max(4)[None])
     with pytest.raises(PlanError, match="one for each"):
@@ -191,8 +194,8 @@ def test_convergence_trains_a_student_of_each_state_once(tmp_path, monkeypatch):
         recipe=values,
         inputs={"distilled": Artefact(made.out, {"id": "set", "files": {}})},
     )
-    subject = Subject(train, train, whole, None, [], None, whole.mean, whole.std)
-    first, again = (convergence.analyse(subject, convergence.Recipe(), job) for _ in range(2))
+    inputs = AnalysisInputs(train, train, whole, None, [], None, whole.mean, whole.std)
+    first, again = (convergence.analyse(inputs, convergence.Recipe(), job) for _ in range(2))
     assert first == again and first.values["meta_step"] == [2, 4] and len(seen) == 2
     assert first.value == first.values["accuracy"][1] and all(
         0 <= value <= 100 for value in first.values["accuracy"]
@@ -204,4 +207,4 @@ def test_convergence_trains_a_student_of_each_state_once(tmp_path, monkeypatch):
     assert not torch.equal(seen[0][0], seen[1][0])
     (made.out / SNAPSHOTS).unlink()
     with pytest.raises(PlanError, match=r"one state only; set distill\.snapshots"):
-        convergence.analyse(subject, convergence.Recipe(), job)
+        convergence.analyse(inputs, convergence.Recipe(), job)

@@ -9,7 +9,7 @@ from distillery.training.precision import autocast, lay_out
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-# ---- layout ---------------------------------------------------------------------------------------------------------------
+# ---- layout --------------------------------------------------------------------------------------
 
 
 def norms(norm):

@@ -22,7 +22,7 @@ RDED = {"name": "rded", "teachers": ["net"], "pool": 10, "crops": 3}
 def slow_class(
     train: TinySet, label: int, count: int, factor: int, together: int, teacher: Teacher, job: Job
 ) -> list[Tensor]:
-    """The best crops (uint8) of a class, image by image and crop by crop, cut by torchvision, scored in float64."""
+    """The best crops (uint8) of a class, one by one, cut by torchvision, scored in float64."""
     stream, members = job.generator(f"class/{label}"), train.of_class(label)
     pool = members[torch.randperm(len(members), generator=stream)[:10]]
     drawn = [
@@ -67,7 +67,7 @@ def test_selection_is_the_slow_loop(factor, ipc, together, tmp_path, monkeypatch
                 column * side : (column + 1) * side,
             ]
             assert (cell - crop.float() / 255).abs().max() < 1.1 / 255, (label, rank)
-    assert distilled.parts["labels"].tolist() == [0, 1, 2, 3] * ipc
+    assert distilled["labels"].tolist() == [0, 1, 2, 3] * ipc
     assert distilled.bytes == {"images": 4 * ipc * 192}
 
 
@@ -94,9 +94,9 @@ def test_padding_is_centred():
 def test_factor_one_with_the_whole_area_keeps_the_images_the_teacher_knows_best(tmp_path):
     train = tiny_set()
     teacher = tiny_teacher(train)
-    images = distil(
-        {**RDED, "pool": 300, "smallest": 1.0}, train, 3, job_in(tmp_path), [teacher]
-    ).parts["images"]
+    images = distil({**RDED, "pool": 300, "smallest": 1.0}, train, 3, job_in(tmp_path), [teacher])[
+        "images"
+    ]
     for label in range(4):
         own = train.images[train.of_class(label)]
         losses = -teacher.model((own.float() / 255 - 0.5) / 0.25).log_softmax(1)[:, label]
@@ -143,15 +143,15 @@ def test_the_first_teacher_scores_and_comes_out_as_it_went_in(tmp_path):
         distil(RDED, train, 3, job_in(tmp_path / name), [teacher])
         for name, teacher in zip("bc", teachers, strict=True)
     )
-    assert torch.equal(one.parts["images"], alone.parts["images"])
-    assert not torch.equal(one.parts["images"], other.parts["images"])
+    assert torch.equal(one["images"], alone["images"])
+    assert not torch.equal(one["images"], other["images"])
 
 
 def test_same_cell_same_bytes_also_after_a_kill(tmp_path, monkeypatch):
     train, calls, whole = tiny_set(), [], rded.class_images
     teachers = [tiny_teacher(train)]
     expected, other = (
-        distil(RDED, train, 3, job_in(tmp_path / key, key), teachers).parts["images"]
+        distil(RDED, train, 3, job_in(tmp_path / key, key), teachers)["images"]
         for key in ("one", "two")
     )
     assert not torch.equal(expected, other)
@@ -167,5 +167,5 @@ def test_same_cell_same_bytes_also_after_a_kill(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         distil(RDED, train, 3, job, teachers)
     calls[:] = [1] * 3
-    assert torch.equal(distil(RDED, train, 3, job, teachers).parts["images"], expected)
+    assert torch.equal(distil(RDED, train, 3, job, teachers)["images"], expected)
     assert len(calls) == 5, "only the two classes that were missing are made"

@@ -1,4 +1,4 @@
-"""DD-Ranking's scores: the formulas, the cells that they take, and the columns and the block of a table that has them."""
+"""DD-Ranking's scores: formulas, the cells that they read, the columns of a table with them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from helpers.tables import grid, position, put
 NAMES = ("real_hard", "syn_hard", "rdm_any", "syn_noaug", "rdm_noaug")
 
 
-# --- formulas ----------------------------------------------------------------------------------------------------------------
+# --- formulas -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_percent_becomes_fractions():
     )
 
 
-# --- the plan ----------------------------------------------------------------------------------------------------------------
+# --- the plan -------------------------------------------------------------------------------------
 
 TABLE = """
 title: "a small table with scores"
@@ -76,7 +76,10 @@ columns: [student, ipc]
 scores: true
 rows:
   - {row: Random, method: random, labels: hard}
-  - {row: INFER, method: infer, labels: static, override: {evaluate: {loss: {temperature: 2.0}}, distill: {iterations: 4}}}
+  - row: INFER
+    method: infer
+    labels: static
+    override: {evaluate: {loss: {temperature: 2.0}}, distill: {iterations: 4}}
   - {row: INFER+Dyn, method: infer, labels: dynamic}
 """
 
@@ -210,7 +213,10 @@ def test_what_scores_refuse(scales, edit):
         "datasets:\n",
         "  net-c: {name: convnet, width: 5, norm: batch}\ndatasets:\n",
     )
-    message = r"accuracy of student 'net-c' on the real data: workflow/scales/tiny.yaml.teacher.net-c: no such block"
+    message = (
+        r"accuracy of student 'net-c' on the real data: "
+        r"workflow/scales/tiny.yaml.teacher.net-c: no such block"
+    )
     with pytest.raises(PlanError, match=message):
         scored(scales, student="net-c").positions("table1")
     with pytest.raises(
@@ -222,7 +228,7 @@ def test_what_scores_refuse(scales, edit):
         ).positions("table1")
 
 
-# --- the table ---------------------------------------------------------------------------------------------------------------
+# --- the table ------------------------------------------------------------------------------------
 
 
 @pytest.fixture

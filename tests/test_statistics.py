@@ -64,8 +64,9 @@ def plain_distance(
 
 
 def test_worked_by_hand():
-    # pixels 0 and 2: first input mean 1, biased variance 1, against 0 and 1: 1 + 0. Its output is 0 and 2, times 3 is 0 and 6:
-    # mean 3, variance 9, against 0 and 1: 3 + 8. With weight 10 on the first: 10 + 11.
+    # pixels 0 and 2: first input mean 1, biased variance 1, against 0 and 1: 1 + 0. Its output is 0
+    # and 2, times 3 is 0 and 6: mean 3, variance 9, against 0 and 1: 3 + 8. With weight 10 on the
+    # first: 10 + 11.
     net, layers = two_layers()
     images = torch.tensor([0.0, 2.0]).view(2, 1, 1, 1)
     assert distance(net, layers, images).tolist() == [21.0]
@@ -105,7 +106,8 @@ def test_moments_of_a_batch_are_the_weighted_sum_of_its_parts():
 
 
 def test_no_cancellation_far_from_zero():
-    # a mean of 1000 and a deviation of 0.1: E[a^2] - E[a]^2 in float32 would be noise, centring at the running mean is exact
+    # a mean of 1000 and a deviation of 0.1: E[a^2] - E[a]^2 in float32 would be noise, centring at
+    # the running mean is exact
     layer = nn.BatchNorm2d(1)
     layer.running_mean.fill_(1000.0)
     x = 1000 + 0.1 * torch.randn(64, 1, 4, 4)

@@ -50,7 +50,7 @@ ROWS = {
 }
 
 
-# --- the printed numbers -----------------------------------------------------------------------------------------------------
+# --- the printed numbers --------------------------------------------------------------------------
 
 
 def rows(name):
@@ -163,7 +163,7 @@ def test_lookup_says_when_the_paper_names_no_network():
     )
 
 
-# --- a table of a fabricated store -------------------------------------------------------------------------------------------
+# --- a table of a fabricated store ----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -395,10 +395,14 @@ def test_latex_is_well_formed(plan, store, tmp_path):
 
 def test_a_table_rebuilds_without_torch(plan, store, tmp_path):
     (tmp_path / "plan.json").write_text(json.dumps(plan))
+    files = ", ".join(
+        f"Path({str(f)!r})" for f in (tmp_path / "plan.json", store, tmp_path / "table2")
+    )
     code = (
         "import sys; from pathlib import Path; from distillery.stages.table import make_table;"
-        f"make_table(Path({str(tmp_path / 'plan.json')!r}), Path({str(store)!r}), Path({str(tmp_path / 'table2')!r}));"
-        "assert not {'torch', 'pydantic', 'snakemake', 'dvc'} & set(sys.modules), 'the table stage imports too much'"
+        f"make_table({files});"
+        "found = {'torch', 'pydantic', 'snakemake', 'dvc'} & set(sys.modules);"
+        "assert not found, f'the table stage imports {found}'"
     )
     subprocess.run(
         [sys.executable, "-c", code],
@@ -417,7 +421,7 @@ def test_lookup_needs_the_standard_library_alone():
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT / "src")})
 
 
-# --- gains and axes of a table's own -----------------------------------------------------------------------------------------
+# --- gains and axes of a table's own --------------------------------------------------------------
 
 
 def test_a_gain_is_the_difference_at_the_same_place_with_welchs_p():
@@ -434,7 +438,8 @@ def test_a_gain_is_the_difference_at_the_same_place_with_welchs_p():
     ]
     plan = {"shape": {"panel": "dataset", "columns": ["ipc"]}, "positions": places}
     first, second, third, fourth, fifth = gains(plan, lambda p: values[p["row"], p["ipc"]])
-    # variances 13 and 7/3: t = (43 - 94/3) / sqrt(46/9), Welch-Satterthwaite's degrees of freedom by hand
+    # variances 13 and 7/3: t = (43 - 94/3) / sqrt(46/9), Welch-Satterthwaite's degrees of freedom
+    # by hand
     t, df = (43 - 94 / 3) / (46 / 9) ** 0.5, (46 / 9) ** 2 / ((13 / 3) ** 2 / 2 + (7 / 9) ** 2 / 2)
     assert first == {
         "against": "b",

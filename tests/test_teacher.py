@@ -1,4 +1,4 @@
-"""The teacher stage measures before it publishes: teachers near chance and weights in another class order are refused."""
+"""The teacher stage measures first: it refuses teachers near chance and of another class order."""
 
 from __future__ import annotations
 
@@ -113,7 +113,8 @@ def test_a_training_that_taught_nothing_is_no_teacher(data, tmp_path):
 
 
 def test_an_order_fitted_to_chance_is_none():
-    # 1000 classes, 4 samples each, answers at random: a permutation fits many of one half and none of the other
+    # 1000 classes, 4 samples each, answers at random: a permutation fits many of one half and none
+    # of the other
     stream = torch.Generator().manual_seed(0)
     labels = torch.arange(1000).repeat(4)
     names = [str(i) for i in range(1000)]
@@ -123,7 +124,8 @@ def test_an_order_fitted_to_chance_is_none():
 
 
 def test_two_classes_mistaken_for_each_other_are_no_order():
-    # a network that is right on eight classes and mistakes half of the other two for each other is what it is
+    # a network that is right on eight classes and mistakes half of the other two for each other is
+    # what it is
     labels = torch.arange(10).repeat_interleave(40)
     answers = labels.clone()
     for one, other in ((3, 5), (5, 3)):

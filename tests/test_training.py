@@ -1,4 +1,4 @@
-"""The training loop: its steps, its schedules, what it leaves alone, and that a killed run ends with the same bits."""
+"""The training loop: steps, schedules, what it leaves alone, and runs that were killed."""
 
 from itertools import chain
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ def cross_entropy(logits, target):
 RICH = Training(4, 32, augment=("crop:1", "flip"), mix=Mix("mixup"), test_every=3)
 
 
-# ---- samples --------------------------------------------------------------------------------------------------------------
+# ---- samples -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("resident", "reads"), [(20 * 64, 1), (20 * 64 - 1, 2)])
@@ -65,7 +65,7 @@ def test_instances_keep_their_floats_and_are_built_by_batch_when_large(resident,
     torch.testing.assert_close(found.normalise(images)[:, 2], (images[:, 2] - 0.3) / 4)
 
 
-# ---- loop -----------------------------------------------------------------------------------------------------------------
+# ---- loop ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,8 @@ class Double(nn.Module):
     "loss", [cross_entropy, lambda logits, target: F.mse_loss(logits, target.soft("test").double())]
 )
 def test_micro_batches_take_the_step_of_the_whole_batch(job, mix, loss):
-    # 70 samples: batches of 32, 32 and 6, in parts of 5, 5, ... 2; 65: the last batch of 33 ends in 8 + 9
+    # 70 samples: batches of 32, 32 and 6, in parts of 5, 5, ... 2; 65: the last batch of 33 ends in
+    # 8 + 9
     found, logits = {}, torch.randn(70, 10, generator=torch.Generator().manual_seed(0))
 
     def label(batch):

@@ -1,4 +1,4 @@
-"""The unrolled training: against torch's optimisers, the full graph, finite differences; dead channels, frozen biases."""
+"""Unrolled training against torch's optimisers, the full graph and finite differences."""
 
 import pytest
 import torch
@@ -60,7 +60,7 @@ def setting(optimizer, module=None, dtype=torch.float64):
 real = some(7, 1)
 
 
-# ---- the network ----------------------------------------------------------------------------------------------------------
+# ---- the network ---------------------------------------------------------------------------------
 
 
 def test_it_is_the_module_with_those_parameters():
@@ -120,7 +120,7 @@ def test_training_leaves_masked_biases_where_they_were(optimizer):
     assert theta[void].equal(start[void]) and (theta != start)[~void].any()
 
 
-# ---- the optimisers -------------------------------------------------------------------------------------------------------
+# ---- the optimisers ------------------------------------------------------------------------------
 
 
 def torchs(optimizer, parameter):
@@ -165,7 +165,7 @@ def test_a_steps_derivative_is_that_of_finite_differences(optimizer):
     assert torch.autograd.gradcheck(step, values)
 
 
-# ---- the meta-gradient ----------------------------------------------------------------------------------------------------
+# ---- the meta-gradient ---------------------------------------------------------------------------
 
 
 def apart(one, other):
@@ -262,7 +262,7 @@ def test_the_same_call_gives_the_same_bits():
     )
 
 
-# ---- the outer loss in parts ----------------------------------------------------------------------------------------------
+# ---- the outer loss in parts ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("labels", [real[1], real[1].argmax(1)], ids=["soft", "hard"])

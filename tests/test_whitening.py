@@ -1,4 +1,4 @@
-"""Whitening: ZCA worked by hand on a small set, its stage, and what a set that was whitened asks of its readers."""
+"""Whitening: ZCA by hand on a small set, its stage, and the readers of a whitened set."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from distillery.analyses.subject import Subject
+from distillery.analyses.inputs import AnalysisInputs
 from distillery.errors import ArtefactError, DataError
 from distillery.sets import distilled
-from distillery.sets.distilled import SIDECAR, DistilledSet, Instances
+from distillery.sets.distilled import DistilledSet, Instances
+from distillery.sets.parts import SIDECAR, Kind, Part
 from distillery.sets.whitening import FILE, Whitening, covariance, fitting, unit, zca
 from distillery.stages import evaluate
 from distillery.stages import whiten as stage
@@ -136,7 +137,7 @@ def test_a_torn_whitening_is_named(tmp_path):
         Whitening.load(torn)
 
 
-# --- whitened sets -----------------------------------------------------------------------------------------------------------
+# --- whitened sets --------------------------------------------------------------------------------
 
 TRAIN, TEST = tiny_set(), tiny_set(seed=1)
 STUDENT = {"name": "convnet", "width": 4, "depth": 2, "norm": "instance"}
@@ -152,15 +153,16 @@ def whitening() -> Whitening:
 def whitened(whitening, monkeypatch) -> DistilledSet:
     """A set of whitened images with soft labels of its own, of a method that is not there."""
 
-    def expand(parts):
-        return Instances(parts["labels"], parts["images"].__getitem__, (parts["soft"] + 1e-8).log())
+    def expand(found: DistilledSet) -> Instances:
+        soft = (found["soft"] + 1e-8).log()
+        return Instances(found["labels"], found["images"].__getitem__, soft)
 
     monkeypatch.setattr(distilled, "load", lambda kind, name: SimpleNamespace(expand=expand))
     soft = torch.rand(8, 4, generator=torch.Generator().manual_seed(2))
     parts = {
-        "images": whitening.apply(TRAIN.images[:8] / 255),
-        "labels": soft.argmax(1),
-        "soft": soft / soft.sum(1, True),
+        "images": Part(whitening.apply(TRAIN.images[:8] / 255), Kind.IMAGE),
+        "labels": Part(soft.argmax(1), Kind.HARD_LABEL, derived=True),
+        "soft": Part(soft / soft.sum(1, True), Kind.SOFT_LABEL),
     }
     return DistilledSet(
         "learner", 2, TRAIN.classes, (0.0,), (1.0,), parts, whitening=whitening.digest
@@ -184,7 +186,7 @@ def test_a_whitened_set_names_its_whitening_and_others_say_nothing_of_it(whitene
         "images": 4 * 8 * 64,
         "soft": 4 * 32,
     }
-    plain = DistilledSet("random", 2, TRAIN.classes, (0.5,), (0.25,), {"labels": torch.arange(4)})
+    plain = DistilledSet("random", 2, TRAIN.classes, (0.5,), (0.25,), {})
     plain.save(tmp_path)
     assert (
         "whitening" not in (tmp_path / SIDECAR).read_text()
@@ -227,10 +229,10 @@ def test_a_student_of_a_whitened_set_sees_whitened_images_and_the_sets_labels(
         seen["test"].normalise(seen["test"].take(every)), whitening.apply(TEST.images / 255)
     )
     first = seen["train"].normalise(seen["train"].take(torch.arange(8)))
-    torch.testing.assert_close(first, whitened.parts["images"])
+    torch.testing.assert_close(first, whitened["images"])
     batch = SimpleNamespace(indices=torch.arange(8), mixing=SimpleNamespace(labels=lambda y: y))
     torch.testing.assert_close(
-        seen["labeller"](batch).softmax(1), whitened.parts["soft"], atol=1e-6, rtol=1e-5
+        seen["labeller"](batch).softmax(1), whitened["soft"], atol=1e-6, rtol=1e-5
     )
     assert metadata["instances"] == 8 and len(metadata["loss"]) == 3
 
@@ -247,8 +249,10 @@ def test_a_whitened_set_is_not_evaluated_with_other_images(whitened, tmp_path):
 
 
 def test_analyses_see_whitened_test_images_of_a_whitened_set(whitened, whitening):
-    subject = Subject(TRAIN, TEST, whitened, None, [], None, whitened.mean, whitened.std, whitening)
-    samples = subject.test_samples("cpu")
+    inputs = AnalysisInputs(
+        TRAIN, TEST, whitened, None, [], None, whitened.mean, whitened.std, whitening
+    )
+    samples = inputs.test_samples("cpu")
     torch.testing.assert_close(
         samples.normalise(samples.take(torch.arange(3))), whitening.apply(TEST.images[:3] / 255)
     )

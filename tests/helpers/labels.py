@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from distillery.sets.distilled import DistilledSet
+from distillery.sets.parts import Kind, Part
 from distillery.stages import evaluate
 from distillery.stages import label as label_stage
 from distillery.store.artefact import Artefact
@@ -34,7 +35,8 @@ def infer_set() -> DistilledSet:
         TRAIN.classes,
         (0.5,),
         (0.25,),
-        {"natural": natural, "compensators": compensators},
+        {"natural": Part(natural, Kind.IMAGE), "compensators": Part(compensators, Kind.IMAGE)},
+        layout={"natural_instances": True},
     )
 
 

@@ -14,7 +14,8 @@ datasets:
     source: sklearn:digits
     expected: {classes: 10, train: 1437, test: 360, shape: [1, 8, 8], original_bytes: 91968}
 teacher:
-  net-a: &teacher {training: {epochs: 2, batch: 64, optimizer: {name: sgd, lr: 0.1}, augment: [], test_every: 2}}
+  net-a: &teacher
+    training: {epochs: 2, batch: 64, optimizer: {name: sgd, lr: 0.1}, augment: [], test_every: 2}
   net-b: *teacher
 distill:
   random: {}

@@ -109,7 +109,7 @@ def teacher_artefact(
 
 
 def data_artefact(folder: Path, train: TinySet, **others: TinySet) -> Artefact:
-    """What the data stage leaves in the store: grey PNG images in parquet, for `train` and other splits by name."""
+    """What the data stage leaves in the store: grey PNG images in parquet, by split."""
     folder.mkdir()
     splits = {"train": train, **others}
     for split, images in splits.items():

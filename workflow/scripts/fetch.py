@@ -1,4 +1,4 @@
-"""Fetch what a table needs and DVC has: the nearest stored ancestors of its missing artefacts, and nothing else."""
+"""Fetch from DVC the nearest stored ancestors of what a table lacks, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from distillery.plan.plan import Plan
 
 
 def frontier(plan: Plan, table: str, known: set[str]) -> list[str]:
-    """Files to fetch: walk up from what the table and its picture lack, stop at what is on disk, take what DVC tracks."""
+    """The files to fetch for a table and its picture.
+
+    It goes upstream from what is missing, stops at what is on disk, and takes what DVC tracks.
+
+    Args:
+        plan: the plan of the project.
+        table: name of the table.
+        known: paths that DVC tracks.
+    """
     files: list[str] = []
     seen: set[Node] = set()
     stored: dict[str, list[str]] = {}

@@ -1,7 +1,7 @@
 """Add the finished artefacts that DVC does not track yet to the tracked store.
 
-A stage's folder is added whole only the first time; afterwards new files are added by name, since adding the folder again would
-drop everything that is not on this disk.
+A stage's folder is added whole only the first time; afterwards new files are added by name, since
+adding the folder again would drop everything that is not on this disk.
 """
 
 from __future__ import annotations

@@ -12,12 +12,12 @@ from sklearn.manifold import TSNE
 from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
 
-from distillery.analyses.subject import Result, fixed_choice, outputs
+from distillery.analyses.inputs import Result, fixed_choice, outputs
 from distillery.components.fields import Count, Positive
 from distillery.nets.features import penultimate
 
 if TYPE_CHECKING:
-    from distillery.analyses.subject import Subject
+    from distillery.analyses.inputs import AnalysisInputs
     from distillery.store.job import Job
 
 NAMES = ("boundary",)
@@ -39,7 +39,7 @@ class Recipe:
     grid: Count = 200
 
 
-def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
+def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     """A t-SNE map of the student's penultimate features of test images of a few classes, and its predictions all over it.
 
     Predictions are restricted to those classes. arrays: points (N, 2); labels and predictions (N,), positions in `classes`;
@@ -48,19 +48,19 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     value: percent of these images that the student gets right among these classes.
     Deviation: the paper shows the picture and says no more; t-SNE has no inverse, hence the classifier on the map.
     """
-    samples = subject.test_samples(job.device)
-    chosen = fixed_choice("boundary", recipe.classes, len(subject.classes)).sort().values
-    members = [subject.test.of_class(label)[: recipe.per_class] for label in chosen.tolist()]
+    samples = inputs.test_samples(job.device)
+    chosen = fixed_choice("boundary", recipe.classes, len(inputs.classes)).sort().values
+    members = [inputs.test.of_class(label)[: recipe.per_class] for label in chosen.tolist()]
     indices, labels = (
         torch.cat(members),
         torch.arange(len(chosen)).repeat_interleave(torch.tensor(list(map(len, members)))),
     )
-    predictions = outputs(subject.student, samples, indices)[:, chosen].argmax(1)
-    points = embed(outputs(partial(penultimate, subject.student), samples, indices).numpy(), recipe)
+    predictions = outputs(inputs.student, samples, indices)[:, chosen].argmax(1)
+    points = embed(outputs(partial(penultimate, inputs.student), samples, indices).numpy(), recipe)
     grid, region = regions(points, predictions.numpy(), recipe)
     correct = predictions == labels
     values = {
-        "class": [subject.classes[label] for label in chosen.tolist()],
+        "class": [inputs.classes[label] for label in chosen.tolist()],
         "images": list(map(len, members)),
         "correct": torch.bincount(labels[correct], minlength=len(chosen)).tolist(),
     }

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from distillery.analyses.subject import Result, fixed_choice
+from distillery.analyses.inputs import Result, fixed_choice
 from distillery.components.fields import Count
 from distillery.errors import PlanError
 
 if TYPE_CHECKING:
-    from distillery.analyses.subject import Subject
+    from distillery.analyses.inputs import AnalysisInputs
     from distillery.store.job import Job
 
 NAMES = ("compensators",)
@@ -27,19 +27,19 @@ class Recipe:
     classes: Count = 5
 
 
-def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
+def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     """Largest absolute value and standard deviation of every compensator, in pixel units (pixels in [0, 1]).
 
     values: teacher and subset (positions), max_abs, std (over all pixels and channels). arrays: u (M, K', C, H, W) of the first
     subsets; natural (c, C, H, W) in [0, 1] and compensated (M, c, C, H, W), clamped to [0, 1], of subset 0; classes (c,), their
     labels, ascending; all float32 but the labels. value: mean of max_abs. Raises PlanError for a set without compensators.
     """
-    parts = subject.distilled.parts
-    if "compensators" not in parts:
+    distilled = inputs.distilled
+    if "compensators" not in distilled:
         raise PlanError(
-            f"analysis 'compensators': method '{subject.distilled.method}' has none; name a row of INFER"
+            f"analysis 'compensators': method '{distilled.method}' has none; name a row of INFER"
         )
-    every = parts["compensators"].float()
+    every = distilled["compensators"].float()
     flat = every.flatten(2)
     largest, spread = flat.abs().amax(2), flat.std(2, correction=0)
     teacher, subset = torch.cartesian_prod(*map(torch.arange, largest.shape)).unbind(1)
@@ -49,8 +49,8 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
         "max_abs": largest.flatten(),
         "std": spread.flatten(),
     }
-    classes = fixed_choice("compensators", recipe.classes, len(subject.classes)).sort().values
-    natural = parts["natural"][0, classes].float() / 255
+    classes = fixed_choice("compensators", recipe.classes, len(inputs.classes)).sort().values
+    natural = distilled["natural"][0, classes].float() / 255
     compensated = (natural + every[:, :1]).clamp(0, 1)
     arrays = {
         "u": every[:, : recipe.subsets],

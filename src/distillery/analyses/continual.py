@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from distillery.analyses.subject import Result, fixed_generator
+from distillery.analyses.inputs import Result, fixed_generator
 from distillery.components import registry
 from distillery.components.fields import Count
 from distillery.errors import PlanError
@@ -20,7 +20,7 @@ from distillery.training.protocol import protocol
 from distillery.training.samples import Samples
 
 if TYPE_CHECKING:
-    from distillery.analyses.subject import Subject
+    from distillery.analyses.inputs import AnalysisInputs
     from distillery.store.job import Job
     from distillery.training.batches import Batch
     from distillery.training.loop import Labeller
@@ -45,7 +45,7 @@ class Recipe:
     teacher_scope: Literal["all", "seen"] = "all"
 
 
-def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
+def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     """Test accuracy, in percent of the last epoch, on the classes seen so far, after each step; value: its mean over the steps.
 
     GDumb (Prabhu et al. 2020) as DM evaluates it (Zhao and Bilen 2023). The classes arrive in a random order, one per repeat
@@ -57,15 +57,15 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     Deviation: the paper shows curves and states no memory, order, recipe or scope.
     Raises PlanError when the first group would hold a single class, and for teacher_scope "seen" where there are teachers.
     """
-    _check(subject, recipe, job)
+    _check(inputs, recipe, job)
     order = torch.randperm(
-        len(subject.classes), generator=fixed_generator(f"continual/{job.recipe['repeat']}")
+        len(inputs.classes), generator=fixed_generator(f"continual/{job.recipe['repeat']}")
     )
     course = _Course(
-        protocol(subject.distilled, job, subject.distilled.expand(job.device).soft),
-        subject.train.shape,
-        subject.instances(job.device),
-        subject.test_samples(job.device),
+        protocol(inputs.distilled, job, inputs.distilled.expand(job.device).soft),
+        inputs.train.shape,
+        inputs.instances(job.device),
+        inputs.test_samples(job.device),
     )
     rows = []
     for step, seen in enumerate(job.progress(arrivals(order, recipe.steps), "continual"), 1):
@@ -141,13 +141,13 @@ class _Course:
         )
 
 
-def _check(subject: Subject, recipe: Recipe, job: Job) -> None:
-    classes = len(subject.classes)
+def _check(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> None:
+    classes = len(inputs.classes)
     if recipe.steps >= classes:
         raise PlanError(
             f"continual.steps = {recipe.steps}: a step needs two classes to tell apart, there are {classes}; ask for less"
         )
-    method = registry.load("method", subject.distilled.method)
+    method = registry.load("method", inputs.distilled.method)
     taught = (
         job.inputs_of("teachers")
         or job.find_input("label")

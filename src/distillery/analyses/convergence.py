@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from distillery.analyses.subject import Result
+from distillery.analyses.inputs import Result
 from distillery.errors import PlanError
 from distillery.methods.shared.meta import SNAPSHOTS, snapshots
 from distillery.nets.network import build_network
@@ -19,7 +19,7 @@ from distillery.training.protocol import protocol
 from distillery.training.samples import Samples
 
 if TYPE_CHECKING:
-    from distillery.analyses.subject import Subject
+    from distillery.analyses.inputs import AnalysisInputs
     from distillery.methods.shared.meta import Values
     from distillery.store.job import Job
 
@@ -32,7 +32,7 @@ class Recipe:
     """No fields; how many states there are says `snapshots` of the method."""
 
 
-def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
+def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     """Test accuracy, in percent of the last epoch, of a fresh student of each kept state of the set; value: of the last state.
 
     The students are trained by the protocol of the row. values: meta_step, accuracy. Each finished student is kept in the
@@ -45,27 +45,27 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
         )
     states = snapshots(folder)
     found = [
-        _accuracy(subject, states[step], step, job)
+        _accuracy(inputs, states[step], step, job)
         for step in job.progress(list(states), "convergence")
     ]
     return Result(found[-1], {"meta_step": list(states), "accuracy": found})
 
 
-def _accuracy(subject: Subject, state: Values, step: int, job: Job) -> float:
+def _accuracy(inputs: AnalysisInputs, state: Values, step: int, job: Job) -> float:
     part = replace(
         job, key=f"{job.key}/meta-step {step}", scratch=job.scratch / f"meta-step-{step}"
     )
     part.scratch.mkdir(exist_ok=True)
 
     def learn() -> dict[str, Tensor]:
-        distilled = replace(subject.distilled, parts=subject.distilled.parts | state)
-        instances, test = distilled.expand(job.device), subject.test_samples(job.device)
+        distilled = inputs.distilled.with_tensors(state)
+        instances, test = distilled.expand(job.device), inputs.test_samples(job.device)
         how, samples = (
             protocol(distilled, part, instances.soft),
-            Samples.from_instances(instances, subject.mean, subject.std, job.device),
+            Samples.from_instances(instances, inputs.mean, inputs.std, job.device),
         )
         build = partial(
-            build_network, job.recipe["student"], subject.train.shape, len(subject.classes)
+            build_network, job.recipe["student"], inputs.train.shape, len(inputs.classes)
         )
         student = initialise(build, part.seed("init")).to(job.device)
         history = train(

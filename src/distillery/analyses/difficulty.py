@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch.nn.functional import cross_entropy
 
-from distillery.analyses.subject import Result, outputs
+from distillery.analyses.inputs import Result, outputs
 from distillery.components.fields import Count
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from distillery.analyses.subject import Subject
+    from distillery.analyses.inputs import AnalysisInputs
     from distillery.store.job import Job
 
 NAMES = ("difficulty",)
@@ -30,18 +30,18 @@ class Recipe:
     bins: Count = 10
 
 
-def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
+def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     """Test images per interval of the teacher's cross entropy (nats), and how many of them the student classifies correctly.
 
     values: bins ("width": equal width over [0, largest]; "quantile": equal counts where no values are equal), bin, low, high,
     total, correct. Each kind counts every test image once. value: percent correct of all.
     """
-    samples = subject.test_samples(job.device)
+    samples = inputs.test_samples(job.device)
     labels = samples.labels.cpu()
     hardness = cross_entropy(
-        outputs(subject.teachers[0].model, samples).double(), labels, reduction="none"
+        outputs(inputs.teachers[0].model, samples).double(), labels, reduction="none"
     ).numpy()
-    correct = (outputs(subject.student, samples).argmax(1) == labels).numpy()
+    correct = (outputs(inputs.student, samples).argmax(1) == labels).numpy()
     edges = {
         "width": np.linspace(0, hardness.max(), recipe.bins + 1),
         "quantile": np.quantile(hardness, np.linspace(0, 1, recipe.bins + 1)),
@@ -50,7 +50,7 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
         row for kind, bounds in edges.items() for row in histogram(kind, bounds, hardness, correct)
     ]
     values = dict(zip(COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
-    teacher = subject.teachers[0]
+    teacher = inputs.teachers[0]
     metadata = {
         "teacher": {"name": teacher.name, "accuracy": teacher.accuracy},
         "mean_cross_entropy": float(hardness.mean()),

@@ -11,13 +11,13 @@ import torch
 from scipy.special import betaincinv
 from torch import Generator, Tensor
 
-from distillery.analyses.subject import BATCH, Result, outputs
+from distillery.analyses.inputs import BATCH, Result, outputs
 from distillery.components.fields import Count, Positive
 from distillery.labels.ensemble import mean_logits
 from distillery.training.augment import around
 
 if TYPE_CHECKING:
-    from distillery.analyses.subject import Subject
+    from distillery.analyses.inputs import AnalysisInputs
     from distillery.store.job import Job
     from distillery.training.samples import Samples
 
@@ -57,7 +57,7 @@ class Mixes:
         return torch.lerp(second, first, share)
 
 
-def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
+def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     """KL(p_dyn || p_sta), in nats, over random mixes of two instances; p = softmax(logits / T).
 
     Dynamic: the mean logits of the teachers for the mixed image. Static: the stored logits, mixed, or where none are stored
@@ -65,16 +65,16 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     all rows. value: kl at the first temperature without augmentation. metadata: its standard error; static ("stored" or
     "teachers").
     """
-    samples = subject.instances(job.device)
+    samples = inputs.instances(job.device)
     mixes = draw(len(samples), recipe, job.generator("mixes"), job.device)
 
     def ensemble(images: Tensor) -> Tensor:
-        return mean_logits(subject.teachers, images)
+        return mean_logits(inputs.teachers, images)
 
     stored = (
         outputs(ensemble, samples).to(job.device)
-        if subject.stored is None
-        else subject.stored.float()
+        if inputs.stored is None
+        else inputs.stored.float()
     )
     rows = []
     for augment in dict.fromkeys([(), recipe.augment]):
@@ -97,7 +97,7 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     values = dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True))
     metadata = {
         "standard_error": rows[0][3],
-        "static": "teachers" if subject.stored is None else "stored",
+        "static": "teachers" if inputs.stored is None else "stored",
     }
     return Result(rows[0][2], values, metadata=metadata)
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from distillery.analyses.subject import BATCH, Result, fixed_choice, fixed_generator
+from distillery.analyses.inputs import BATCH, Result, fixed_choice, fixed_generator
 from distillery.components.fields import Count, Positive
 
 if TYPE_CHECKING:
-    from distillery.analyses.subject import Subject
+    from distillery.analyses.inputs import AnalysisInputs
     from distillery.store.job import Job
 
 NAMES = ("landscape",)
@@ -34,7 +34,7 @@ class Recipe:
     images: Count = 100
 
 
-def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
+def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     """Cross entropy, in nats, on a square grid around test images: mean over the images, and the surface of the first one.
 
     The axes are the unit vector along the input gradient of the cross entropy and a random unit vector orthogonal to it, the
@@ -43,12 +43,12 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     itself. values: image (index in the test set), label, centre, mean, gradient (its L2 norm per pixel unit).
     Deviation: the paper shows one surface and states neither its axes nor its extent; all of that is ours.
     """
-    samples = subject.test_samples(job.device)
+    samples = inputs.test_samples(job.device)
     offsets = torch.linspace(-recipe.radius, recipe.radius, recipe.points, device=job.device)
     rows, total, first = [], 0.0, None
 
     def loss(images: Tensor, label: Tensor) -> Tensor:
-        logits = subject.student(samples.normalise(images)).float()
+        logits = inputs.student(samples.normalise(images)).float()
         return cross_entropy(logits, label.expand(len(images)), reduction="none")
 
     for index in job.progress(

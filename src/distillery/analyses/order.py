@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from distillery.analyses.subject import Result, fixed_generator
+from distillery.analyses.inputs import Result, fixed_generator
 from distillery.components.fields import Count
 from distillery.errors import PlanError
 from distillery.poster.order import neighbours, score, shuffled, total
 
 if TYPE_CHECKING:
-    from distillery.analyses.subject import Subject
+    from distillery.analyses.inputs import AnalysisInputs
     from distillery.store.job import Job
 
 NAMES = ("order",)
@@ -29,7 +29,7 @@ class Recipe:
     random: Count = 1000
 
 
-def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
+def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     """Score of a poster's class order.
 
     value: 1 / sum of the distances (1 - cosine) of all neighbours. values, per class: class, row, column, distance (mean over
@@ -37,11 +37,11 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     their sum, random (random,), the sums of random orders, the same ones in every analysis; float64. Raises PlanError for a
     set without a class order, and for an order of other classes than the embeddings'.
     """
-    if "order" not in subject.distilled.parts:
+    if "order" not in inputs.distilled:
         raise PlanError(
-            f"analysis 'order': method '{subject.distilled.method}' has none; name a row of PoDD"
+            f"analysis 'order': method '{inputs.distilled.method}' has none; name a row of PoDD"
         )
-    order, distances = subject.distilled.parts["order"][0].long().cpu(), subject.distances.double()
+    order, distances = inputs.distilled["order"][0].long().cpu(), inputs.distances.double()
     if order.flatten().sort().values.tolist() != list(range(len(distances))):
         raise PlanError(
             f"analysis 'order': the order is none of the {len(distances)} classes; make the set again"
@@ -53,7 +53,7 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
         for label in range(len(distances))
     ]
     columns = {
-        "class": list(subject.classes),
+        "class": list(inputs.classes),
         "row": [row for row, _ in place],
         "column": [column for _, column in place],
         "distance": [mean[cell].item() for cell in place],

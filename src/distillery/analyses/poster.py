@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from distillery.analyses.subject import Result
+from distillery.analyses.inputs import Result
 from distillery.errors import PlanError
-from distillery.methods.podd import stored_layout, unfolding
+from distillery.methods.podd import Layout, unfolding
 from distillery.poster.geometry import corners
 
 if TYPE_CHECKING:
-    from distillery.analyses.subject import Subject
+    from distillery.analyses.inputs import AnalysisInputs
     from distillery.store.job import Job
 
 NAMES = ("poster",)
@@ -25,7 +25,7 @@ class Recipe:
     """No fields."""
 
 
-def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
+def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     """How much of a poster each class has.
 
     value: pixels of the poster. values, per class: class, pixels (of its cell), mass (sum of its probability over the
@@ -33,24 +33,25 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
     the class of each pixel, order (rows, columns) int64, labels (p, n) float32 of the patches, corners (p, 2) int64, left and
     top of each patch, side (1,) int64 of a patch. Raises PlanError for a set without a poster, or with several.
     """
-    parts = {name: part.cpu() for name, part in subject.distilled.parts.items()}
-    if "poster" not in parts:
+    distilled = inputs.distilled.to("cpu")
+    if "poster" not in distilled:
         raise PlanError(
-            f"analysis 'poster': method '{subject.distilled.method}' has none; name a row of PoDD"
+            f"analysis 'poster': method '{distilled.method}' has none; name a row of PoDD"
         )
-    if len(parts["poster"]) > 1:
+    if len(distilled["poster"]) > 1:
         raise PlanError(
             "analysis 'poster': draws one poster for all classes; this set has one for each"
         )
-    poster, order, layout = parts["poster"][0], parts["order"][0].long(), stored_layout(parts)
-    height, width, count = layout.height, layout.width, len(subject.classes)
-    _, patches = unfolding(layout, order[None], count, "cpu")(parts)
+    poster, order = distilled["poster"][0], distilled["order"][0].long()
+    layout = Layout.stored(distilled)
+    height, width, count = layout.height, layout.width, len(inputs.classes)
+    _, patches = unfolding(layout, order[None], count, "cpu")(distilled.tensors)
     rows, columns = (
         torch.arange(n) * cells // n for n, cells in zip((height, width), order.shape, strict=True)
     )
     owner = order[rows[:, None], columns]
     values = {
-        "class": list(subject.classes),
+        "class": list(inputs.classes),
         "pixels": owner.flatten().bincount(minlength=count).tolist(),
         "mass": patches.sum(0).tolist(),
         "patches": patches.argmax(1).bincount(minlength=count).tolist(),

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from distillery.analyses.subject import BATCH, Result
+from distillery.analyses.inputs import BATCH, Result
 from distillery.errors import BudgetError, PlanError
 from distillery.nets.features import penultimate
 
 if TYPE_CHECKING:
-    from distillery.analyses.subject import Subject
+    from distillery.analyses.inputs import AnalysisInputs
     from distillery.sets.distilled import DistilledSet
     from distillery.store.job import Job
 
@@ -37,20 +37,20 @@ class Recipe:
 
 
 @torch.no_grad()
-def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
+def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     """Cosine similarity, in [-1, 1], over unordered pairs of clean instances of a class: mean over pairs, then over classes.
 
     values: class, instances, similarity. Raises BudgetError when a class has fewer than two instances, PlanError when
     compensated instances are asked of a set that has no compensators.
     """
-    samples, first = subject.instances(job.device), _first(subject.distilled, recipe)
+    samples, first = inputs.instances(job.device), _first(inputs.distilled, recipe)
     describe = (
-        partial(penultimate, subject.teachers[0].model)
+        partial(penultimate, inputs.teachers[0].model)
         if recipe.space == "features"
         else (lambda images: images)
     )
     counts, found = [], []
-    for label, name in enumerate(job.progress(subject.classes, "similarity")):
+    for label, name in enumerate(job.progress(inputs.classes, "similarity")):
         members = (samples.labels == label).nonzero().flatten()
         members = members[members >= first]
         if len(members) < 2:
@@ -62,7 +62,7 @@ def analyse(subject: Subject, recipe: Recipe, job: Job) -> Result:
         )
         found.append(mean_cosine(described, len(members)))
         counts.append(len(members))
-    values = {"class": list(subject.classes), "instances": counts, "similarity": found}
+    values = {"class": list(inputs.classes), "instances": counts, "similarity": found}
     return Result(
         sum(found) / len(found),
         values,
@@ -87,12 +87,8 @@ def _first(distilled: DistilledSet, recipe: Recipe) -> int:
     """Index of the first instance that counts: INFER's natural ones come before the compensated."""
     if recipe.instances == "all":
         return 0
-    if "compensators" not in distilled.parts:
+    if "compensators" not in distilled:
         raise PlanError(
             f"similarity of compensated instances: method '{distilled.method}' has none; use instances: all"
         )
-    return (
-        0
-        if "natural_instances" in distilled.parts
-        else distilled.parts["natural"].shape[:2].numel()
-    )
+    return distilled["natural"].shape[:2].numel() if distilled.layout["natural_instances"] else 0

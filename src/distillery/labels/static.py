@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distillery.labels.ensemble import mean_logits
+from distillery.store.files import STORED_LABELS
 from distillery.training.normalise import normalise
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ TRAITS = {
     "logits": True,
     "stored": True,
 }
-FILE = "labels.safetensors"
 BATCH = 256
 
 
@@ -61,7 +61,9 @@ def make(
                 teachers, normalise(instances.take(indices).to(job.device), mean, std)
             ).cpu()
         )
-    save_file({"logits": torch.cat(found).to(getattr(torch, recipe.dtype))}, job.out / FILE)
+    save_file(
+        {"logits": torch.cat(found).to(getattr(torch, recipe.dtype))}, job.out / STORED_LABELS
+    )
 
 
 def labeller(
@@ -76,5 +78,5 @@ def labeller(
 
     Crops and flips do not touch a label (authors' code).
     """
-    logits = load_file(stored.file(FILE))["logits"].to(device)
+    logits = load_file(stored.file(STORED_LABELS))["logits"].to(device)
     return lambda batch: batch.mixing.labels(logits[batch.indices].float())

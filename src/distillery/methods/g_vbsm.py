@@ -73,9 +73,12 @@ class Recipe:
     reference_images: Count | None = None
     jpeg: Quality | None = None
 
-    def passes(self, ipc: int, classes: int) -> float:
-        """Images that each backbone sees, forward and backward: they take turns."""
-        return ipc * classes * self.iterations / len(self.teachers)
+    def work(self, ipc: float, classes: int) -> float:
+        """Forward passes of one image through each backbone, a backward pass counting as two.
+
+        The backbones take turns; the pass over the real images is left out.
+        """
+        return 3 * ipc * classes * self.iterations / len(self.teachers)
 
 
 def distill(

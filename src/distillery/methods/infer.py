@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +14,7 @@ from distillery.methods.shared.recovery import Objective, each_group, in_groups,
 from distillery.methods.shared.selection import draw
 from distillery.sets.distilled import DistilledSet, Instances, stored_images
 from distillery.sets.jpeg import encode, quantised
+from distillery.sets.parts import Kind, Part
 from distillery.training.normalise import normalise
 
 if TYPE_CHECKING:
@@ -54,9 +55,17 @@ class Recipe:
     parallel_groups: Count = 1
     jpeg: Quality | None = None
 
-    def subsets(self, ipc: int, classes: int) -> int:
+    def subsets(self, ipc: float, classes: int) -> int:
         """K, the number of subsets within the budget K (C + M) <= ipc C (section 4.1), a compensator counting as one image."""
-        return ipc * classes // (classes + len(self.teachers))
+        return int(ipc * classes // (classes + len(self.teachers)))
+
+    def work(self, ipc: float, classes: int) -> float:
+        """Forward passes of one image through each teacher, a backward pass counting as two.
+
+        Micro-batches take one more forward pass (`recovery.Objective`).
+        """
+        images = self.subsets(ipc, classes) * classes
+        return images * self.iterations * (4 if self.micro_batch else 3)
 
     def instances(self, ipc: int, classes: int) -> int:
         """Training images of a set: (M + 1) K C, or M K C without the natural ones."""
@@ -94,30 +103,28 @@ def distill(
             compensators(natural, j, teacher, train, recipe, job, bar)
             for j, teacher in enumerate(teachers)
         ]
-    parts = {
-        "natural": natural,
-        "compensators": torch.stack(found) * torch.tensor(train.std)[:, None, None],
-    }
-    if not recipe.natural_instances:
-        parts["natural_instances"] = torch.zeros((), dtype=torch.uint8)
-    parts = (
-        parts | {"compensators": parts["compensators"].half()}
-        if recipe.jpeg is None
-        else files(parts, recipe.jpeg)
+    in_pixels = torch.stack(found) * torch.tensor(train.std)[:, None, None]
+    exact = DistilledSet(
+        "infer",
+        ipc,
+        tuple(train.classes),
+        tuple(train.mean),
+        tuple(train.std),
+        {"natural": Part(natural, Kind.IMAGE), "compensators": Part(in_pixels, Kind.IMAGE)},
+        layout={"natural_instances": recipe.natural_instances},
     )
-    return DistilledSet(
-        "infer", ipc, tuple(train.classes), tuple(train.mean), tuple(train.std), parts
-    )
+    if recipe.jpeg is not None:
+        return as_files(exact, recipe.jpeg)
+    return exact.with_tensors({"compensators": in_pixels.half()})
 
 
-def files(parts: dict[str, Tensor], quality: int) -> dict[str, Tensor]:
-    """The instances of `parts`, their compensators in float32, as JPEG files: the parts of the authors' code."""
-    instances = expand(parts)
+def as_files(exact: DistilledSet, quality: int) -> DistilledSet:
+    """The instances of `exact`, whose compensators are float32, as JPEG files: the set of the authors' code."""
+    instances = expand(exact)
     batches = torch.arange(len(instances)).split(BATCH)
-    return {
-        "labels": instances.labels,
-        **encode((quantised(instances.take(batch), quality) for batch in batches), quality),
-    }
+    files = encode((quantised(instances.take(batch), quality) for batch in batches), quality)
+    labels = Part(instances.labels, Kind.HARD_LABEL, derived=True)
+    return replace(exact, parts={"labels": labels, **files}, layout={})
 
 
 def compensators(
@@ -145,13 +152,13 @@ def compensators(
     return in_groups(range(len(natural)), optimise, f"compensators-{j}", recipe, job, bar)
 
 
-def expand(parts: dict[str, Tensor]) -> Instances:
+def expand(distilled: DistilledSet) -> Instances:
     """The (M + 1) K C instances in the order (j, k, class): for j = 0 natural / 255 itself, then natural / 255 + u_j clamped to
     [0, 1] (Eq. 2). Without natural instances the M K C others alone. Of JPEG files what they decode to."""
-    if "jpeg" in parts:
-        return stored_images(parts)
-    natural, compensators = parts["natural"], parts["compensators"]
-    if "natural_instances" not in parts:
+    if "jpeg" in distilled:
+        return stored_images(distilled)
+    natural, compensators = distilled["natural"], distilled["compensators"]
+    if distilled.layout["natural_instances"]:
         compensators = torch.cat([torch.zeros_like(compensators[:1]), compensators])
     count, (subsets, classes) = len(compensators), natural.shape[:2]
 

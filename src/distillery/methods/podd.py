@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from distillery.components.fields import Count, Positive
+from distillery.embeddings.distances import read_distances
 from distillery.errors import BudgetError, PlanError, nearest
 from distillery.methods.shared.meta import (
     Learned,
@@ -26,6 +26,7 @@ from distillery.methods.shared.recipes import Unrolled
 from distillery.poster import geometry, initial, order
 from distillery.poster import labels as poddl
 from distillery.sets.distilled import DistilledSet, Instances
+from distillery.sets.parts import Kind, Part
 from distillery.unroll.optimizers import Adam
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Recipe(Unrolled):
             * (classes if self.posters == "per-class" else 1)
         )
 
-    def seen(self, ipc: float, classes: int) -> int:
+    def images_per_step(self, ipc: float, classes: int) -> int:
         """Patches of an inner step."""
         return self.patches or self.instances(ipc, classes)
 
@@ -125,6 +126,29 @@ class Layout:
         return cls(
             width, height, side, cells, geometry.Grid(*recipe.patch_grid), recipe.cyclic, reference
         )
+
+    @classmethod
+    def stored(cls, distilled: DistilledSet) -> Layout:
+        """The layout of a stored set."""
+        (height, width), (rows, columns) = (
+            distilled["poster"].shape[2:],
+            distilled["order"].shape[1:],
+        )
+        stated = distilled.layout
+        return cls(
+            width,
+            height,
+            stated["side"],
+            geometry.Grid(columns, rows),
+            geometry.Grid(stated["columns"], stated["rows"]),
+            stated["cyclic"],
+            stated["reference"],
+        )
+
+    def stated(self) -> dict[str, Any]:
+        """What `stored` needs besides the shapes of the parts: columns, rows and side of the patches, and both flags."""
+        grid = {"columns": self.patches.columns, "rows": self.patches.rows, "side": self.side}
+        return grid | {"cyclic": self.cyclic, "reference": self.reference}
 
     @property
     def index(self) -> Tensor:
@@ -174,7 +198,7 @@ def distill(
     """
     space, classes, (channels, side, _) = Space.of(train, job), len(train.classes), train.shape
     layout = Layout.of(recipe, ipc, classes, side)
-    placed = arrange(recipe, layout, classes, job)
+    placed = arrange(recipe, layout, train, job)
     poster = torch.stack(
         [start(recipe, layout, channels, job.generator(f"poster/{b}")) for b in range(len(placed))]
     )
@@ -194,24 +218,33 @@ def distill(
         window_start=window_starts(recipe, len(train), job),
         inner=Adam(recipe.inner_lr),
     )
-    grid = [layout.patches.columns, layout.patches.rows, side, layout.cyclic] + [
-        True
-    ] * layout.reference
-    fixed = {"order": placed.to(torch.int16), "patches": torch.tensor(grid, dtype=torch.int16)}
-    parts = learn(problem, space, classes, recipe, job) | fixed
+    values = learn(problem, space, classes, recipe, job)
+    parts = {
+        "poster": Part(values["poster"], Kind.IMAGE),
+        "order": Part(placed.to(torch.int16), Kind.INDEX),
+    }
+    if "soft" in values:
+        parts["soft"] = Part(values["soft"], Kind.SOFT_LABEL)
     return DistilledSet(
-        "podd", ipc, tuple(train.classes), space.mean, space.std, parts, whitening=space.whitening
+        "podd",
+        ipc,
+        tuple(train.classes),
+        space.mean,
+        space.std,
+        parts,
+        layout.stated(),
+        whitening=space.whitening,
     )
 
 
-def arrange(recipe: Recipe, layout: Layout, classes: int, job: Job) -> Tensor:
+def arrange(recipe: Recipe, layout: Layout, train: ImageSet, job: Job) -> Tensor:
     """The class of each cell of each poster, (B, rows, columns) int64. Raises PlanError for an order that does not exist."""
-    rows, columns = layout.cells.rows, layout.cells.columns
+    classes, rows, columns = len(train.classes), layout.cells.rows, layout.cells.columns
     if recipe.posters == "per-class":
         return torch.arange(classes)[:, None, None].expand(-1, rows, columns)
     kind, _, seed = recipe.order.partition(":")
     orders = {
-        "poco": lambda: order.place(_distances(job), rows, columns),
+        "poco": lambda: order.place(_distances(train, job), rows, columns),
         "given": lambda: torch.arange(classes).view(rows, columns),
         "random": lambda: order.shuffled(
             classes, rows, columns, torch.Generator().manual_seed(int(seed))
@@ -226,12 +259,12 @@ def arrange(recipe: Recipe, layout: Layout, classes: int, job: Job) -> Tensor:
     return orders[kind]()[None]
 
 
-def _distances(job: Job) -> Tensor:
+def _distances(train: ImageSet, job: Job) -> Tensor:
     if not job.find_input("embeddings"):
         raise PlanError(
             "order = 'poco': needs embedding, an entry of `embed`; or set order to given"
         )
-    return load_file(job.input("embeddings").file("embeddings.safetensors"))["distances"]
+    return read_distances(job.input("embeddings"), train.class_order)
 
 
 def start(recipe: Recipe, layout: Layout, channels: int, stream: torch.Generator) -> Tensor:
@@ -264,23 +297,9 @@ def unfolding(
     return unfold
 
 
-def stored_layout(parts: Mapping[str, Tensor]) -> Layout:
-    """The layout of a stored set."""
-    columns, rows, side, *flags = parts["patches"].tolist()
-    (height, width), cells = parts["poster"].shape[2:], parts["order"].shape[1:]
-    return Layout(
-        width,
-        height,
-        side,
-        geometry.Grid(cells[1], cells[0]),
-        geometry.Grid(columns, rows),
-        *map(bool, flags),
-    )
-
-
-def expand(parts: dict[str, Tensor]) -> Instances:
+def expand(distilled: DistilledSet) -> Instances:
     """The patches, whitened or pixels, and the logarithms of their labels; hard labels are the most probable classes."""
-    placed = parts["order"].long().cpu()
-    classes = parts["soft"].shape[3] if "soft" in parts else int(placed.max()) + 1
-    patches, soft = unfolding(stored_layout(parts), placed, classes, parts["poster"].device)(parts)
+    layout, placed = Layout.stored(distilled), distilled["order"].long().cpu()
+    unfold = unfolding(layout, placed, len(distilled.classes), distilled["poster"].device)
+    patches, soft = unfold(distilled.tensors)
     return Instances(soft.argmax(1), patches.__getitem__, (soft + EPSILON).log())

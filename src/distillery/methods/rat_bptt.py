@@ -21,6 +21,7 @@ from distillery.methods.shared.meta import (
 )
 from distillery.methods.shared.recipes import Unrolled
 from distillery.sets.distilled import DistilledSet, Instances
+from distillery.sets.parts import Kind, Part
 from distillery.unroll.optimizers import Adam
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Recipe(Unrolled):
         """Whether the labels are learned."""
         return self.labels == "learned"
 
-    def seen(self, ipc: float, classes: int) -> float:
+    def images_per_step(self, ipc: float, classes: int) -> float:
         """Images of an inner step."""
         return (self.step_ipc or ipc) * (self.step_classes or classes)
 
@@ -94,16 +95,21 @@ def learned_images(
     method: str, values: Values, labels: Tensor, ipc: float, train: ImageSet, space: Space
 ) -> DistilledSet:
     """The set that stores learned images as they are."""
-    parts = {**values, "labels": labels}
+    parts = {
+        "images": Part(values["images"], Kind.IMAGE),
+        "labels": Part(labels, Kind.HARD_LABEL, derived=True),
+    }
+    if "soft" in values:
+        parts["soft"] = Part(values["soft"], Kind.SOFT_LABEL)
     return DistilledSet(
         method, ipc, tuple(train.classes), space.mean, space.std, parts, whitening=space.whitening
     )
 
 
-def expand(parts: dict[str, Tensor]) -> Instances:
+def expand(distilled: DistilledSet) -> Instances:
     """The stored images and the logarithms of their learned labels.
 
     Deviation: a student sees learned labels as probabilities (their sum is divided out); the inner loop saw their sum too.
     """
-    soft = (parts["soft"] + 1e-8).log() if "soft" in parts else None
-    return Instances(parts["labels"], parts["images"].__getitem__, soft)
+    soft = (distilled["soft"] + 1e-8).log() if "soft" in distilled else None
+    return Instances(distilled["labels"], distilled["images"].__getitem__, soft)

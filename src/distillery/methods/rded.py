@@ -44,9 +44,9 @@ class Recipe:
     smallest: Fraction = 0.08
     jpeg: Quality | None = None
 
-    def passes(self, ipc: int, classes: int) -> float:
-        """Images that the teacher sees, in passes forward and backward: three forward passes' worth of work each."""
-        return classes * self.pool * self.crops / 3
+    def work(self, ipc: float, classes: int) -> float:
+        """Forward passes of one crop through the teacher, whatever the budget."""
+        return classes * self.pool * self.crops
 
 
 def distill(

@@ -137,7 +137,7 @@ class Estimator:
         return self._run(work, activations, 256, self._resident(expected), 4 * expected.classes**2)
 
     def _unrolled(self, node: Node, expected: Expected) -> Cost:
-        """Of a method that trains its own network: its recipe's `forwards` says how many passes forward of one image."""
+        """Of a method that trains its own network."""
         recipe, ipc = node.spec.recipe["method"], node.spec.recipe["ipc"]
         method, (work, activations, parameters) = (
             recipe_object("method", recipe),
@@ -147,26 +147,23 @@ class Estimator:
         states = 12 * parameters * recipe.get("window", 0)
         stored = 4 * expected.classes * (ipc * self._pixels(expected) + expected.classes)
         return self._run(
-            method.forwards(ipc, expected.classes) * work,
+            method.work(ipc, expected.classes) * work,
             activations,
             UNROLLED,
             whitened + states,
             stored,
         )
 
-    def _distill(self, node: Node, expected: Expected) -> Cost:
+    def _distill(self, node: Node, expected: Expected) -> Cost | None:
         recipe, ipc = node.spec.recipe["method"], node.spec.recipe["ipc"]
-        if hasattr(recipe_object("method", recipe), "forwards"):
+        method = recipe_object("method", recipe)
+        if not hasattr(method, "work"):  # depends on the number of training images
+            return None
+        if "network" in recipe:
             return self._unrolled(node, expected)
         nets = self._teachers(node, expected) or [(0.0, 0.0, 0.0)]
         images = expected.classes * ipc
-        method = recipe_object("method", recipe)
-        passes = (
-            method.passes(ipc, expected.classes)
-            if hasattr(method, "passes")
-            else images * recipe.get("iterations", 0)
-        )
-        work = 3 * passes * sum(work for work, _, _ in nets)
+        work = method.work(ipc, expected.classes) * sum(work for work, _, _ in nets)
         batch = min(
             expected.classes, recipe.get("micro_batch") or recipe.get("batch") or expected.classes
         )

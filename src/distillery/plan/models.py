@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from distillery.errors import PlanError, nearest
 from distillery.plan.types import explain
@@ -18,6 +18,9 @@ class Strict(BaseModel):
     """A mapping that holds what it declares and nothing else."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    # Keys of older files, and what to write instead.
+    RENAMED: ClassVar[dict[str, str]] = {}
 
 
 class Expected(Strict):
@@ -109,22 +112,52 @@ class AxisMeaning(Strict):
         return self.values[value]
 
 
-class Row(Strict):
-    """A row of a table: a method, the kind of labels, and what differs from the scale's recipes (`override`, by stage).
+class RowLabels(Strict):
+    """The labels of a row. In a table file `labels: static` is short for kind and recipe `static`.
 
-    distill, label and protocol name blocks of the scale's `distill`, `label` and `evaluate`; the first defaults to the method,
-    the others to the kind of labels. A row with
-    `measured: false` shows the published numbers only. published: the keys that find it in workflow/published when they differ.
-    against: another row of the table, from which this one's gain is measured. only: the values of an axis at which the row
-    stands (everywhere where it says nothing). comparable: whether a difference from the printed
-    number may be drawn where data set, ipc and student are the paper's.
+    Attributes:
+        kind: a component of `labels`: what labels they are, and when they are made.
+        recipe: the block of the scale's `label` that says how; one named like the kind by default.
     """
+
+    kind: str
+    recipe: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recipe_of_its_kind(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "kind" in values:
+            return {"recipe": values["kind"], **values}
+        return values
+
+
+class Row(Strict):
+    """A row of a table: a method, labels, a protocol, and what differs from the scale's recipes.
+
+    Attributes:
+        row: its name in the table.
+        method: a component of `methods`.
+        labels: the kind of labels, or `{kind: ..., recipe: ...}` where their recipe is another
+            block than the one of the kind's name.
+        distill: the block of the scale's `distill`; one named like the method by default.
+        protocol: the block of the scale's `evaluate`; one named like the kind of labels by default.
+        variant: a name that tells it apart from the plain method in the table and in
+            workflow/published.
+        measured: whether it is run; otherwise it shows the published numbers only.
+        comparable: whether a difference from the printed number may be drawn where data set, ipc
+            and student are the paper's.
+        override: changes of recipes, by stage.
+        published: the keys that find it in workflow/published where they differ from its own.
+        against: another row of the table, from which this one's gain is measured.
+        only: the values of an axis at which the row stands; everywhere where it says nothing.
+    """
+
+    RENAMED: ClassVar[dict[str, str]] = {"label": "labels: {kind: ..., recipe: ...}"}
 
     row: str
     method: str
-    labels: str
+    labels: RowLabels
     distill: str | None = None
-    label: str | None = None
     protocol: str | None = None
     variant: str = ""
     measured: bool = True
@@ -133,6 +166,16 @@ class Row(Strict):
     published: dict[str, str] = {}
     against: str | None = None
     only: dict[str, list[Any]] = {}
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels_by_their_kind(cls, labels: Any) -> Any:
+        return {"kind": labels} if isinstance(labels, str) else labels
+
+    @property
+    def evaluation(self) -> str:
+        """The block of the scale's `evaluate` that trains its students."""
+        return self.protocol or self.labels.kind
 
 
 class Table(Strict):
@@ -167,7 +210,7 @@ def checked(model: type[Strict], values: Any, where: str) -> Any:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        nested = [Row, Dataset] if model in (Table, Scale) else []
-        raise PlanError(
-            explain(error, where, [name for kind in (model, *nested) for name in kind.model_fields])
-        ) from None
+        kinds = [model, Row, RowLabels, Dataset] if model in (Table, Scale) else [model]
+        names = [name for kind in kinds for name in kind.model_fields]
+        renamed = {old: new for kind in kinds for old, new in kind.RENAMED.items()}
+        raise PlanError(explain(error, where, names, renamed)) from None

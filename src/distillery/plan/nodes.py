@@ -23,7 +23,7 @@ from distillery.plan.checks import (
     check_pixels,
     check_soft,
 )
-from distillery.plan.models import Dataset, Row
+from distillery.plan.models import Dataset, Row, RowLabels
 from distillery.plan.settings import Settings
 from distillery.plan.types import component, torch_free_part, traits, validated
 from distillery.store.canonical import file_sha256
@@ -32,6 +32,7 @@ from distillery.store.spec import Spec
 from distillery.training.recipe import Training
 
 NOTHING = "none"  # of a whitening or an embedding: None would stand for the default
+HARD = RowLabels(kind="hard", recipe="hard")
 
 
 @dataclass(frozen=True)
@@ -298,14 +299,14 @@ class Builder:
     def label_recipe(self, cell: Cell) -> dict[str, Any]:
         """The label component of a cell: its kind is its name."""
         row, settings = cell.row, self.settings
-        block = row.label or row.labels
+        block = row.labels.recipe
         if block == "hard" and block not in settings.scale.label:
             return component("label", "hard", "label.hard")
         values = settings.recipe("label", block, settings.dataset(cell.dataset), row.override, cell)
         where = f"{settings.scale_file}.label.{block}"
-        replayed = traits("label", row.labels).replays
+        replayed = traits("label", row.labels.kind).replays
         training = self.protocol(cell)["training"] if replayed else {}
-        values = {"name": row.labels} | values | {key: training.get(key) for key in replayed}
+        values = {"name": row.labels.kind} | values | {key: training.get(key) for key in replayed}
         recipe = component("label", values, where)
         if recipe.get("teachers") in ([], ()):
             raise PlanError(f"{where}.teachers: is empty, '{block}' needs at least one teacher")
@@ -348,7 +349,7 @@ class Builder:
 
     def _protocol(self, cell: Cell) -> tuple[str, str]:
         """The name of a cell's block below `evaluate`, and where it stands."""
-        name = cell.row.protocol or cell.row.labels
+        name = cell.row.evaluation
         return name, f"{self.settings.scale_file}.evaluate.{name}"
 
     def evaluations(self, cell: Cell, repeats: int) -> tuple[Node, ...]:
@@ -412,7 +413,7 @@ class Builder:
         distilled = {key: block for key, block in cell.row.override.items() if key == "distill"}
         trained = {key: block for key, block in cell.row.override.items() if key != "distill"}
         hard = cell.row.model_copy(
-            update={"labels": "hard", "label": None, "protocol": "hard", "override": distilled}
+            update={"labels": HARD, "protocol": "hard", "override": distilled}
         )
         drawn = replace(
             cell, row=cell.row.model_copy(update={"method": "random", "override": trained})
@@ -451,7 +452,7 @@ class Builder:
         stem = f"{cell.dataset}-{name}-{cell.row.method}-ipc{cell.ipc:g}"
         if not {"student", "protocol"} & set(needs):
             return (self._node("analyse", stem, recipe, inputs, roots, cell.dataset),)
-        stem += f"-{cell.row.labels}-{cell.student}"
+        stem += f"-{cell.row.labels.kind}-{cell.student}"
         each = (
             [{"student": node} for node in self.evaluations(cell, repeats)]
             if "student" in needs

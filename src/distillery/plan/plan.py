@@ -122,7 +122,11 @@ class Plan:
     ) -> dict[str, Any] | None:
         """The printed number of exactly this setting, else of the paper's setting in this position (then not comparable)."""
         source, _, short = name.partition("/")
-        keys = {"method": row.method, "labels": row.labels, "variant": row.variant} | row.published
+        keys = {
+            "method": row.method,
+            "labels": row.labels.kind,
+            "variant": row.variant,
+        } | row.published
         printed = [axis for axis, meaning in table.axes.items() if meaning.published]
         for setting, comparable in ((place, True), (paper, False)):
             found = setting and lookup(
@@ -238,10 +242,10 @@ class Plan:
         return {
             "row": p.row.row,
             "method": p.row.method,
-            "labels": p.row.labels,
-            "charged": traits("label", p.row.labels).counted_as or p.row.labels,
+            "labels": p.row.labels.kind,
+            "charged": traits("label", p.row.labels.kind).counted_as or p.row.labels.kind,
             "variant": p.row.variant,
-            "protocol": p.row.protocol or p.row.labels,
+            "protocol": p.row.evaluation,
             "dataset": p.dataset,
             "student": p.student,
             "ipc": p.ipc,
@@ -271,7 +275,7 @@ class Plan:
     def _label_epochs(self, p: Position) -> int:
         """Epochs of dynamic labels that the paper's ratio charges: those of the row's protocol; of a set with more instances
         than images in its budget (INFER+Dyn) those of the static one, since the paper charges it what it charges SRe2L."""
-        expected, name = self._declared(p), p.row.protocol or p.row.labels
+        expected, name = self._declared(p), p.row.evaluation
         if p.distilled and expected:
             made = instances(p.distilled.spec.recipe["method"], p.ipc, expected.classes)
             name = "static" if made > p.ipc * expected.classes else name

@@ -13,7 +13,7 @@ import functools
 import sys
 import typing
 from collections.abc import Mapping
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -121,13 +121,24 @@ def _fields(recipe: type) -> list[str]:
     return [*hints, *(name for hint in nested for name in _fields(hint))]
 
 
-def explain(error: ValidationError, where: str, fields: list[str]) -> str:
-    """The first problem of a pydantic error as one line; `fields` are the valid names for a hint."""
+def explain(
+    error: ValidationError,
+    where: str,
+    fields: list[str],
+    renamed: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """The first problem of a pydantic error as one line.
+
+    fields: the valid names, for a hint. renamed: keys of older files, and what to write instead.
+    """
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
     place = f"{where}.{path}" if path else where
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"{place}: unknown key: {nearest(str(first['loc'][-1]), fields)}"
+        key = str(first["loc"][-1])
+        if key in renamed:
+            return f"{place}: is read no more: write `{renamed[key]}`"
+        return f"{place}: unknown key: {nearest(key, fields)}"
     if first["type"] in ("missing", "missing_argument"):
         return f"{place}: is required"
     return f"{place} = {first['input']!r}: {first['msg']}"

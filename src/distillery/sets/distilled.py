@@ -1,15 +1,17 @@
-"""The one thing that flows through the house: a distilled set.
+"""The one thing that flows through the stages: a distilled set.
 
-It holds what a method stores (parts), not what that expands to, and a sidecar that says how to read it: the method, the budget,
-the classes in order, the normalisation. `expand()` turns it into instances for a student; `bytes` counts what is stored.
+It holds what a method stores, not what that expands to, and a sidecar file that says how to read
+it: what each part is, the method's layout, the budget, the classes in order, the normalisation.
+`expand()` turns it into instances for a student; `bytes` counts what is stored.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,19 +20,23 @@ from torch import Tensor
 from distillery.components.registry import load
 from distillery.errors import ArtefactError, ClassOrderError
 from distillery.sets.jpeg import decoder
+from distillery.sets.parts import PARTS, SIDECAR, Kind, Part
 from distillery.store.canonical import class_order_hash
-
-PARTS, SIDECAR = "distilled.safetensors", "distilled.json"
 
 
 @dataclass(frozen=True)
 class Instances:
-    """What a student trains on, built when asked for: ImageNet's instances would fill 100 GB, what they are made of a tenth.
+    """What a student trains on, all of it on one device.
 
-    labels: (N,) int64, hard. take: indices (B,) int64 -> images (B, C, H, W) float32 in [0, 1], or whitened ones; everything on
-    one device. soft: what the set itself says of each instance, (N, classes) float32 logits: of probabilities p it is
-    log(p + 1e-8). None where it stores hard labels. The order of the instances is a function of the distilled set alone; soft
-    labels are stored in the same order.
+    Images are built when asked for: ImageNet's instances would fill 100 GB, what they are made of a
+    tenth. The order of the instances is a function of the distilled set alone; soft labels are
+    stored in the same order.
+
+    Attributes:
+        labels: (N,) int64, hard.
+        take: from indices (B,) int64 to images (B, C, H, W) float32 in [0, 1], or whitened ones.
+        soft: what the set itself says of each instance, (N, classes) float32 logits: of
+            probabilities p it is log(p + 1e-8). None where it stores hard labels.
     """
 
     labels: Tensor
@@ -48,14 +54,21 @@ class Instances:
 
 @dataclass(frozen=True)
 class DistilledSet:
-    """A distilled set.
+    """A distilled set; `set["name"]` is the tensor of a part, `"name" in set` whether it has one.
 
-    method: name of the method that made it; its module's `expand(parts)` builds the instances when it defines one, otherwise
-        the parts must be those of `stored_images`.
-    parts: name -> tensor, exactly what is stored.
-    ipc: budget, images per class. classes: names in label order. mean, std: per channel, of pixels in [0, 1]; the normalisation
-        of the teachers that made the set and of every student.
-    whitening: the digest of the `whitening.Whitening` of a set whose instances are whitened; mean and std are then 0 and 1.
+    Attributes:
+        method: the method that made it; its module's `expand(set)` builds the instances when it
+            defines one, otherwise the parts must be those of `stored_images`.
+        ipc: budget, images per class.
+        classes: names in label order.
+        mean: per channel, of pixels in [0, 1]; with `std` the normalisation of the teachers that
+            made the set and of every student.
+        std: per channel.
+        parts: exactly what is stored, by name.
+        layout: the method's own settings that its `expand` reads, JSON values.
+        value_range: smallest and largest pixel value.
+        whitening: the digest of the `whitening.Whitening` of a set whose instances are whitened;
+            mean and std are then 0 and 1.
     """
 
     method: str
@@ -63,9 +76,21 @@ class DistilledSet:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    parts: dict[str, Tensor] = field(repr=False)
+    parts: dict[str, Part]
+    layout: dict[str, Any] = field(default_factory=dict)
     value_range: tuple[float, float] = (0.0, 1.0)
     whitening: str | None = None
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.parts[name].tensor
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.parts
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The stored tensors by name."""
+        return {name: part.tensor for name, part in self.parts.items()}
 
     @property
     def class_order(self) -> str:
@@ -73,27 +98,40 @@ class DistilledSet:
         return class_order_hash(list(self.classes))
 
     @property
+    def _counted(self) -> dict[str, Part]:
+        return {name: part for name, part in self.parts.items() if not part.derived}
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Kind of each part that `bytes` counts."""
+        return {name: str(part.kind) for name, part in self._counted.items()}
+
+    @property
     def bytes(self) -> dict[str, int]:
-        """Bytes of each stored part, without what follows from the rest: hard labels from the order of the classes, the ends of
-        JPEG files from the marks in them."""
-        return {
-            name: t.numel() * t.element_size()
-            for name, t in self.parts.items()
-            if name not in ("labels", "jpeg_ends")
-        }
+        """Bytes of each stored part, without what follows from the others."""
+        return {name: part.tensor.nbytes for name, part in self._counted.items()}
 
     @property
     def numbers(self) -> dict[str, int]:
-        """Numbers of each stored part, of the parts that `bytes` counts; a file's bytes are numbers."""
-        return {name: self.parts[name].numel() for name in self.bytes}
+        """How many numbers each part holds that `bytes` counts; a file's bytes are numbers."""
+        return {name: part.tensor.numel() for name, part in self._counted.items()}
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> DistilledSet:
+        """This set with other tensors in the parts that `tensors` names."""
+        changed = {name: replace(self.parts[name], tensor=t) for name, t in tensors.items()}
+        return replace(self, parts=self.parts | changed)
+
+    def to(self, device: torch.device | str) -> DistilledSet:
+        """This set with all tensors on `device`."""
+        return self.with_tensors({name: t.to(device) for name, t in self.tensors.items()})
 
     def expand(self, device: torch.device | str = "cpu") -> Instances:
         """The instances on `device`, in their stored order, as the method's `expand` builds them."""
         build = getattr(load("method", self.method), "expand", stored_images)
-        return build({name: part.to(device) for name, part in self.parts.items()})
+        return build(self.to(device))
 
     def check_classes(self, class_order: str, owner: str) -> None:
-        """Raise ClassOrderError unless `owner` (named in the message) has this set's classes in this order."""
+        """Raise ClassOrderError unless `owner` (named in the message) has these classes in order."""
         if class_order != self.class_order:
             raise ClassOrderError(
                 f"{owner} has class order {class_order}, the distilled set has {self.class_order}: "
@@ -102,27 +140,36 @@ class DistilledSet:
 
     def save(self, folder: Path) -> None:
         """Write the parts and the sidecar into `folder`."""
-        save_file({k: v.detach().cpu().contiguous() for k, v in self.parts.items()}, folder / PARTS)
-        stated = {
-            key: value
-            for key, value in asdict(replace(self, parts={})).items()
-            if key != "parts" and value is not None
+        tensors = {name: t.detach().cpu().contiguous() for name, t in self.tensors.items()}
+        save_file(tensors, folder / PARTS)
+        text = json.dumps(self._sidecar(), indent=1, sort_keys=True, allow_nan=False)
+        (folder / SIDECAR).write_text(text + "\n")
+
+    def _sidecar(self) -> dict[str, Any]:
+        names = ("method", "ipc", "classes", "mean", "std", "layout", "value_range", "whitening")
+        stated = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return stated | {
+            "class_order": self.class_order,
+            "parts": {
+                name: {"kind": part.kind, "derived": part.derived}
+                for name, part in self.parts.items()
+            },
         }
-        sidecar = stated | {"class_order": self.class_order}
-        (folder / SIDECAR).write_text(json.dumps(sidecar, indent=1, sort_keys=True) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> DistilledSet:
-        """Read a distilled set. Raises ArtefactError when a file is missing or corrupt, ClassOrderError when the sidecar's hash
-        is not that of its classes."""
+        """Read a distilled set.
+
+        Raises:
+            ArtefactError: a file is missing or corrupt, or one holds other parts than the other.
+            ClassOrderError: the sidecar's hash is not that of its classes.
+        """
         try:
             sidecar = json.loads((folder / SIDECAR).read_text())
-            order = sidecar.pop("class_order")
-            parts = load_file(folder / PARTS)
-            loaded = cls(
-                parts=parts,
-                **{k: tuple(v) if isinstance(v, list) else v for k, v in sidecar.items()},
-            )
+            order, stated = sidecar.pop("class_order"), sidecar.pop("parts")
+            for name in ("classes", "mean", "std", "value_range"):
+                sidecar[name] = tuple(sidecar[name])
+            loaded = cls(parts=_parts(load_file(folder / PARTS), stated), **sidecar)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise ArtefactError(
                 f"{folder}: not a readable distilled set ({type(error).__name__}: {error})"
@@ -131,8 +178,24 @@ class DistilledSet:
         return loaded
 
 
-def stored_images(parts: dict[str, Tensor]) -> Instances:
-    """Instances of parts that are the images: `images` (N, C, H, W) uint8, or the JPEG files of `methods.encoded`, decoded when
-    they are taken; and `labels` (N,) int64."""
-    read = decoder(parts) if "jpeg" in parts else parts["images"].__getitem__
-    return Instances(parts["labels"], lambda indices: read(indices).to(torch.float32) / 255)
+def _parts(tensors: dict[str, Tensor], stated: dict[str, dict[str, Any]]) -> dict[str, Part]:
+    if tensors.keys() != stated.keys():
+        raise ValueError(f"{SIDECAR} names {sorted(stated)}, {PARTS} holds {sorted(tensors)}")
+    return {
+        name: Part(tensors[name], Kind(part["kind"]), part["derived"])
+        for name, part in stated.items()
+    }
+
+
+def stored_images(distilled: DistilledSet) -> Instances:
+    """Instances of a set whose parts are the images.
+
+    Args:
+        distilled: with the parts `images` (N, C, H, W) uint8, or the JPEG files of `jpeg.encode`,
+            decoded when they are taken; and `labels` (N,) int64.
+    """
+    if "jpeg" in distilled:
+        read = decoder(distilled["jpeg"], distilled["jpeg_ends"])
+    else:
+        read = distilled["images"].__getitem__
+    return Instances(distilled["labels"], lambda indices: read(indices).to(torch.float32) / 255)

@@ -1,4 +1,7 @@
-"""Images as JPEG files, which the authors' code of SRe2L, CDA, RDED and INFER stores and trains on once decoded."""
+"""Images as JPEG files, which the authors' code of SRe2L, CDA, RDED and INFER stores.
+
+Their students train on what the files decode to.
+"""
 
 from __future__ import annotations
 
@@ -12,35 +15,58 @@ from PIL import Image
 from torch import Tensor
 
 from distillery.data.parallel import ordered_map
+from distillery.sets.parts import Kind, Part
 
 
 def quantised(images: Tensor, quality: int | None) -> Tensor:
-    """Images in [0, 1] as uint8 on the CPU: truncated where JPEG files follow (authors' code), rounded without a quality."""
+    """Images as 8-bit levels.
+
+    Args:
+        images: float in [0, 1], of any shape.
+        quality: of the JPEG files that follow; None: none follow.
+
+    Returns:
+        uint8 on the CPU: truncated where JPEG files follow (authors' code), rounded otherwise.
+    """
     levels = images * 255
     return (levels if quality else levels.round()).to(torch.uint8).cpu()
 
 
-def image_parts(images: Tensor, labels: Tensor, quality: int | None) -> dict[str, Tensor]:
-    """The parts of a distilled set of plain images (N, C, H, W) uint8: lossless, or JPEG files of `quality` (1..100)."""
-    return {
-        "labels": labels,
-        **({"images": images} if quality is None else encode([images], quality)),
-    }
+def image_parts(images: Tensor, labels: Tensor, quality: int | None) -> dict[str, Part]:
+    """The parts of a distilled set of plain images.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        labels: (N,) int64, which follow from the order of the images.
+        quality: of JPEG files, 1..100; None stores the images without loss.
+
+    Returns:
+        `labels`, and `images` or the parts of `encode`.
+    """
+    stored = {"images": Part(images, Kind.IMAGE)} if quality is None else encode([images], quality)
+    return {"labels": Part(labels, Kind.HARD_LABEL, derived=True), **stored}
 
 
-def encode(batches: Iterable[Tensor], quality: int) -> dict[str, Tensor]:
-    """JPEG files of images (B, C, H, W) uint8 on the CPU, C being 1 or 3, as Pillow writes them (4:2:0 chroma).
+def encode(batches: Iterable[Tensor], quality: int) -> dict[str, Part]:
+    """JPEG files of images, as Pillow writes them (4:2:0 chroma).
 
-    Parts: jpeg (bytes,) uint8, the files one after the other; jpeg_ends (N,) int64, where each ends.
+    Args:
+        batches: of images (B, C, H, W) uint8 on the CPU, C being 1 or 3.
+        quality: 1..100.
+
+    Returns:
+        `jpeg` (bytes,) uint8, the files one after the other; `jpeg_ends` (N,) int64, where each
+        ends.
     """
     write = partial(_file, quality=quality)
     files = [
         file for images in batches for file in ordered_map(write, images, images[0, 0].numel())
     ]
+    content = torch.frombuffer(bytearray(b"".join(files)), dtype=torch.uint8)
     ends = torch.tensor([len(file) for file in files]).cumsum(0)
     return {
-        "jpeg": torch.frombuffer(bytearray(b"".join(files)), dtype=torch.uint8),
-        "jpeg_ends": ends,
+        "jpeg": Part(content, Kind.IMAGE),
+        "jpeg_ends": Part(ends, Kind.INDEX, derived=True),
     }
 
 
@@ -50,13 +76,20 @@ def _file(image: Tensor, quality: int) -> bytes:
     return file.getvalue()
 
 
-def decoder(parts: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
-    """From indices (B,) int64 to images (B, C, H, W) uint8 on their device, decoded when asked for."""
-    jpeg, ends = parts["jpeg"].cpu().numpy(), parts["jpeg_ends"].tolist()
-    starts = [0, *ends]
+def decoder(jpeg: Tensor, ends: Tensor) -> Callable[[Tensor], Tensor]:
+    """A function that decodes the images it is asked for.
+
+    Args:
+        jpeg: (bytes,) uint8, the files one after the other.
+        ends: (N,) int64, where each ends.
+
+    Returns:
+        A function from indices (B,) int64 to images (B, C, H, W) uint8 on the indices' device.
+    """
+    content, starts = jpeg.cpu().numpy(), [0, *ends.tolist()]
 
     def opened(index: int) -> Image.Image:
-        return Image.open(io.BytesIO(jpeg[starts[index] : ends[index]]))
+        return Image.open(io.BytesIO(content[starts[index] : starts[index + 1]]))
 
     def pixels(index: int) -> Tensor:
         return torch.from_numpy(np.atleast_3d(np.array(opened(index)))).permute(2, 0, 1)

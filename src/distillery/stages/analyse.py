@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from distillery.analyses.subject import Subject
+from distillery.analyses.inputs import AnalysisInputs
 from distillery.components import registry
 from distillery.data.images import load_images
 from distillery.embeddings.distances import read_distances
@@ -18,13 +18,11 @@ from distillery.errors import ArtefactError, PlanError
 from distillery.nets.network import load_network
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.whitening import fitting
+from distillery.store.files import ANALYSIS_ARRAYS, ANALYSIS_VALUES, STORED_LABELS, STUDENT_WEIGHTS
 from distillery.teacher.load import load_teachers
 
 if TYPE_CHECKING:
     from distillery.store.job import Job
-
-VALUES, ARRAYS = "values.parquet", "arrays.safetensors"
-STUDENT = "student.safetensors"
 
 
 def make(job: Job) -> dict[str, Any]:
@@ -40,12 +38,12 @@ def make(job: Job) -> dict[str, Any]:
     reference = job.recipe["analysis"]
     analysis, recipe = registry.build("analysis", reference)
     _check_inputs(reference["name"], registry.trait(analysis, "needs", ()), job)
-    result = analysis.analyse(_subject(job), recipe, job)
-    pq.write_table(pa.table(result.values), job.out / VALUES)
+    result = analysis.analyse(_inputs(job), recipe, job)
+    pq.write_table(pa.table(result.values), job.out / ANALYSIS_VALUES)
     if result.arrays:
         save_file(
             {name: array.cpu().contiguous() for name, array in result.arrays.items()},
-            job.out / ARRAYS,
+            job.out / ANALYSIS_ARRAYS,
         )
     return {"value": result.value, "analysis": reference["name"], **result.metadata}
 
@@ -59,7 +57,7 @@ def _check_inputs(name: str, needs: Sequence[str], job: Job) -> None:
         )
 
 
-def _subject(job: Job) -> Subject:
+def _inputs(job: Job) -> AnalysisInputs:
     data, distilled = job.input("data"), None
     train, test = (load_images(data, split) for split in ("train", "test"))
     if job.find_input("distilled"):
@@ -85,7 +83,7 @@ def _subject(job: Job) -> Subject:
     whitening = fitting(
         job.find_input("whitening"), whitened, f"the distilled set of data {data.id}", job.device
     )
-    return Subject(
+    return AnalysisInputs(
         train,
         test,
         distilled,
@@ -102,7 +100,7 @@ def _subject(job: Job) -> Subject:
 def _stored(job: Job, distilled: DistilledSet) -> Tensor:
     label = job.input("label")
     distilled.check_classes(label.metadata["class_order"], f"labels {label.id}")
-    logits = load_file(label.file("labels.safetensors"))["logits"]
+    logits = load_file(label.file(STORED_LABELS))["logits"]
     if len(logits) != len(distilled.expand()):
         raise ArtefactError(
             f"labels {label.id}: {len(logits)} for {len(distilled.expand())} instances; make them again"
@@ -113,5 +111,5 @@ def _stored(job: Job, distilled: DistilledSet) -> Tensor:
 def _student(job: Job, shape: Sequence[int], classes: int) -> nn.Module:
     evaluation = job.input("student")
     return load_network(
-        evaluation.metadata["student"], shape, classes, evaluation.file(STUDENT), job.device
+        evaluation.metadata["student"], shape, classes, evaluation.file(STUDENT_WEIGHTS), job.device
     )

@@ -44,6 +44,7 @@ def _metadata(distilled: DistilledSet, train: ImageSet) -> dict[str, Any]:
         "images_per_class": instances / len(distilled.classes),
         "bytes": distilled.bytes,
         "numbers": distilled.numbers,
+        "kinds": distilled.kinds,
         "classes": list(distilled.classes),
         "class_order": distilled.class_order,
         "shape": list(train.shape),

@@ -8,14 +8,13 @@ from distillery.data.images import load_images
 from distillery.nets.network import build_network, save_network
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.whitening import fitting
+from distillery.store.files import STUDENT_WEIGHTS
 from distillery.training.loop import initialise, train
 from distillery.training.protocol import protocol
 from distillery.training.samples import Samples
 
 if TYPE_CHECKING:
     from distillery.store.job import Job
-
-WEIGHTS = "student.safetensors"
 
 
 def make(job: Job) -> dict[str, Any]:
@@ -55,7 +54,7 @@ def make(job: Job) -> dict[str, Any]:
         labeller=how.labeller,
         seeds=how.seeds,
     )
-    save_network(student, job.out / WEIGHTS)
+    save_network(student, job.out / STUDENT_WEIGHTS)
     return {
         "student": recipe["student"],
         "repeat": recipe["repeat"],

@@ -12,6 +12,7 @@ from torch import Tensor
 from distillery.components import registry
 from distillery.errors import PlanError
 from distillery.sets.distilled import DistilledSet
+from distillery.sets.parts import Kind
 from distillery.teacher.load import load_teachers
 
 if TYPE_CHECKING:
@@ -63,5 +64,10 @@ def _stored(folder: Path, labels: Tensor) -> dict[str, Any]:
         if "logits" in tensors:
             agreeing += int((tensors["logits"].argmax(1) == labels).sum())
             count += len(labels)
-    sizes = {"bytes": dict(sorted(parts.items())), "numbers": dict(sorted(numbers.items()))}
+    kinds = {name: Kind.SOFT_LABEL if name == "labels" else Kind.INDEX for name in parts}
+    sizes = {
+        "bytes": dict(sorted(parts.items())),
+        "numbers": dict(sorted(numbers.items())),
+        "kinds": kinds,
+    }
     return {**sizes, "agreement": 100 * agreeing / count}

@@ -15,6 +15,7 @@ from distillery.components import registry
 from distillery.figures.panel import Entry, Panel
 from distillery.figures.style import save
 from distillery.store.artefact import open_artefact
+from distillery.store.files import ANALYSIS_ARRAYS, ANALYSIS_VALUES
 from distillery.table.files import check_table, read_plan
 from distillery.table.identity import picture_identity
 
@@ -66,10 +67,10 @@ def _found(plan: Mapping[str, Any], position: Mapping[str, Any], store: Path) ->
         return {"values": None, "arrays": {}}
     folders = [open_artefact(store / address).path for address in position["evaluations"]]
     frames = [
-        pd.read_parquet(folder / "values.parquet").assign(repeat=i)
+        pd.read_parquet(folder / ANALYSIS_VALUES).assign(repeat=i)
         for i, folder in enumerate(folders)
     ]
-    arrays = folders[0] / "arrays.safetensors"
+    arrays = folders[0] / ANALYSIS_ARRAYS
     return {
         "values": pd.concat(frames, ignore_index=True),
         "arrays": load_file(arrays) if arrays.is_file() else {},

@@ -6,6 +6,7 @@ Only the meta.json of each artefact is read, never a tensor, so that a table reb
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from distillery.errors import ArtefactError, PlanError
+from distillery.sets.parts import Kind
 from distillery.store.artefact import read_meta
 from distillery.table.budget import cr_paper, cr_stored
 from distillery.table.gains import COLUMNS as gain_columns
@@ -54,8 +56,6 @@ COLUMNS = (
 )
 
 
-SOFT = ("soft",)  # parts of a distilled set that are labels
-LAYOUT = ("order", "patches")  # and those that say how the others are read
 AXES = COLUMNS.index("student") + 1  # where a table's own axes stand
 
 
@@ -190,20 +190,14 @@ def _budget(position: Position, metadata: MetadataOf) -> dict[str, Any]:
 
 def _numbers(position: Position, metadata: MetadataOf) -> dict[str, int]:
     """Numbers stored for images and for labels; nothing where an artefact was made before they were counted."""
-    made = [
-        metadata(address).get("numbers")
-        for address in (position["distilled"], position["label"])
-        if address
-    ]
-    if None in made:
-        return {}
-    distilled, *labels = made
-    of_labels = sum(count for part, count in distilled.items() if part in SOFT)
-    pixels = sum(count for part, count in distilled.items() if part not in (*SOFT, *LAYOUT))
-    return {
-        "pixels": pixels,
-        "label_floats": of_labels + sum(found.get("labels", 0) for found in labels),
-    }
+    counted: Counter[str] = Counter()
+    for address in filter(None, (position["distilled"], position["label"])):
+        stated = metadata(address)
+        if "kinds" not in stated:
+            return {}
+        for part, count in stated["numbers"].items():
+            counted[stated["kinds"][part]] += count
+    return {"pixels": counted[Kind.IMAGE], "label_floats": counted[Kind.SOFT_LABEL]}
 
 
 def _cr_paper(position: Position, metadata: MetadataOf, raw_bytes: int) -> float | None:

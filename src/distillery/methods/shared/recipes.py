@@ -31,6 +31,13 @@ class Recovery:
     parallel_groups: Count = 1
     jpeg: Quality | None = None
 
+    def work(self, ipc: float, classes: int) -> float:
+        """Forward passes of one image through each teacher, a backward pass counting as two.
+
+        Micro-batches take one more forward pass (`recovery.Objective`).
+        """
+        return ipc * classes * self.iterations * (4 if self.micro_batch else 3)
+
 
 @dataclass(frozen=True)
 class Unrolled:
@@ -65,13 +72,15 @@ class Unrolled:
         """Whether the set holds soft labels of its own."""
         return False
 
-    def forwards(self, ipc: float, classes: int) -> float:
-        """Forward passes of one image that all meta-steps cost: 3 to a plain step, 12.3 to a differentiated one."""
-        plain = (self.inner_steps - self.window) * (1.0 if self.window_start == "fixed" else 0.5)
-        return self.meta_steps * (
-            self.seen(ipc, classes) * (3 * plain + 12.3 * self.window) + 3 * self.batch
-        )
+    def work(self, ipc: float, classes: int) -> float:
+        """Forward passes of one image through the network, a backward pass counting as two.
 
-    def seen(self, ipc: float, classes: int) -> float:
+        Measured: a plain inner step costs 3 of them per image, a differentiated one 12.3.
+        """
+        plain = (self.inner_steps - self.window) * (1.0 if self.window_start == "fixed" else 0.5)
+        per_image = 3 * plain + 12.3 * self.window
+        return self.meta_steps * (self.images_per_step(ipc, classes) * per_image + 3 * self.batch)
+
+    def images_per_step(self, ipc: float, classes: int) -> float:
         """Images of an inner step."""
         return ipc * classes

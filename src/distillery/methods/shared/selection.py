@@ -10,6 +10,7 @@ from torch import Tensor
 from distillery.errors import BudgetError
 from distillery.nets.features import penultimate
 from distillery.sets.distilled import DistilledSet
+from distillery.sets.jpeg import image_parts
 from distillery.training.normalise import normalise
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def class_features(
 def real_images(method: str, train: ImageSet, indices: Tensor, ipc: int) -> DistilledSet:
     """The set that stores the real images `indices` (n, classes): n * classes of them, one of each class in turn."""
     labels = torch.arange(indices.shape[1]).repeat(len(indices))
-    parts = {"images": train.pixels(indices.flatten()), "labels": labels}
+    parts = image_parts(train.pixels(indices.flatten()), labels, quality=None)
     return DistilledSet(
         method, ipc, tuple(train.classes), tuple(train.mean), tuple(train.std), parts
     )

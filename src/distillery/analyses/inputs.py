@@ -24,7 +24,7 @@ BATCH = 256
 
 
 @dataclass(frozen=True)
-class Subject:
+class AnalysisInputs:
     """Everything an analysis may look at; what its NEEDS does not name may be missing.
 
     train, test: the data set, decoded at the first look. stored: (N, classes) logits in the order of distilled.expand().

@@ -1,0 +1,72 @@
+"""What a table file may say: the labels of a row."""
+
+import pytest
+
+from distillery.errors import PlanError
+from distillery.plan.models import Row, Table, checked
+from distillery.plan.plan import Plan
+
+TABLE = {"title": "a table", "columns": ["student", "ipc"]}
+
+
+def row(labels: object, **keys: object) -> Row:
+    rows = [{"row": "one", "method": "random", "labels": labels, **keys}]
+    return checked(Table, TABLE | {"rows": rows}, "t.yaml").rows[0]
+
+
+def test_the_short_form_names_kind_recipe_and_protocol_at_once():
+    found = row("static")
+    assert found == row({"kind": "static", "recipe": "static"}) == row({"kind": "static"})
+    assert (found.labels.kind, found.labels.recipe, found.evaluation) == ("static",) * 3
+
+
+def test_the_long_form_tells_kind_and_recipe_apart():
+    found = row({"kind": "dynamic", "recipe": "gift"})
+    assert (found.labels.kind, found.labels.recipe) == ("dynamic", "gift")
+    assert found.evaluation == "dynamic", "the protocol follows the kind, not the recipe"
+    assert row({"kind": "dynamic", "recipe": "gift"}, protocol="gift-kl").evaluation == "gift-kl"
+
+
+@pytest.mark.parametrize(
+    ("labels", "keys", "message"),
+    [
+        (
+            "dynamic",
+            {"label": "gift"},
+            r"t\.yaml\.rows\.0\.label: is read no more: write `labels: \{kind: \.\.\., recipe: ",
+        ),
+        (
+            {"kind": "dynamic", "recipee": "gift"},
+            {},
+            r"t\.yaml\.rows\.0\.labels\.recipee: unknown key: did you mean 'recipe'",
+        ),
+        ({"recipe": "gift"}, {}, r"t\.yaml\.rows\.0\.labels\.kind: is required"),
+        (4, {}, r"t\.yaml\.rows\.0\.labels = 4: "),
+        ({"kind": 4}, {}, r"t\.yaml\.rows\.0\.labels\.kind = 4: "),
+        (
+            {"kind": "static"},
+            {"protocoll": "x"},
+            r"protocoll: unknown key: did you mean 'protocol'",
+        ),
+    ],
+)
+def test_wrong_rows_are_one_line(labels, keys, message):
+    with pytest.raises(PlanError, match=message) as error:
+        row(labels, **keys)
+    assert "\n" not in str(error.value)
+
+
+def test_a_recipe_of_another_name_is_the_one_that_is_planned(project, edit):
+    edit(
+        project / "workflow/scales/tiny.yaml",
+        "  static: {teachers: [net-a, net-b]}",
+        "  static: {teachers: [net-a, net-b]}\n  alone: {teachers: [net-b]}",
+    )
+    edit(
+        project / "workflow/tables/infer/table2.yaml",
+        "labels: static",
+        "labels: {kind: static, recipe: alone}",
+    )
+    position = Plan(project).positions("table2")[1]
+    assert position.label.spec.recipe["name"] == "static"
+    assert [node.spec.label for node in position.label.inputs["teachers"]] == ["digits-net-b"]

@@ -28,6 +28,7 @@ KINDS = {
     "embedding": "embeddings",
     "analysis": "analyses",
     "figure": "figures",
+    "source": "data",
 }
 
 

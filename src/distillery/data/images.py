@@ -19,7 +19,7 @@ import torch.utils.dlpack
 from PIL import Image
 from torch import Tensor
 
-from distillery.data.files import IMAGE, LABEL, split_file
+from distillery.data.columns import IMAGE, LABEL, split_file
 from distillery.data.parallel import ordered_map
 from distillery.errors import ArtefactError, ClassOrderError
 from distillery.store.artefact import Artefact
@@ -146,7 +146,7 @@ def load_images(artefact: Artefact, split: str, limit: int = RESIDENT_LIMIT) -> 
 
     Args:
         artefact: of the data stage.
-        split: one of `data.files.SPLITS`.
+        split: one of `data.columns.SPLITS`.
         limit: decoded bytes up to which all pixels are kept in memory.
 
     Raises:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distillery.data.files import CLASSES, IMAGE, LABEL, split_file
+from distillery.data.columns import CLASSES, IMAGE, LABEL, split_file
 from distillery.data.source import Item, Source, Split
 from distillery.errors import DataError
 

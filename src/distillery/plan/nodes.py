@@ -128,19 +128,14 @@ class Builder:
 
     def _data(self, name: str, dataset: Dataset) -> Node:
         root, where = self.settings.root, f"{self.settings.scale_file}.datasets.{name}"
-        DataRecipe = torch_free_part("distillery.stages.data").Recipe
+        data_recipe = torch_free_part("distillery.stages.data").Recipe
         try:
             kind, place = parse(dataset.source)
             on_disk = traits("source", kind).on_disk
-            present = (
-                place_digest(root / place, root / "results/.digests.json")
-                if on_disk
-                else dataset.source
-            )
-            digest = dataset.digest or present or "absent"
+            digest = dataset.digest or _source_digest(dataset.source, root) or "absent"
         except DataError as error:
             raise PlanError(f"{where}.source: {error}") from None
-        fields = {f.name for f in dataclasses.fields(DataRecipe)} & set(Dataset.model_fields) - {
+        fields = {f.name for f in dataclasses.fields(data_recipe)} & set(Dataset.model_fields) - {
             "source",
             "digest",
         }
@@ -148,15 +143,13 @@ class Builder:
             key: value for key in fields if (value := getattr(dataset, key)) not in (None, {})
         }
         checked = validated(
-            DataRecipe,
+            data_recipe,
             values | {"source": kind if on_disk else dataset.source, "digest": digest},
             where,
         )
-        recipe = dict.fromkeys(f.name for f in dataclasses.fields(DataRecipe)) | checked
+        recipe = dict.fromkeys(f.name for f in dataclasses.fields(data_recipe)) | checked
         local = {"source": f"{kind}:{root / place}"} if on_disk else {}
-        return self._node(
-            "data", name, recipe, {}, [f"distillery.data.source_{kind}"], name, **local
-        )
+        return self._node("data", name, recipe, {}, [module_name("source", kind)], name, **local)
 
     def teacher(self, name: str, dataset: str) -> Node:
         """A teacher of architecture `name` (an entry of `networks`, or a network) on a data set."""
@@ -501,6 +494,14 @@ class Builder:
             raise PlanError(f"{where}.teachers: is empty, {name} needs at least one teacher")
         check_augment(recipe, where)
         return recipe
+
+
+def _source_digest(source: str, root: Path) -> str | None:
+    """What identifies the content of `kind:place`; None when its folder is not there."""
+    kind, place = parse(source)
+    if traits("source", kind).on_disk:
+        return place_digest(root / place, root / "results/.digests.json")
+    return source  # it names a fixed release
 
 
 def _content(file: Path) -> str:

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 
 from distillery.components import registry
 from distillery.components.fields import Count, Positive, read
+from distillery.data.columns import CLASSES, IMAGE, LABEL, SPLITS, split_file
 from distillery.data.convert import Canonical, Form, decode
 from distillery.data.digest import folder_digest
-from distillery.data.files import CLASSES, IMAGE, LABEL, SPLITS, split_file
 from distillery.data.parallel import ordered_map
 from distillery.data.source import Item, Source, Split, open_source, parse
 from distillery.errors import DataError

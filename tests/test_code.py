@@ -4,10 +4,10 @@ import importlib
 
 import pytest
 
-from distillery.components.contracts import CONTRACTS
 from distillery.components.registry import KINDS, index
 from distillery.plan.types import torch_free_part
 from distillery.store import fingerprint as code
+from helpers.recipes import COMPONENTS, STAGES
 
 
 @pytest.fixture
@@ -103,18 +103,7 @@ def test_stages_do_not_reach_the_planner_the_runner_or_components(stage):
     assert not (kinds & set(reached))
 
 
-WITH_RECIPES = {
-    **{
-        module: (kind, name.replace("*", "x"))
-        for kind in KINDS
-        if "Recipe" in CONTRACTS[kind].__annotations__
-        for name, module in index(kind).items()
-    },
-    **{f"distillery.stages.{stage}": ("stage", stage) for stage in ("data", "whiten", "embed")},
-}
-
-
-@pytest.mark.parametrize("module", WITH_RECIPES)
+@pytest.mark.parametrize("module", [*COMPONENTS, *STAGES])
 def test_recipe_read_without_torch_is_the_imported_one(module):
     real, read = importlib.import_module(module).Recipe, torch_free_part(module).Recipe
     assert {f: str(v.type) for f, v in read.__dataclass_fields__.items()} == {

@@ -24,7 +24,7 @@ from distillery.sets.jpeg import image_parts
 from distillery.stages import analyse as stage
 from distillery.store.artefact import Artefact
 from distillery.store.job import Job
-from distillery.training.augment import around
+from distillery.training.augment import normalising_pipeline
 from helpers.jobs import job_in
 from helpers.labels import infer_set, logits_artefact
 from helpers.tiny import data_artefact, teacher_artefact, tiny_net, tiny_set, tiny_teacher
@@ -260,7 +260,10 @@ def test_divergence_is_nothing_for_unmixed_images_and_something_for_moved_ones(t
     clean = divergence.divergences(
         instances, stored, unmixed, model, (30.0, 1.0), instances.normalise
     )
-    flip, stream = around(instances.normalise, ("flip",)), torch.Generator().manual_seed(0)
+    flip, stream = (
+        normalising_pipeline(instances.normalise, ("flip",)),
+        torch.Generator().manual_seed(0),
+    )
     moved = divergence.divergences(
         instances, stored, unmixed, model, (30.0, 1.0), lambda x: flip(x, stream)
     )

@@ -41,10 +41,8 @@ LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 
 # What is left to mend: public classes of one name.
 TWIN_CLASSES = {
-    "Augmentation": {"components.contracts", "training.augment"},
-    "Network": {"components.contracts", "unroll.network"},
-    "Optimizer": {"components.contracts", "training.recipe", "unroll.optimizers"},
-    "Settings": {"training.batches", "methods.shared.recovery", "plan.settings"},
+    "Optimizer": {"training.recipe", "unroll.optimizers"},
+    "Settings": {"methods.shared.recovery", "plan.settings"},
 }
 
 

@@ -11,10 +11,11 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
 from distillery.errors import PlanError
-from distillery.training import augment
 from distillery.training.augment import pipeline
-from distillery.training.mix import _span, draw
-from distillery.training.recipe import AUGMENTATIONS, Mix
+from distillery.training.augmentations import resized_crop
+from distillery.training.batches import draw_mixing
+from distillery.training.mixings.cutmix import span
+from distillery.training.recipe import Mix
 from distillery.training.resample import resize_boxes
 
 ALL = (
@@ -158,7 +159,9 @@ def test_box_is_resized_to_another_shape_as_torchvision_does_with_antialiasing(s
 def test_boxes_are_distributed_as_torchvision_draws_them(monkeypatch):
     boxes = []
     monkeypatch.setattr(
-        augment, "resize_boxes", lambda x, start, size: boxes.append(torch.cat([start, size])) or x
+        resized_crop,
+        "resize_boxes",
+        lambda x, start, size: boxes.append(torch.cat([start, size])) or x,
     )
     pipeline(["resized-crop"])(images(3000, 1, 32, 32), generator())
     with torch.random.fork_rng():
@@ -175,7 +178,9 @@ def test_boxes_are_distributed_as_torchvision_draws_them(monkeypatch):
 
 def test_boxes_have_a_log_uniform_ratio(monkeypatch):
     sizes = []
-    monkeypatch.setattr(augment, "resize_boxes", lambda x, start, size: sizes.append(size) or x)
+    monkeypatch.setattr(
+        resized_crop, "resize_boxes", lambda x, start, size: sizes.append(size) or x
+    )
     pipeline(["resized-crop"])(torch.zeros(1, 1, 1, 1).expand(4000, 1, 1000, 1000), generator())
     height, width = sizes[0].double() / 1000
     always_fit = height * width < 0.7
@@ -205,7 +210,7 @@ def test_augmentation_is_differentiable_and_repeatable(name):
 def test_random_numbers_come_from_the_given_generator_alone():
     before = torch.get_rng_state()
     pipeline(ALL)(images(), generator())
-    draw(Mix("cutmix"), images(), generator())
+    draw_mixing(Mix("cutmix"), images(), generator())
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -237,7 +242,7 @@ def test_wrong_name_or_parameter_is_a_plan_error(name, message):
 
 def test_no_mix_is_the_identity_and_draws_nothing():
     stream = generator()
-    mixing = draw(Mix(), images(), stream)
+    mixing = draw_mixing(Mix(), images(), stream)
     assert mixing.lam == 1
     assert mixing.images(images()).equal(images())
     assert mixing.labels(torch.eye(6)).equal(torch.eye(6))
@@ -245,7 +250,7 @@ def test_no_mix_is_the_identity_and_draws_nothing():
 
 
 def test_mixup_is_the_convex_combination():
-    x, mixing = images(), draw(Mix("mixup", 0.8), images(), generator(2))
+    x, mixing = images(), draw_mixing(Mix("mixup", 0.8), images(), generator(2))
     assert 0 < mixing.lam < 1
     assert sorted(mixing.permutation.tolist()) == list(range(6))
     torch.testing.assert_close(
@@ -258,14 +263,14 @@ def test_mixup_is_the_convex_combination():
 
 
 def test_mixup_with_lambda_one_is_the_identity(monkeypatch):
-    monkeypatch.setattr("distillery.training.mix.betaincinv", lambda a, b, u: 1.0)
-    assert draw(Mix("mixup"), images(), generator()).images(images()).equal(images())
+    monkeypatch.setattr("distillery.training.mixings.mixup.betaincinv", lambda a, b, u: 1.0)
+    assert draw_mixing(Mix("mixup"), images(), generator()).images(images()).equal(images())
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.8, 1.0])
 def test_lambda_has_the_beta_distribution(alpha):
     stream, x = generator(), images(2, 1, 1, 1)
-    lams = [draw(Mix("mixup", alpha), x, stream).lam for _ in range(2000)]
+    lams = [draw_mixing(Mix("mixup", alpha), x, stream).lam for _ in range(2000)]
     assert scipy.stats.kstest(lams, scipy.stats.beta(alpha, alpha).cdf).pvalue > 1e-3
 
 
@@ -274,7 +279,7 @@ def test_cutmix_label_weights_are_the_pixel_counts(seed):
     # Image i is i everywhere, its label is i, and each mixed pixel is 0..5: the mean pixel of a
     # mixed image is its mean label.
     x = torch.arange(6.0)[:, None, None, None].expand(6, 2, 12, 9)
-    mixing = draw(Mix("cutmix", 1.0), x, generator(seed))
+    mixing = draw_mixing(Mix("cutmix", 1.0), x, generator(seed))
     mixed = mixing.images(x)
     assert torch.isin(mixed, torch.arange(6.0)).all()
     torch.testing.assert_close(
@@ -288,7 +293,7 @@ def test_cutmix_label_weights_are_the_pixel_counts(seed):
 
 
 @pytest.mark.parametrize(
-    ("lam", "place", "span"),
+    ("lam", "place", "expected"),
     [
         (0.75, 0.7, (3, 7)),
         (0.75, 0.05, (0, 2)),
@@ -297,17 +302,13 @@ def test_cutmix_label_weights_are_the_pixel_counts(seed):
         (0.0, 0.5, (0, 8)),
     ],
 )
-def test_cutmix_side_by_hand(lam, place, span):
+def test_cutmix_side_by_hand(lam, place, expected):
     # Of 8 pixels: side 8 sqrt(1 - lam), that is 4, 4, 4, 0, 8, around pixel floor(8 place), clipped
     # at the border.
-    assert _span(8, lam, place) == span
+    assert span(8, lam, place) == expected
 
 
 def test_mixing_is_differentiable():
     x = images(3, 1, 4, 4, torch.float64).requires_grad_()
     for name in ("mixup", "cutmix"):
-        assert torch.autograd.gradcheck(draw(Mix(name), x, generator(4)).images, x)
-
-
-def test_the_planner_knows_exactly_these_augmentations():
-    assert set(AUGMENTATIONS) == set(augment.AUGMENTATIONS)
+        assert torch.autograd.gradcheck(draw_mixing(Mix(name), x, generator(4)).images, x)

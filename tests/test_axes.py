@@ -15,7 +15,7 @@ from distillery.plan.types import torch_free_part, validated
 from distillery.training.recipe import Training
 from helpers.planning import at, settings_with
 from helpers.project import ROOT
-from helpers.recipes import COMPONENTS, STAGES
+from helpers.recipes import RECIPES
 
 # --- identities -----------------------------------------------------------------------------------
 
@@ -31,7 +31,7 @@ def optional_fields(recipe: type) -> list[dataclasses.Field]:
 
 def test_none_is_the_default_wherever_it_is_allowed():
     # None is left out of identities, so it must mean the same as saying nothing.
-    recipes = [torch_free_part(module).Recipe for module in (*COMPONENTS, *STAGES)]
+    recipes = [getattr(torch_free_part(module), name) for module, name in RECIPES]
     found = [
         (recipe, field) for recipe in (*recipes, Training) for field in optional_fields(recipe)
     ]

@@ -7,7 +7,7 @@ import torch
 
 from distillery.errors import PlanError
 from distillery.methods import cda
-from distillery.training import augment
+from distillery.training.augmentations import resized_crop
 from helpers.jobs import job_in
 from helpers.methods import SRE2L, distil
 from helpers.tiny import tiny_set, tiny_teacher
@@ -53,13 +53,13 @@ def test_without_a_curriculum_it_is_sre2l_bit_for_bit(together, tmp_path):
 
 
 def test_each_step_crops_the_whole_batch_once_within_its_bound(tmp_path, monkeypatch):
-    train, drawn, draw = tiny_set(), [], augment.draw_boxes
+    train, drawn, draw = tiny_set(), [], resized_crop.draw_boxes
 
     def record(count: int, shape: tuple, stream: torch.Generator, smallest: float) -> tuple:
         drawn.append((count, smallest))
         return draw(count, shape, stream, smallest)
 
-    monkeypatch.setattr(augment, "draw_boxes", record)
+    monkeypatch.setattr(resized_crop, "draw_boxes", record)
     distil(
         {**CROPS, "name": "cda", "iterations": 6}, train, 2, job_in(tmp_path), [tiny_teacher(train)]
     )

@@ -7,7 +7,7 @@ import pytest
 from distillery.components.registry import KINDS, index
 from distillery.plan.types import torch_free_part
 from distillery.store import fingerprint as code
-from helpers.recipes import COMPONENTS, STAGES
+from helpers.recipes import RECIPES
 
 
 @pytest.fixture
@@ -103,9 +103,10 @@ def test_stages_do_not_reach_the_planner_the_runner_or_components(stage):
     assert not (kinds & set(reached))
 
 
-@pytest.mark.parametrize("module", [*COMPONENTS, *STAGES])
-def test_recipe_read_without_torch_is_the_imported_one(module):
-    real, read = importlib.import_module(module).Recipe, torch_free_part(module).Recipe
+@pytest.mark.parametrize(("module", "recipe"), RECIPES)
+def test_recipe_read_without_torch_is_the_imported_one(module, recipe):
+    real = getattr(importlib.import_module(module), recipe)
+    read = getattr(torch_free_part(module), recipe)
     assert {f: str(v.type) for f, v in read.__dataclass_fields__.items()} == {
         f: str(v.type) for f, v in real.__dataclass_fields__.items()
     }

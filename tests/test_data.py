@@ -19,7 +19,7 @@ from distillery.components.fields import read
 from distillery.data.images import load_images
 from distillery.data.parallel import ordered_map
 from distillery.errors import ArtefactError, ClassOrderError
-from distillery.stages.data import FitRecipe, Recipe
+from distillery.stages.data import DataRecipe, FitRecipe
 from distillery.store.canonical import class_order_hash
 from helpers.sources import arrays, encoded, folders, parquet, parquets, picture, rows, run, write
 
@@ -343,7 +343,7 @@ def test_recipe_reads_what_the_planner_writes():
         "fit": {"train": "crop", "test": "stretch"},
         "mean": [0.5],
     }
-    assert read(Recipe, values) == Recipe(
+    assert read(DataRecipe, values) == DataRecipe(
         "sklearn:digits", "d", fit=FitRecipe("crop", "stretch"), mean=(0.5,)
     )
 

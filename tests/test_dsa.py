@@ -11,15 +11,15 @@ import torch
 from torch.nn import functional as F
 
 from distillery.errors import PlanError
-from distillery.plan.nodes import check_augment
-from distillery.training import dsa as module
+from distillery.plan.types import component, validated
 from distillery.training.augment import pipeline
+from distillery.training.augmentations import dsa as dsa_module
+from distillery.training.augmentations.dsa import OPERATIONS, Strengths, dsa
 from distillery.training.batches import ROLES, Batches
-from distillery.training.dsa import OPERATIONS, Parameters, dsa
-from distillery.training.recipe import Training, split
+from distillery.training.recipe import Training, split_at_normalisation
 from distillery.training.samples import Samples
 
-DEFAULT = Parameters()
+DEFAULT = Strengths()
 SIDES = [(8, 8), (5, 5), (6, 9)]
 
 
@@ -32,7 +32,7 @@ def images(batch=5, channels=3, height=8, width=8, dtype=torch.float32):
 
 
 def applied(name, x, seed=0, **parameters):
-    return OPERATIONS[name](x, generator(seed), getattr(Parameters(**parameters), name))
+    return OPERATIONS[name](x, generator(seed), getattr(Strengths(**parameters), name))
 
 
 def uniform(count, seed=0):
@@ -98,7 +98,7 @@ def test_flip_and_colour_are_the_formulas_of_the_table(name, slow, channels):
 
 @pytest.mark.parametrize("name", ["brightness", "saturation", "contrast"])
 def test_colour_is_the_identity_at_one_half(name, monkeypatch):
-    monkeypatch.setattr(module, "_uniform", lambda x, g: torch.full((len(x), 1, 1, 1), 0.5))
+    monkeypatch.setattr(dsa_module, "_uniform", lambda x, g: torch.full((len(x), 1, 1, 1), 0.5))
     torch.testing.assert_close(applied(name, images()), images(), atol=1e-6, rtol=0)
 
 
@@ -210,10 +210,10 @@ def test_rotation_is_torchs_affine_grid(most, sides):
 def test_angles_and_factors_fill_their_range(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        module, "at_points", lambda x, rows, columns: seen.append((rows, columns)) or x
+        dsa_module, "at_points", lambda x, rows, columns: seen.append((rows, columns)) or x
     )
     monkeypatch.setattr(
-        module, "at_lines", lambda x, rows, columns: seen.append((rows, columns)) or x
+        dsa_module, "at_lines", lambda x, rows, columns: seen.append((rows, columns)) or x
     )
     x = torch.zeros(3000, 1, 1, 1).expand(3000, 1, 4, 4)
     for name in ("rotate", "scale"):
@@ -234,7 +234,7 @@ def test_angles_and_factors_fill_their_range(monkeypatch):
 def test_a_quarter_turn_is_exact():
     x, places = images(1, 1, 4, 4), torch.arange(4) + 0.5
     rows, columns = torch.meshgrid(places, places, indexing="ij")
-    turned = module.at_points(x, columns[None], (4 - rows)[None])
+    turned = dsa_module.at_points(x, columns[None], (4 - rows)[None])
     assert turned.equal(torch.rot90(x, 1, (2, 3)))
 
 
@@ -244,7 +244,7 @@ def test_a_quarter_turn_is_exact():
 def operations(mode, batches=600):
     """The names of the operations of each batch."""
     stream = generator()
-    return [tuple(module.MODES[mode](stream)) for _ in range(batches)]
+    return [tuple(dsa_module.MODES[mode](stream)) for _ in range(batches)]
 
 
 def test_idc_draws_one_geometric_operation_for_each_batch():
@@ -269,11 +269,11 @@ def test_flip_rotate_draws_one_of_the_two():
     assert scipy.stats.binomtest(found["flip",], 600).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("mode", module.MODES)
+@pytest.mark.parametrize("mode", dsa_module.MODES)
 def test_dsa_is_its_operations_one_after_the_other(mode):
     for seed in range(6):
         stream, expected = generator(seed), images()
-        for name in module.MODES[mode](stream):
+        for name in dsa_module.MODES[mode](stream):
             expected = OPERATIONS[name](expected, stream, getattr(DEFAULT, name))
         assert dsa(images(), generator(seed), mode).equal(expected)
         assert pipeline([f"dsa:{mode}"])(images(), generator(seed)).equal(expected)
@@ -356,7 +356,7 @@ def test_what_cutout_cuts_is_the_mean_exactly():
     for batch in batches(stored, "dsa:idc"):
         assert batch.images.shape == (6, 3, 8, 8)
         assert ((batch.images == 0).all(1).sum((1, 2)) >= (cut // 2) ** 2).all()
-    still = Parameters(crop=0.0, scale=1.0, rotate=0.0)
+    still = Strengths(crop=0.0, scale=1.0, rotate=0.0)
     white = stored.normalise(stored.take(torch.arange(12)))
     seen = dsa(white, generator(), "idc", still)
     zero = (seen == 0).all(1)
@@ -369,12 +369,11 @@ def test_what_cutout_cuts_is_the_mean_exactly():
 
 
 def test_names_are_split_where_normalised_ones_begin():
+    split = split_at_normalisation
     assert split(("crop:4", "flip", "dsa:one", "dsa")) == (("crop:4", "flip"), ("dsa:one", "dsa"))
-    assert (
-        split(("flip",)) == (("flip",), ())
-        and split(["dsa"]) == ([], ["dsa"])
-        and split(()) == ((), ())
-    )
+    assert split(("flip",)) == (("flip",), ())
+    assert split(["dsa"]) == ([], ["dsa"])
+    assert split(()) == ((), ())
 
 
 @pytest.mark.parametrize("names", [("dsa", "crop:4"), ("flip", "dsa:idc", "crop:4", "dsa")])
@@ -382,13 +381,18 @@ def test_pixels_after_dsa_are_a_plan_error_in_the_plan_and_in_the_batches(names)
     with pytest.raises(
         PlanError, match=r"^here\.augment: 'crop:4' works on pixels, 'dsa.*put 'crop:4' first$"
     ):
-        check_augment({"augment": list(names)}, "here")
+        validated(Training, {"epochs": 1, "batch": 6, "augment": list(names)}, "here")
     with pytest.raises(PlanError, match="'crop:4' works on pixels"):
         batches(samples(), *names)
 
 
 def test_methods_whose_images_are_normalised_may_use_any_order():
-    recipe = {"augment": ["dsa:one", "roll:4"], "reference_augment": ["dsa", "flip"]}
-    with pytest.raises(PlanError, match="reference_augment: 'flip'"):
-        check_augment(recipe, "here", normalised=("augment",))
-    check_augment(recipe | {"reference_augment": ["flip", "dsa"]}, "here", normalised=("augment",))
+    recipe = {"name": "g-vbsm", "teachers": ["a"], "augment": ["dsa:one", "roll:4"]}
+    with pytest.raises(PlanError, match="here.reference_augment: 'flip'"):
+        component("method", recipe | {"reference_augment": ["dsa", "flip"]}, "here")
+    found = component("method", recipe | {"reference_augment": ["flip", "dsa"]}, "here")
+    assert found["augment"] == ["dsa:one", "roll:4"]
+
+
+def test_the_modes_are_those_that_the_planner_knows():
+    assert tuple(dsa_module.MODES) == dsa_module.TRAITS["parameter"]

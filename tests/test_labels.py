@@ -19,7 +19,7 @@ from distillery.stages import label as stage
 from distillery.store.artefact import Artefact
 from distillery.store.canonical import class_order_hash
 from distillery.teacher.load import check_teacher, load_teacher
-from distillery.training.mix import Mixing
+from distillery.training.batches import Mixing
 from helpers.jobs import job_in
 from helpers.labels import TEACHERS, TRAIN, batch, infer_set, stage_inputs
 from helpers.tiny import teacher_artefact
@@ -46,10 +46,10 @@ def make_static(folder: Path, instances: Instances, dtype: str = "float32") -> T
     return load_file(job.out / "labels.safetensors")["logits"]
 
 
-def labeller(reference: dict, stored: Artefact | None = None, own: Tensor | None = None):
+def labeller(reference: dict, stored: Artefact | None = None, set_labels: Tensor | None = None):
     kind, recipe = registry.build("label", reference)
     return kind.labeller(
-        recipe, stored=stored, teachers=TEACHERS, device=torch.device("cpu"), own=own
+        recipe, stored=stored, teachers=TEACHERS, device=torch.device("cpu"), set_labels=set_labels
     )
 
 
@@ -251,7 +251,9 @@ def test_learned_labels_are_the_set_s_own_and_cross_entropy_is_against_its_proba
         torch.tensor([5, 1, 2]),
         torch.randn(3, 4, generator=torch.Generator().manual_seed(1)),
     )
-    found = labeller({"name": "learned"}, own=own_labels())(batch(order, torch.zeros(3, 1, 8, 8)))
+    found = labeller({"name": "learned"}, set_labels=own_labels())(
+        batch(order, torch.zeros(3, 1, 8, 8))
+    )
     torch.testing.assert_close(found, own_labels()[order])
     loss, recipe = registry.build("loss", {"name": "soft-ce"})
     p = torch.tensor(
@@ -264,7 +266,7 @@ def test_learned_labels_are_the_set_s_own_and_cross_entropy_is_against_its_proba
 
 def test_learned_labels_mix_as_probabilities():
     mixing = Mixing(0.3, torch.tensor([1, 0]))
-    found = labeller({"name": "learned"}, own=own_labels())(
+    found = labeller({"name": "learned"}, set_labels=own_labels())(
         batch(torch.tensor([0, 3]), torch.zeros(2, 1, 8, 8), mixing)
     )
     torch.testing.assert_close(
@@ -275,7 +277,7 @@ def test_learned_labels_mix_as_probabilities():
 def test_centred_learned_labels_have_no_mean_and_the_same_softmax():
     whole = batch(torch.arange(6), torch.zeros(6, 1, 8, 8))
     plain, centred = (
-        labeller({"name": "learned", **space}, own=own_labels())(whole)
+        labeller({"name": "learned", **space}, set_labels=own_labels())(whole)
         for space in ({}, {"space": "centred"})
     )
     assert centred.mean(1).abs().max() < 1e-5

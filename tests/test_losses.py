@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from distillery.components import registry
 from distillery.errors import DistilleryError
 from distillery.losses import dkd, wsld
-from distillery.losses.soft_cross_entropy import cross
-from distillery.losses.target import Target, others
+from distillery.losses.soft_cross_entropy import soft_cross_entropy
+from distillery.losses.target import Target, non_target_logits
 from distillery.plan.types import traits
 from helpers.losses import RAMPED, SOFT, TARGET, UNMIXED, S, T, Y, gradient_of, loss, random_logits
 
@@ -78,9 +78,11 @@ def test_worked_parts_of_weighted_and_decoupled_losses():
     near = {"atol": 1e-6, "rtol": 0}
     torch.testing.assert_close(wsld.weights(S, T, Y), S.new_tensor([0.857802, 0.632719]), **near)
     for temperature, crossed in ((2.0, (1.138361, 1.364057)), (4.0, (1.323961, 1.380515))):
-        torch.testing.assert_close(cross(S, T, temperature), S.new_tensor(crossed), **near)
+        torch.testing.assert_close(
+            soft_cross_entropy(S, T, temperature), S.new_tensor(crossed), **near
+        )
     for temperature, tckd, nckd in ((4.0, 0.077575, 0.691530), (1.0, 0.022640, 0.384872)):
-        assert [part.item() for part in dkd.parts(S, T, Y, temperature)] == pytest.approx(
+        assert [part.item() for part in dkd.tckd_nckd(S, T, Y, temperature)] == pytest.approx(
             (tckd, nckd), abs=1e-6
         )
     # nkd without its other classes is the cross entropy and the target part
@@ -141,7 +143,10 @@ def test_the_weights_of_wsld_are_constants_to_its_gradient():
     frozen = wsld.weights(S, T, Y)
 
     def constant(logits):
-        return F.cross_entropy(logits, Y) + 2.25 * 16 * (frozen * cross(logits, T, 4.0)).mean()
+        return (
+            F.cross_entropy(logits, Y)
+            + 2.25 * 16 * (frozen * soft_cross_entropy(logits, T, 4.0)).mean()
+        )
 
     leaf = S.clone().requires_grad_()
     assert torch.autograd.gradcheck(constant, leaf)
@@ -193,7 +198,7 @@ def test_kl_is_the_labels_part_and_the_other_classes_by_the_teachers_share(tempe
     rows = zip(s.split(1), t.split(1), hard.split(1), strict=True)
     tckd, nckd = (
         torch.stack(part)
-        for part in zip(*(dkd.parts(*row, temperature) for row in rows), strict=True)
+        for part in zip(*(dkd.tckd_nckd(*row, temperature) for row in rows), strict=True)
     )
     share = 1 - F.softmax(t / temperature, 1)[torch.arange(64), hard]
     found = loss("kl", s, Target(hard, s, t), temperature=temperature, squared=True)
@@ -202,7 +207,7 @@ def test_kl_is_the_labels_part_and_the_other_classes_by_the_teachers_share(tempe
 
 def test_where_student_and_teacher_agree_divergences_vanish_and_cross_entropies_do_not():
     agreed = replace(TARGET, logits=S, epoch=19)
-    assert [part.item() for part in dkd.parts(S, S, Y, 4.0)] == pytest.approx((0, 0), abs=1e-12)
+    assert [part.item() for part in dkd.tckd_nckd(S, S, Y, 4.0)] == pytest.approx((0, 0), abs=1e-12)
     for name in ("dkd", "wsld", "nkd"):
         extra = (loss(name, target=agreed) - loss("ce")).item()
         assert extra == pytest.approx(0, abs=1e-9) if name == "dkd" else extra > 1
@@ -213,7 +218,7 @@ def test_dkd_is_finite_for_a_certain_student_and_its_columns_are_exact():
     value = loss("dkd", certain, Target(Y, F.one_hot(Y, 4).float(), T.float()))
     (gradient,) = torch.autograd.grad(value, certain)
     assert value.isfinite() and gradient.isfinite().all()
-    assert others(S, Y).tolist() == [[0.5, -1.0, 0.0], [0.1, 0.3, 0.4]]
+    assert non_target_logits(S, Y).tolist() == [[0.5, -1.0, 0.0], [0.1, 0.3, 0.4]]
 
 
 def test_dkd_rises_to_its_weight_over_the_first_epochs():

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from distillery.training.loop import initialise
-from distillery.training.precision import autocast, lay_out
+from distillery.training.precision import autocast, set_memory_format
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -39,7 +39,7 @@ def norms(norm):
 def test_channels_last_where_it_is_faster(norm, device, bf16, last):
     for before in (torch.contiguous_format, torch.channels_last):
         model = norms(norm).to(memory_format=before)
-        assert lay_out(model, torch.device(device), bf16) is model
+        assert set_memory_format(model, torch.device(device), bf16) is model
         layout = torch.channels_last if last else torch.contiguous_format
         assert all(p.is_contiguous(memory_format=layout) for p in model.parameters() if p.ndim == 4)
 
@@ -53,7 +53,7 @@ def test_the_layout_of_the_weights_decides_and_not_that_of_the_images(norm, bf16
     )
     found = []
     for layout in (torch.contiguous_format, torch.channels_last):
-        model = lay_out(initialise(lambda: norms(norm(8)), 0), cpu, bf16)
+        model = set_memory_format(initialise(lambda: norms(norm(8)), 0), cpu, bf16)
         with autocast(cpu, bf16):
             logits = model(
                 images.contiguous(memory_format=layout)

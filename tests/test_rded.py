@@ -11,7 +11,7 @@ from distillery.errors import BudgetError
 from distillery.methods import rded
 from distillery.store.job import Job
 from distillery.teacher.load import Teacher
-from distillery.training.augment import draw_boxes
+from distillery.training.boxes import draw_boxes
 from helpers.jobs import job_in
 from helpers.methods import distil
 from helpers.tiny import TinySet, tiny_set, tiny_teacher

@@ -59,7 +59,7 @@ def published(monkeypatch, file: Path, order: list[int]) -> None:
         last = list(state)[-2:]
         model.load_state_dict(state | {key: state[key][order] for key in last})
 
-    monkeypatch.setattr(stage, "_published", load)
+    monkeypatch.setattr(stage, "_load_published", load)
 
 
 def test_a_good_teacher_is_measured_and_kept(trained):
@@ -98,7 +98,7 @@ def test_weights_in_another_class_order_are_named_as_that(
 
 @pytest.mark.parametrize("key", ["a", "b", "c", "d", "e", "f"])
 def test_random_weights_are_no_teacher(key, monkeypatch, data, tmp_path):
-    monkeypatch.setattr(stage, "_published", lambda model, name: None)
+    monkeypatch.setattr(stage, "_load_published", lambda model, name: None)
     weights = job(tmp_path, data, key, weights="Some_Weights.V1", training=None, loss=None)
     with pytest.raises(
         TeacherError, match=r"'convnet' has \d+\.\d\d % test accuracy, guessing has 10\.00 %"

@@ -13,7 +13,7 @@ from distillery.errors import DistilleryError
 from distillery.sets.distilled import Instances
 from distillery.training import loop
 from distillery.training.batches import ROLES, Batches
-from distillery.training.loop import CHECKPOINT, History, accuracy, initialise, train
+from distillery.training.loop import CHECKPOINT, Accuracies, History, accuracy, initialise, train
 from distillery.training.recipe import Mix, Optimizer, Schedule, Training, batch_size
 from distillery.training.samples import Samples
 from helpers.training import digits, network, samples
@@ -282,18 +282,11 @@ def test_accuracy_is_measured_every_so_often_and_at_the_end(job):
     assert history.best == max(history.accuracy.values())
 
 
-def test_history_facts():
+def test_the_accuracies_of_a_history():
     history = History({2: 60.0, 4: 70.0, 5: 65.0}, [1.0, 0.5, 0.4, 0.3, 0.2])
-    curve = [[2, 60.0], [4, 70.0], [5, 65.0]]
-    assert history.metadata() == {
-        "accuracy": {"last": 65.0, "best": 70.0, "curve": curve},
-        "loss": history.loss,
-    }
-    assert History.of(42.0).metadata()["accuracy"] == {
-        "last": 42.0,
-        "best": 42.0,
-        "curve": [[0, 42.0]],
-    }
+    curve = [(2, 60.0), (4, 70.0), (5, 65.0)]
+    assert history.accuracies == Accuracies(last=65.0, best=70.0, curve=curve)
+    assert History.of(42.0).accuracies == Accuracies(42.0, 42.0, [(0, 42.0)])
 
 
 def test_accuracy_counts_by_hand_and_changes_nothing():

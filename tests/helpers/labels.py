@@ -15,8 +15,7 @@ from distillery.sets.parts import Kind, Part
 from distillery.stages import evaluate
 from distillery.stages import label as label_stage
 from distillery.store.artefact import Artefact
-from distillery.training.batches import Batch
-from distillery.training.mix import Mixing
+from distillery.training.batches import Batch, Mixing
 from helpers.jobs import job_in
 from helpers.tiny import data_artefact, teacher_artefact, tiny_set, tiny_teacher
 

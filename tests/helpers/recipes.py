@@ -1,12 +1,9 @@
-"""The modules that hold a recipe."""
+"""Where the recipe types are: modules and names."""
 
-from distillery.components.contracts import CONTRACTS
-from distillery.components.registry import KINDS, index
+from distillery.components.contracts import WITH_RECIPE
+from distillery.components.registry import index
 
-COMPONENTS = sorted(
-    module
-    for kind in KINDS
-    if "Recipe" in CONTRACTS[kind].__annotations__
-    for module in set(index(kind).values())
-)
-STAGES = [f"distillery.stages.{stage}" for stage in ("data", "whiten", "embed")]
+RECIPES = [
+    *sorted({(module, "Recipe") for kind in WITH_RECIPE for module in index(kind).values()}),
+    *((f"distillery.stages.{s}", f"{s.title()}Recipe") for s in ("data", "whiten", "embed")),
+]

@@ -16,7 +16,7 @@ from distillery.errors import PlanError
 from distillery.nets.network import build_network
 from distillery.store.checkpoint import kept
 from distillery.training.loop import initialise, train
-from distillery.training.protocol import protocol
+from distillery.training.protocol import evaluation_protocol
 from distillery.training.samples import Samples
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from distillery.store.job import Job
     from distillery.training.batches import Batch
     from distillery.training.loop import Labeller
-    from distillery.training.protocol import Protocol
+    from distillery.training.protocol import EvaluationProtocol
 
 NAMES = ("continual",)
 TRAITS = {"needs": ("distilled", "protocol")}
@@ -62,7 +62,7 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
         len(inputs.classes), generator=fixed_generator(f"continual/{job.recipe['repeat']}")
     )
     course = _Course(
-        protocol(inputs.distilled, job, inputs.distilled.expand(job.device).soft),
+        evaluation_protocol(inputs.distilled, job, inputs.distilled.expand(job.device).soft),
         inputs.train.shape,
         inputs.instances(job.device),
         inputs.test_samples(job.device),
@@ -106,7 +106,7 @@ def relabelled(labeller: Labeller, members: Tensor, seen: Tensor) -> Labeller:
 class _Course:
     """What all steps share. shape: (C, H, W). memory, test: of all classes."""
 
-    how: Protocol
+    how: EvaluationProtocol
     shape: tuple[int, int, int]
     memory: Samples
     test: Samples

@@ -15,7 +15,7 @@ from distillery.methods.shared.meta import SNAPSHOTS, snapshots
 from distillery.nets.network import build_network
 from distillery.store.checkpoint import kept
 from distillery.training.loop import initialise, train
-from distillery.training.protocol import protocol
+from distillery.training.protocol import evaluation_protocol
 from distillery.training.samples import Samples
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _accuracy(inputs: AnalysisInputs, state: Values, step: int, job: Job) -> flo
         distilled = inputs.distilled.with_tensors(state)
         instances, test = distilled.expand(job.device), inputs.test_samples(job.device)
         how, samples = (
-            protocol(distilled, part, instances.soft),
+            evaluation_protocol(distilled, part, instances.soft),
             Samples.from_instances(instances, inputs.mean, inputs.std, job.device),
         )
         build = partial(

@@ -14,7 +14,8 @@ from torch import Generator, Tensor
 from distillery.analyses.inputs import BATCH, Result, outputs
 from distillery.components.fields import Count, Positive
 from distillery.labels.ensemble import mean_logits
-from distillery.training.augment import around
+from distillery.training.augment import normalising_pipeline
+from distillery.training.recipe import Augmentations
 
 if TYPE_CHECKING:
     from distillery.analyses.inputs import AnalysisInputs
@@ -35,7 +36,7 @@ class Recipe:
     temperatures: tuple[Positive, ...] = (30.0, 1.0)
     mixes: Count = 10_000
     alpha: Positive = 0.8
-    augment: tuple[str, ...] = ("crop:4", "flip")
+    augment: Augmentations = ("crop:4", "flip")
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,10 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     )
     rows = []
     for augment in dict.fromkeys([(), recipe.augment]):
-        transform, stream = around(samples.normalise, augment), job.generator("augment")
+        transform, stream = (
+            normalising_pipeline(samples.normalise, augment),
+            job.generator("augment"),
+        )
         parts = job.progress(mixes.split(), f"divergence {'+'.join(augment) or 'clean'}")
         found = divergences(
             samples,

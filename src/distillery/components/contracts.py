@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
+from distillery.components.parameters import PARAMETERS
 from distillery.errors import PlanError, nearest
 
 if TYPE_CHECKING:
@@ -33,41 +36,39 @@ if TYPE_CHECKING:
     from distillery.store.artefact import Artefact
     from distillery.store.job import Job
     from distillery.teacher.load import Teacher
-    from distillery.training.batches import Batch
-    from distillery.training.mix import Mixing
-    from distillery.training.recipe import Schedule
+    from distillery.training.batches import Batch, Mixing
+    from distillery.training.recipe import Optimizer, Schedule
+
+T = TypeVar("T", bound="Traits")
 
 
 @dataclass(frozen=True)
 class Traits:
     """Traits of a kind that has none."""
 
-    # What `needs` may name.
-    NEEDED: ClassVar[tuple[str, ...]] = ()
+    # The values that a trait allows, where its type allows more.
+    ALLOWED: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @classmethod
-    def read(cls, values: Any, where: str) -> Traits:
+    def read(cls: type[T], values: Any, where: str) -> T:
         """The traits of the literal mapping `values`, found at `where` (a file).
 
         Raises:
-            PlanError: it is no mapping, has an unknown key, or a value of another type than the
-                default or, in `needs`, one that does not exist.
+            PlanError: it is no mapping, has an unknown key, or a value of a wrong type or, in
+                `ALLOWED`, one that does not exist.
         """
         if not isinstance(values, Mapping):
             raise PlanError(f"{where}: TRAITS = {values!r}: expected keys and values")
-        fields = {field.name: field for field in dataclasses.fields(cls)}
+        hints = typing.get_type_hints(cls)
+        fields = {field.name: hints[field.name] for field in dataclasses.fields(cls)}
         for key, value in values.items():
             if key not in fields:
                 raise PlanError(f"{where}: TRAITS['{key}']: unknown trait: {nearest(key, fields)}")
-            _check_type(value, fields[key].default, f"{where}: TRAITS['{key}']")
-        for name in values.get("needs", ()):
-            if name not in cls.NEEDED:
-                wrong = f"{where}: TRAITS['needs'] = '{name}'"
-                raise PlanError(f"{wrong}: does not exist: {nearest(name, cls.NEEDED)}")
+            _check(value, fields[key], cls.ALLOWED.get(key), f"{where}: TRAITS['{key}']")
         return cls(**values)
 
     @classmethod
-    def check_stray(cls, names: Sequence[str], where: str) -> None:
+    def check_stray(cls, names: Iterable[str], where: str) -> None:
         """Refuse a module constant of `names` that looks like a trait but stands outside TRAITS.
 
         Raises:
@@ -75,6 +76,8 @@ class Traits:
         """
         traits = [field.name.upper() for field in dataclasses.fields(cls)]
         for name in names:
+            if name not in READ and difflib.get_close_matches(name, READ, n=1, cutoff=0.8):
+                raise PlanError(f"{where}: {name}: is read by nothing: {nearest(name, READ)}")
             if close := difflib.get_close_matches(name, traits, n=1, cutoff=0.8):
                 trait = close[0].lower()
                 raise PlanError(
@@ -82,10 +85,28 @@ class Traits:
                 )
 
 
-def _check_type(value: Any, default: Any, where: str) -> None:
-    wanted = str if default is None else type(default)
-    if not isinstance(value, wanted):
-        raise PlanError(f"{where} = {value!r}: expected a {wanted.__name__}")
+READ = ("NAMES", "TRAITS")  # the constants of a component that are read from its source text
+
+
+def _check(value: Any, hint: Any, allowed: Sequence[str] | None, where: str) -> None:
+    if not _is_of(value, hint):
+        expected = hint.__name__ if isinstance(hint, type) else str(hint)
+        raise PlanError(f"{where} = {value!r}: expected {expected}")
+    if allowed is None:
+        return
+    for name in (value,) if isinstance(value, str) else value:
+        if name not in allowed:
+            raise PlanError(f"{where} = '{name}': does not exist: {nearest(name, allowed)}")
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    """Whether a literal is of a type as the traits have them; a whole number is no `bool`."""
+    options = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_is_of(item, options[0]) for item in value)
+    if isinstance(hint, types.UnionType):
+        return any(_is_of(value, option) for option in options)
+    return type(value) is hint
 
 
 @dataclass(frozen=True)
@@ -99,7 +120,7 @@ class MethodTraits(Traits):
         fractional_ipc: whether it takes fractions of an image per class.
     """
 
-    NEEDED: ClassVar[tuple[str, ...]] = ("teachers",)
+    ALLOWED: ClassVar[Mapping[str, tuple[str, ...]]] = {"needs": ("teachers",)}
     needs: tuple[str, ...] = ()
     soft_labels: bool = False
     fractional_ipc: bool = False
@@ -156,7 +177,7 @@ class EmbeddingTraits(Traits):
         needs: "teachers": its recipe must name at least one.
     """
 
-    NEEDED: ClassVar[tuple[str, ...]] = ("teachers",)
+    ALLOWED: ClassVar[Mapping[str, tuple[str, ...]]] = {"needs": ("teachers",)}
     needs: tuple[str, ...] = ()
 
 
@@ -168,9 +189,9 @@ class AnalysisTraits(Traits):
         needs: what it looks at: the inputs of its job, and "protocol" where it trains students.
     """
 
-    NEEDED: ClassVar[tuple[str, ...]] = (
-        *("distilled", "label", "teachers", "embeddings", "student", "protocol"),
-    )
+    ALLOWED: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "needs": ("distilled", "label", "teachers", "embeddings", "student", "protocol")
+    }
     needs: tuple[str, ...] = ()
 
 
@@ -191,9 +212,24 @@ class AugmentationTraits(Traits):
 
     Attributes:
         normalised: whether they work on normalised images, where 0 is the mean, not on pixels.
+        parameter: what stands behind the colon of a name: one of `parameters.PARAMETERS`, or the
+            words to choose from; None: nothing may.
+        default: the parameter where nothing stands there; None: something must.
     """
 
     normalised: bool = False
+    parameter: str | tuple[str, ...] | None = None
+    default: str | int | float | None = None
+
+    @classmethod
+    def read(cls: type[T], values: Any, where: str) -> T:
+        """As of all traits; `parameter`, where it is one word, must be known."""
+        traits = super().read(values, where)
+        parameter = values.get("parameter")
+        if isinstance(parameter, str) and parameter not in PARAMETERS:
+            wrong = f"{where}: TRAITS['parameter'] = '{parameter}'"
+            raise PlanError(f"{wrong}: does not exist: {nearest(parameter, PARAMETERS)}")
+        return traits
 
 
 TRAITS: dict[str, type[Traits]] = {
@@ -201,14 +237,19 @@ TRAITS: dict[str, type[Traits]] = {
     "label": LabelTraits,
     "loss": LossTraits,
     "refinement": RefinementTraits,
+    "network": Traits,
     "embedding": EmbeddingTraits,
     "analysis": AnalysisTraits,
+    "figure": Traits,
     "source": SourceTraits,
     "augmentation": AugmentationTraits,
+    "optimizer": Traits,
+    "schedule": Traits,
+    "mixing": Traits,
 }
 
 
-class Method(Protocol):
+class MethodModule(Protocol):
     """A file of `methods/`."""
 
     Recipe: Any
@@ -220,7 +261,7 @@ class Method(Protocol):
         ...
 
 
-class ExpandingMethod(Method, Protocol):
+class ExpandingMethodModule(MethodModule, Protocol):
     """A method whose sets hold something else than plain images."""
 
     def expand(self, distilled: DistilledSet) -> Instances:
@@ -228,7 +269,7 @@ class ExpandingMethod(Method, Protocol):
         ...
 
 
-class Label(Protocol):
+class LabelModule(Protocol):
     """A file of `labels/`."""
 
     Recipe: Any
@@ -246,7 +287,7 @@ class Label(Protocol):
         ...
 
 
-class StoredLabel(Label, Protocol):
+class StoredLabelModule(LabelModule, Protocol):
     """A kind of labels that writes files."""
 
     def make(
@@ -263,7 +304,7 @@ class StoredLabel(Label, Protocol):
         ...
 
 
-class ReplayedLabel(StoredLabel, Protocol):
+class ReplayedLabelModule(StoredLabelModule, Protocol):
     """A kind of labels that is made for the batches of one training."""
 
     def seeds(self, stored: Artefact) -> dict[str, int]:
@@ -271,7 +312,7 @@ class ReplayedLabel(StoredLabel, Protocol):
         ...
 
 
-class Loss(Protocol):
+class LossModule(Protocol):
     """A file of `losses/`."""
 
     Recipe: Any
@@ -281,7 +322,7 @@ class Loss(Protocol):
         ...
 
 
-class Refinement(Protocol):
+class RefinementModule(Protocol):
     """A file of `refinements/`."""
 
     Recipe: Any
@@ -291,7 +332,7 @@ class Refinement(Protocol):
         ...
 
 
-class Network(Protocol):
+class NetworkModule(Protocol):
     """A file of `nets/`."""
 
     Recipe: Any
@@ -301,7 +342,7 @@ class Network(Protocol):
         ...
 
 
-class Embedding(Protocol):
+class EmbeddingModule(Protocol):
     """A file of `embeddings/`."""
 
     Recipe: Any
@@ -319,7 +360,7 @@ class Embedding(Protocol):
         ...
 
 
-class Analysis(Protocol):
+class AnalysisModule(Protocol):
     """A file of `analyses/`."""
 
     Recipe: Any
@@ -329,7 +370,7 @@ class Analysis(Protocol):
         ...
 
 
-class FigureComponent(Protocol):
+class FigureModule(Protocol):
     """A file of `figures/`."""
 
     def draw(self, panel: Panel) -> Figure:
@@ -337,7 +378,7 @@ class FigureComponent(Protocol):
         ...
 
 
-class SourceKind(Protocol):
+class SourceModule(Protocol):
     """A file `data/source_<kind>.py`."""
 
     def read(self, place: str) -> Source:
@@ -345,27 +386,28 @@ class SourceKind(Protocol):
         ...
 
 
-class Augmentation(Protocol):
+class AugmentationModule(Protocol):
     """A file of `training/augmentations/`."""
 
-    def parse(self, name: str, text: str | None) -> Any:
-        """The parameter of augmentation `name` from what stands behind its colon, if anything."""
-        ...
-
     def apply(self, name: str, images: Tensor, generator: Generator, parameter: Any) -> Tensor:
-        """Images (B, C, H, W) float, augmented, drawn from a CPU generator."""
+        """Images (B, C, H, W) float, augmented by `name`, drawn from a CPU generator.
+
+        `parameter` is what the name's `TRAITS` say: None, a number, or a word.
+        """
         ...
 
 
-class Optimizer(Protocol):
+class OptimizerModule(Protocol):
     """A file of `training/optimizers/`."""
 
-    def build(self, name: str, groups: list[dict[str, Any]], recipe: Any) -> torch.optim.Optimizer:
-        """The optimiser over parameter groups, each with its weight decay."""
+    def build(
+        self, name: str, groups: list[dict[str, Any]], recipe: Optimizer
+    ) -> torch.optim.Optimizer:
+        """The optimiser over parameter groups, each with its `params` and `weight_decay`."""
         ...
 
 
-class ScheduleComponent(Protocol):
+class ScheduleModule(Protocol):
     """A file of `training/schedules/`."""
 
     def factor(self, schedule: Schedule, epoch: int, epochs: int) -> float:
@@ -373,7 +415,7 @@ class ScheduleComponent(Protocol):
         ...
 
 
-class MixingComponent(Protocol):
+class MixingModule(Protocol):
     """A file of `training/mixings/`."""
 
     def draw(self, alpha: float, images: Tensor, generator: Generator) -> Mixing:
@@ -382,17 +424,21 @@ class MixingComponent(Protocol):
 
 
 CONTRACTS: dict[str, type] = {
-    "method": Method,
-    "label": Label,
-    "loss": Loss,
-    "refinement": Refinement,
-    "network": Network,
-    "embedding": Embedding,
-    "analysis": Analysis,
-    "figure": FigureComponent,
-    "source": SourceKind,
-    "augmentation": Augmentation,
-    "optimizer": Optimizer,
-    "schedule": ScheduleComponent,
-    "mixing": MixingComponent,
+    "method": MethodModule,
+    "label": LabelModule,
+    "loss": LossModule,
+    "refinement": RefinementModule,
+    "network": NetworkModule,
+    "embedding": EmbeddingModule,
+    "analysis": AnalysisModule,
+    "figure": FigureModule,
+    "source": SourceModule,
+    "augmentation": AugmentationModule,
+    "optimizer": OptimizerModule,
+    "schedule": ScheduleModule,
+    "mixing": MixingModule,
 }
+# The kinds whose files define a `Recipe`.
+WITH_RECIPE = tuple(
+    kind for kind, contract in CONTRACTS.items() if "Recipe" in contract.__annotations__
+)

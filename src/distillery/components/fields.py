@@ -1,7 +1,8 @@
-"""What recipe types are made of: plain frozen dataclasses whose fields say their range.
+"""What recipe types are made of: plain frozen dataclasses whose fields say what they may hold.
 
-Standard library alone, since the jobs run where only torch and its data libraries are installed. The planner reads the same
-types and lets pydantic check values against them; `Range` speaks pydantic's own protocol for that.
+Standard library alone, since jobs run where only torch and its data libraries are installed. The
+planner reads the same types and lets pydantic check values against them; `Range` speaks pydantic's
+own protocol for that.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -49,10 +50,68 @@ Fraction = Annotated[float, Range(ge=0, le=1)]
 Quality = Annotated[int, Range(ge=1, le=100)]  # of a JPEG file
 
 
-def read(kind: type[T], values: Mapping[str, Any]) -> T:
-    """Build the recipe `kind` from the JSON mapping `values` (already validated by the planner).
+@dataclass(frozen=True)
+class Named:
+    """Marks a text, or a tuple of texts, as names of components: `Annotated[str, Named("loss")]`.
 
-    Nested recipes are built from nested mappings and lists become tuples. Raises TypeError on unknown or missing fields.
+    The planner checks the names, and an artefact's code holds the modules behind them.
+
+    Attributes:
+        kind: one of `registry.KINDS`.
+        any_order: of augmentations: the images are normalised before the first of them, so that
+            those that work on pixels need not precede those that work on normalised images.
+    """
+
+    kind: str
+    any_order: bool = False
+
+
+class NamedField(NamedTuple):
+    """A field that names components.
+
+    Attributes:
+        path: field names from the outer recipe inwards, with dots.
+        mark: what the type says of the field.
+        names: the names that stand in it.
+    """
+
+    path: str
+    mark: Named
+    names: tuple[str, ...]
+
+
+def named_fields(recipe: type, values: Mapping[str, Any]) -> Iterator[NamedField]:
+    """The fields of a recipe, nested recipes included, that name components.
+
+    Args:
+        recipe: the type; its fields of type `Annotated[..., Named(kind)]` are meant.
+        values: a JSON mapping of that type. What is absent or None names nothing.
+    """
+    for field, hint in typing.get_type_hints(recipe, include_extras=True).items():
+        value = values.get(field)
+        if value is None:
+            continue
+        for option in _options(hint):
+            for mark in getattr(option, "__metadata__", ()):
+                if isinstance(mark, Named):
+                    names = (value,) if isinstance(value, str) else tuple(value)
+                    yield NamedField(field, mark, names)
+            if isinstance(option, type) and dataclasses.is_dataclass(option):
+                for inner in named_fields(option, value) if isinstance(value, Mapping) else ():
+                    yield inner._replace(path=f"{field}.{inner.path}")
+
+
+def read(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Build the recipe `kind` from a JSON mapping that the planner has validated.
+
+    Nested recipes are built from nested mappings, and lists become tuples.
+
+    Args:
+        kind: a frozen dataclass.
+        values: its fields; those left out have their defaults.
+
+    Raises:
+        TypeError: a field is unknown or missing.
     """
     hints = typing.get_type_hints(kind)
     return kind(**{name: _value(hints.get(name), value) for name, value in values.items()})
@@ -61,10 +120,13 @@ def read(kind: type[T], values: Mapping[str, Any]) -> T:
 def _value(hint: Any, value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_value(None, v) for v in value)
-    options = (
-        typing.get_args(hint)
-        if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
-        else (hint,)
-    )
-    nested = [o for o in options if dataclasses.is_dataclass(o)]
-    return read(nested[0], value) if nested and isinstance(value, Mapping) else value
+    for option in _options(hint) if isinstance(value, Mapping) else ():
+        if isinstance(option, type) and dataclasses.is_dataclass(option):
+            return read(option, value)
+    return value
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, or the one type that `hint` is."""
+    union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+    return typing.get_args(hint) if union else (hint,)

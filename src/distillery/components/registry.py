@@ -1,7 +1,8 @@
-"""Find methods, losses, networks, analyses and the like by name: a file that declares the name is all there is.
+"""Find methods, losses, networks, analyses and the like by name, without a list of them.
 
-A component is a module of one of the `KINDS` folders that assigns a literal tuple `NAMES`; `prefix:*` names a family. The index
-is read from the source text, so that looking a name up imports nothing, and a job imports only the module its recipe names.
+A component is a module of one of the `KINDS` folders that assigns a literal tuple `NAMES`; a name
+`prefix:*` stands for a family. The index is read from the source text, so that looking a name up
+imports nothing, and a job imports only the modules that its recipe names.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import functools
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from distillery.components.fields import read
 from distillery.errors import PlanError, nearest
 
+if TYPE_CHECKING:
+    from distillery.components import contracts
+
+Reference = Mapping[str, Any]  # `name`, and the fields of the component's Recipe
 PACKAGE = Path(__file__).parent.parent
 KINDS = {
     "method": "methods",
@@ -29,31 +33,57 @@ KINDS = {
     "analysis": "analyses",
     "figure": "figures",
     "source": "data",
+    "augmentation": "training/augmentations",
+    "optimizer": "training/optimizers",
+    "schedule": "training/schedules",
+    "mixing": "training/mixings",
 }
 
 
-def literal(tree: ast.Module, name: str) -> Any:
-    """The literal value assigned to `name` at the top level of a module, or None when there is none."""
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and any(
-            isinstance(t, ast.Name) and t.id == name for t in node.targets
-        ):
-            return ast.literal_eval(node.value)
-    return None
+@functools.cache
+def constants(file: Path) -> dict[str, ast.expr]:
+    """The names that a module assigns at its top level, each with the expression it assigns."""
+    found: dict[str, ast.expr] = {}
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.Assign):
+            found |= {t.id: node.value for t in node.targets if isinstance(t, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
+            found[node.target.id] = node.value
+    return found
+
+
+def literal(file: Path, name: str) -> Any:
+    """The literal value that a module assigns to `name`, or None when it assigns none.
+
+    Raises:
+        PlanError: the value is no literal.
+    """
+    value = constants(file).get(name)
+    try:
+        return None if value is None else ast.literal_eval(value)
+    except ValueError:
+        place = f"{file.parent.name}/{file.name}:{value.lineno if value else 0}"
+        raise PlanError(
+            f"{place}: {name} is read without running the file; write a literal"
+        ) from None
 
 
 @functools.cache
 def index(kind: str) -> dict[str, str]:
     """All names of a kind, one of `KINDS`, and the module that declares each."""
-    found: dict[str, str] = {}
-    for file in sorted((PACKAGE / KINDS[kind]).glob("*.py")):
-        for name in literal(ast.parse(file.read_text()), "NAMES") or ():
-            found[name] = f"distillery.{KINDS[kind]}.{file.stem}"
+    folder, found = KINDS[kind], {}
+    for file in sorted((PACKAGE / folder).glob("*.py")):
+        for name in literal(file, "NAMES") or ():
+            found[name] = f"distillery.{folder.replace('/', '.')}.{file.stem}"
     return found
 
 
 def module_name(kind: str, name: str) -> str:
-    """The dotted module that provides `name`. Raises PlanError with the nearest valid name when nothing does."""
+    """The dotted module that provides `name`.
+
+    Raises:
+        PlanError: nothing does; the message has the nearest valid name.
+    """
     names = index(kind)
     for pattern, module in names.items():
         if name == pattern or ("*" in pattern and fnmatch.fnmatchcase(name, pattern)):
@@ -61,17 +91,83 @@ def module_name(kind: str, name: str) -> str:
     raise PlanError(f"{kind} '{name}' does not exist: {nearest(name, names)}")
 
 
-def load(kind: str, name: str) -> ModuleType:
-    """Import the module that provides `name`. Raises PlanError when nothing does."""
+def module_path(module: str) -> Path:
+    """The file of a dotted module that `module_name` gave."""
+    return PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
+
+
+@overload
+def load(kind: Literal["method"], name: str) -> contracts.MethodModule: ...
+@overload
+def load(kind: Literal["loss"], name: str) -> contracts.LossModule: ...
+@overload
+def load(kind: Literal["refinement"], name: str) -> contracts.RefinementModule: ...
+@overload
+def load(kind: Literal["network"], name: str) -> contracts.NetworkModule: ...
+@overload
+def load(kind: Literal["label"], name: str) -> contracts.LabelModule: ...
+@overload
+def load(kind: Literal["embedding"], name: str) -> contracts.EmbeddingModule: ...
+@overload
+def load(kind: Literal["analysis"], name: str) -> contracts.AnalysisModule: ...
+@overload
+def load(kind: Literal["figure"], name: str) -> contracts.FigureModule: ...
+@overload
+def load(kind: Literal["source"], name: str) -> contracts.SourceModule: ...
+@overload
+def load(kind: Literal["augmentation"], name: str) -> contracts.AugmentationModule: ...
+@overload
+def load(kind: Literal["optimizer"], name: str) -> contracts.OptimizerModule: ...
+@overload
+def load(kind: Literal["schedule"], name: str) -> contracts.ScheduleModule: ...
+@overload
+def load(kind: Literal["mixing"], name: str) -> contracts.MixingModule: ...
+
+
+def load(kind: str, name: str) -> Any:
+    """Import the module that provides `name`.
+
+    Raises:
+        PlanError: nothing does.
+    """
     return importlib.import_module(module_name(kind, name))
 
 
-def trait(module: ModuleType, name: str, default: Any) -> Any:
-    """What an imported component says of itself in its literal `TRAITS` (`components.contracts`), or `default`."""
+def trait(module: Any, name: str, default: Any) -> Any:
+    """What a loaded module says of itself in its literal `TRAITS`, or `default`."""
     return getattr(module, "TRAITS", {}).get(name, default)
 
 
-def build(kind: str, spec: Mapping[str, Any]) -> tuple[ModuleType, Any]:
-    """The module and the recipe object of a component reference: a mapping with `name` and the fields of its Recipe."""
-    module = load(kind, spec["name"])
-    return module, read(module.Recipe, {k: v for k, v in spec.items() if k != "name"})
+@overload
+def build(kind: Literal["method"], reference: Reference) -> tuple[contracts.MethodModule, Any]: ...
+@overload
+def build(kind: Literal["loss"], reference: Reference) -> tuple[contracts.LossModule, Any]: ...
+@overload
+def build(
+    kind: Literal["refinement"], reference: Reference
+) -> tuple[contracts.RefinementModule, Any]: ...
+@overload
+def build(
+    kind: Literal["network"], reference: Reference
+) -> tuple[contracts.NetworkModule, Any]: ...
+@overload
+def build(kind: Literal["label"], reference: Reference) -> tuple[contracts.LabelModule, Any]: ...
+@overload
+def build(
+    kind: Literal["embedding"], reference: Reference
+) -> tuple[contracts.EmbeddingModule, Any]: ...
+@overload
+def build(
+    kind: Literal["analysis"], reference: Reference
+) -> tuple[contracts.AnalysisModule, Any]: ...
+
+
+def build(kind: str, reference: Reference) -> tuple[Any, Any]:
+    """The module and the recipe object of a component reference.
+
+    Args:
+        kind: one of `KINDS`.
+        reference: `name`, and the fields of the component's Recipe.
+    """
+    module = importlib.import_module(module_name(kind, reference["name"]))
+    return module, read(module.Recipe, {k: v for k, v in reference.items() if k != "name"})

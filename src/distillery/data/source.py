@@ -79,5 +79,4 @@ def open_source(source: str) -> Source:
         DataError: the source is missing, empty or inconsistent.
     """
     kind, place = parse(source)
-    opened: Source = registry.load("source", kind).read(place)
-    return opened
+    return registry.load("source", kind).read(place)

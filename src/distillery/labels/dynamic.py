@@ -1,4 +1,7 @@
-"""Dynamic soft labels: the teachers see each training batch as the student does; nothing is stored (INFER + Dyn)."""
+"""Dynamic soft labels: the teachers see each training batch as the student does (INFER + Dyn).
+
+Nothing is stored.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,12 @@ TRAITS = {"logits": True}
 
 @dataclass(frozen=True)
 class Recipe:
-    """teachers: network names, the labellers; all label every batch. rescale: "norm" brings their logits to one norm per batch
-    first (G-VBSM on ImageNet)."""
+    """The labelling teachers.
+
+    Attributes:
+        teachers: network names, the labellers; all label every batch.
+        rescale: "norm" brings their logits to one norm per batch first (G-VBSM on ImageNet).
+    """
 
     teachers: tuple[str, ...]
     rescale: Literal["norm"] | None = None
@@ -35,7 +42,11 @@ def labeller(
     stored: Artefact | None,
     teachers: list[Teacher],
     device: torch.device,
-    own: Tensor | None = None,
+    set_labels: Tensor | None = None,
 ) -> Callable[[Batch], Tensor | None]:
-    """The mean over all teachers of the logits of the augmented, mixed, normalised images: (B, classes) float32."""
+    """The mean over all teachers of the logits of the augmented, mixed, normalised images.
+
+    Returns:
+        From a batch to (B, classes) float32.
+    """
     return lambda batch: mean_logits(teachers, batch.images, recipe.rescale is not None)

@@ -13,11 +13,17 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def mean_logits(teachers: list[Teacher], images: Tensor, rescale: bool = False) -> Tensor:
-    """The arithmetic mean over all teachers of their raw logits: (B, classes) float32. No temperature (INFER Eq. 6).
+    """The arithmetic mean over all teachers of their raw logits. No temperature (INFER Eq. 6).
 
-    images: (B, C, H, W) float32, normalised, on the teachers' device. rescale: multiply each teacher's logits first so that
-    their Frobenius norm over the batch is the mean of these norms over the teachers (G-VBSM's code for ImageNet): none drowns
-    the others out by being more certain.
+    Args:
+        teachers: at least one.
+        images: (B, C, H, W) float32, normalised, on the teachers' device.
+        rescale: equalise logit norms: multiply each teacher's logits first so that their Frobenius
+            norm over the batch is the mean of these norms over the teachers (G-VBSM's code for
+            ImageNet).
+
+    Returns:
+        (B, classes) float32.
     """
     logits = torch.stack([teacher.model(images).float() for teacher in teachers])
     if rescale:

@@ -1,6 +1,7 @@
-"""Stored dynamic labels: what the teachers say about every batch of the student's training, kept on disk (FKD; SRe2L, G-VBSM).
+"""Stored dynamic labels: what the teachers say about every batch of the student's training.
 
-The student replays the random streams of the label store, so that it sees the very images that were labelled.
+They are kept on disk (FKD; SRe2L, G-VBSM). The student replays the random streams of the label
+store, so that it sees the very images that were labelled.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from distillery.components.fields import Count
 from distillery.errors import ArtefactError
 from distillery.labels.ensemble import mean_logits
 from distillery.training.batches import ROLES, Batches
-from distillery.training.precision import autocast, lay_out
-from distillery.training.recipe import BatchUpTo, Mix
+from distillery.training.precision import autocast, set_memory_format
+from distillery.training.recipe import Augmentations, BatchUpTo, Mix
 from distillery.training.samples import Samples
 
 if TYPE_CHECKING:
@@ -42,20 +43,31 @@ TRAITS = {
     "replays": ("epochs", "batch", "augment", "mix", "precision", "batch_up_to"),
 }
 SEEDS = "seeds.safetensors"
-STREAMS = "streams.safetensors"  # in scratch: where the random streams stood after the last finished epoch
+# In the scratch folder: the states of the random streams after the last finished epoch.
+STREAMS = "streams.safetensors"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """teachers: network names, the labellers; all label every batch. epochs, batch, augment, mix, precision, batch_up_to:
-    those of the student's training. dtype: how the logits are stored. rescale: "norm" brings the teachers' logits to one
-    norm per batch first (G-VBSM on ImageNet).
+    """The labelling teachers, and the training whose batches they label.
+
+    Attributes:
+        teachers: network names, the labellers; all label every batch.
+        epochs: of the student's training.
+        batch: of the student's training.
+        augment: of the student's training.
+        mix: of the student's training.
+        precision: of the student's training.
+        dtype: how the logits are stored.
+        rescale: "norm" brings the teachers' logits to one norm per batch first (G-VBSM on
+            ImageNet).
+        batch_up_to: of the student's training.
     """
 
     teachers: tuple[str, ...]
     epochs: Count
     batch: Count
-    augment: tuple[str, ...] = ()
+    augment: Augmentations = ()
     mix: Mix = field(default_factory=Mix)
     precision: Literal["fp32", "bf16"] = "fp32"
     dtype: Literal["float16", "float32"] = "float16"
@@ -72,16 +84,28 @@ def make(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> None:
-    """Write a file per epoch, epoch-0000.safetensors and on: `logits` (N, classes) in recipe.dtype, the mean over all teachers
-    for the augmented, mixed image that instance i leads in that epoch (its partner and lambda included), and `order` (N,)
-    int32, the instances in the order of the batches; and seeds.safetensors: `seeds` (3,) int64 of the streams `batches.ROLES`.
+    """Write the labels of all epochs, a file for each, and the seeds of the random streams.
+
+    epoch-0000.safetensors and on: `logits` (N, classes) in recipe.dtype, the mean over all teachers
+    for the augmented, mixed image that instance i leads in that epoch (its partner and lambda
+    included), and `order` (N,) int32, the instances in the order of the batches.
+    seeds.safetensors: `seeds` (3,) int64 of the streams `batches.ROLES`.
 
     Finished epochs wait in the job's scratch folder; a killed job goes on after the last of them.
-    Deviation: the authors store crop boxes, flips, permutations, lambda and CutMix boxes; these follow from the seeds here.
-    Theirs finds a batch by its first image, here a label is found by epoch and instance, and `order` is checked.
+    Deviation: the authors store crop boxes, flips, permutations, lambda and CutMix boxes; these
+    follow from the seeds here. Theirs finds a batch by its first image, here a label is found by
+    epoch and instance, and `order` is checked.
+
+    Args:
+        recipe: the batches, and the number format of the logits.
+        instances: N images of the set.
+        teachers: at least one, on the job's device.
+        job: where the files go.
+        mean: per channel, of pixels in [0, 1]; normalises the instances.
+        std: as `mean`.
     """
     for teacher in teachers:
-        lay_out(teacher.model, job.device, recipe.precision == "bf16")
+        set_memory_format(teacher.model, job.device, recipe.precision == "bf16")
     generators = {role: job.generator(role) for role in ROLES}
     seeds = torch.tensor([generators[role].initial_seed() for role in ROLES])
     batches = Batches(Samples.from_instances(instances, mean, std, job.device), recipe, generators)
@@ -104,26 +128,35 @@ def labeller(
     stored: Artefact | None,
     teachers: list[Teacher],
     device: torch.device,
-    own: Tensor | None = None,
+    set_labels: Tensor | None = None,
 ) -> Callable[[Batch], Tensor | None]:
-    """The stored labels of a batch, float32 logits (B, classes), read epoch by epoch; the images are mixed already.
+    """The stored labels of a batch, read epoch by epoch; its images are mixed already.
 
-    Raises ArtefactError when an epoch's batches are not those that were labelled.
+    Returns:
+        From a batch to logits (B, classes) float32. It raises ArtefactError when the batches of an
+        epoch are not those that were labelled.
+
+    Raises:
+        ArtefactError: there are no stored labels.
     """
+    if stored is None:
+        raise ArtefactError("labels 'fkd': an artefact of the label stage is missing")
+    artefact = stored
 
     @lru_cache(1)
-    def epoch(number: int) -> Mapping[str, Tensor]:
-        return load_file(stored.file(_file(number)), device=str(device))
+    def labels_of(epoch: int) -> Mapping[str, Tensor]:
+        return load_file(artefact.file(_file(epoch)), device=str(device))
 
     def label(batch: Batch) -> Tensor:
-        found = epoch(batch.epoch)
-        if batch.position == 0 and not torch.equal(
-            found["order"][: len(batch)], batch.indices.int()
-        ):  # the rest follows
+        labels = labels_of(batch.epoch)
+        first = labels["order"][: len(batch)]
+        # The streams are the same from the first batch on, so the others of the epoch follow.
+        if batch.position == 0 and not torch.equal(first, batch.indices.int()):
             raise ArtefactError(
-                f"{stored.path / _file(batch.epoch)}: labels other batches than this training's; label again"
+                f"{artefact.path / _file(batch.epoch)}: labels other batches than this "
+                "training's; label again"
             )
-        return found["logits"][batch.indices].float()
+        return labels["logits"][batch.indices].float()
 
     return label
 
@@ -136,15 +169,15 @@ def seeds(stored: Artefact) -> dict[str, int]:
 def _labels(
     batches: Batches, epoch: int, teachers: list[Teacher], recipe: Recipe, bar: tqdm
 ) -> dict[str, Tensor]:
-    indices, found = [], []
+    indices, logits = [], []
     for batch in batches.epoch(epoch):
         with autocast(batches.samples.device, recipe.precision == "bf16"):
-            logits = mean_logits(teachers, batch.images, recipe.rescale is not None)
+            mean = mean_logits(teachers, batch.images, recipe.rescale is not None)
         indices.append(batch.indices.cpu())
-        found.append(logits.to(getattr(torch, recipe.dtype)).cpu())
+        logits.append(mean.to(getattr(torch, recipe.dtype)).cpu())
         bar.update()
-    order, logits = torch.cat(indices), torch.cat(found)
-    return {"logits": logits[order.argsort()], "order": order.int()}
+    order = torch.cat(indices)
+    return {"logits": torch.cat(logits)[order.argsort()], "order": order.int()}
 
 
 def _file(epoch: int) -> str:
@@ -157,7 +190,10 @@ def _write(tensors: dict[str, Tensor], file: Path) -> None:
 
 
 def _resume(scratch: Path, generators: Mapping[str, Generator]) -> int:
-    """How many epochs an earlier run left in `scratch`, the streams put where it stopped; 0 when a file is missing or torn."""
+    """Put the streams where an earlier run stopped, and count the epochs that it left in `scratch`.
+
+    0 when a file is missing or torn.
+    """
     try:
         states = load_file(scratch / STREAMS)
         for epoch in range(int(states["epochs"])):

@@ -28,7 +28,7 @@ def labeller(
     stored: Artefact | None,
     teachers: list[Teacher],
     device: torch.device,
-    own: Tensor | None = None,
+    set_labels: Tensor | None = None,
 ) -> Callable[[Batch], Tensor | None]:
     """A labeller that returns None: there are no logits."""
     return lambda batch: None

@@ -1,4 +1,7 @@
-"""Learned soft labels: what the distilled set itself says of each of its instances; no teacher, nothing stored beside it."""
+"""Learned soft labels: what the distilled set itself says of each of its instances.
+
+No teacher, and nothing stored beside the set.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,12 @@ TRAITS = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """space: what a loss is given, logarithms of probabilities or these less their mean over the classes. A softmax sees no
-    difference; the cosine of GIFT means nothing without the latter."""
+    """How the labels are handed to a loss.
+
+    Attributes:
+        space: logarithms of probabilities, or these less their mean over the classes. A softmax
+            sees no difference; the cosine of GIFT means nothing without the latter.
+    """
 
     space: Literal["log-probabilities", "centred"] = "log-probabilities"
 
@@ -38,19 +45,33 @@ def labeller(
     stored: Artefact | None,
     teachers: list[Teacher],
     device: torch.device,
-    own: Tensor | None = None,
+    set_labels: Tensor | None = None,
 ) -> Callable[[Batch], Tensor | None]:
-    """The set's own labels of a batch, (B, classes) float32 logits: the logarithm of the probabilities, which are mixed as the
-    images are. own: `Instances.soft`, (N, classes). Raises PlanError when the set holds none.
+    """The set's own labels of a batch: the logarithm of the probabilities.
 
-    Deviation: labels whose sum drifted from 1 (RaT-BPTT learns them raw) count as the probabilities in proportion to them,
-    since a loss takes the softmax of logits.
+    The probabilities are mixed as the images are.
+    Deviation: labels whose sum drifted from 1 (RaT-BPTT learns them raw) count as the probabilities
+    in proportion to them, since a loss takes the softmax of logits.
+
+    Args:
+        recipe: the space of the labels.
+        stored: not read.
+        teachers: not read.
+        device: of the batches.
+        set_labels: `Instances.soft`, (N, classes), log-probabilities.
+
+    Returns:
+        From a batch to logits (B, classes) float32.
+
+    Raises:
+        PlanError: the set holds no soft labels.
     """
-    if own is None:
+    if set_labels is None:
         raise PlanError(
-            "labels 'learned' are those that a set holds, this one has none; use hard, or labels of teachers"
+            "labels 'learned' are those that a set holds, this one has none; "
+            "use hard, or labels of teachers"
         )
-    probabilities = own.to(device).exp()
+    probabilities = set_labels.to(device).exp()
 
     def label(batch: Batch) -> Tensor:
         logits = batch.mixing.labels(probabilities[batch.indices]).log()

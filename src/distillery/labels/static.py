@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from distillery.errors import ArtefactError
 from distillery.labels.ensemble import mean_logits
-from distillery.store.files import STORED_LABELS
 from distillery.training.normalise import normalise
 
 if TYPE_CHECKING:
@@ -26,12 +26,18 @@ TRAITS = {
     "logits": True,
     "stored": True,
 }
+FILE = "labels.safetensors"
 BATCH = 256
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """teachers: network names, the labellers; all label every instance. dtype: how the logits are stored."""
+    """The labelling teachers.
+
+    Attributes:
+        teachers: network names, the labellers; all label every instance.
+        dtype: how the logits are stored.
+    """
 
     teachers: tuple[str, ...]
     dtype: Literal["float16", "float32"] = "float16"
@@ -46,24 +52,26 @@ def make(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> None:
-    """Write labels.safetensors: `logits` (N, classes) in recipe.dtype, the mean over all teachers of the raw logits of each
-    clean, normalised instance.
+    """Write labels.safetensors: `logits` (N, classes) in recipe.dtype.
 
-    No augmentation, no temperature; eval mode (Eq. 6).
+    They are the mean over all teachers of the raw logits of each clean, normalised instance: no
+    augmentation, no temperature; eval mode (Eq. 6).
     Deviation: the authors' code divides by 4 however many teachers there are.
+
+    Args:
+        recipe: the number format of the logits.
+        instances: N images of the set.
+        teachers: at least one, on the job's device.
+        job: where the file goes.
+        mean: per channel, of pixels in [0, 1]; normalises the instances.
+        std: as `mean`.
     """
-    found = []
-    for indices in job.progress(
-        torch.arange(len(instances), device=instances.labels.device).split(BATCH), "labels"
-    ):
-        found.append(
-            mean_logits(
-                teachers, normalise(instances.take(indices).to(job.device), mean, std)
-            ).cpu()
-        )
-    save_file(
-        {"logits": torch.cat(found).to(getattr(torch, recipe.dtype))}, job.out / STORED_LABELS
-    )
+    parts = torch.arange(len(instances), device=instances.labels.device).split(BATCH)
+    logits = []
+    for indices in job.progress(parts, "labels"):
+        images = normalise(instances.take(indices).to(job.device), mean, std)
+        logits.append(mean_logits(teachers, images).cpu())
+    save_file({"logits": torch.cat(logits).to(getattr(torch, recipe.dtype))}, job.out / FILE)
 
 
 def labeller(
@@ -72,11 +80,19 @@ def labeller(
     stored: Artefact | None,
     teachers: list[Teacher],
     device: torch.device,
-    own: Tensor | None = None,
+    set_labels: Tensor | None = None,
 ) -> Callable[[Batch], Tensor | None]:
-    """The stored labels of a batch, mixed as its images are: lambda z + (1 - lambda) z_pi, float32 logits (B, classes).
+    """The stored labels of a batch, mixed as its images are: lambda z + (1 - lambda) z_pi.
 
     Crops and flips do not touch a label (authors' code).
+
+    Returns:
+        From a batch to logits (B, classes) float32.
+
+    Raises:
+        ArtefactError: there are no stored labels.
     """
-    logits = load_file(stored.file(STORED_LABELS))["logits"].to(device)
+    if stored is None:
+        raise ArtefactError("labels 'static': an artefact of the label stage is missing")
+    logits = load_file(stored.file(FILE))["logits"].to(device)
     return lambda batch: batch.mixing.labels(logits[batch.indices].float())

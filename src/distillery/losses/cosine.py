@@ -19,9 +19,19 @@ class Recipe:
 
 
 def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
-    """1 - cos(s, t), mean over the batch, in [0, 2]; with the refinement `gift` this is the loss of GIFT.
+    """1 - cos(s, t), mean over the batch, in [0, 2].
 
-    logits s: (B, classes) float. A positive factor on s or t changes nothing, a constant added to either does: the student's
-    logits say which class, not how surely. Raises DistilleryError when the target has no teacher logits t.
+    With the refinement `gift` this is the loss of GIFT.
+
+    A positive factor on s or t changes nothing, a constant added to either does: the student's
+    logits say which class, not how surely.
+
+    Args:
+        logits: s, (B, classes) float.
+        target: has the teacher logits t.
+        recipe: has no fields.
+
+    Raises:
+        DistilleryError: the target has no teacher logits.
     """
     return 1 - F.cosine_similarity(logits, target.soft("cosine"), dim=1).mean()

@@ -18,5 +18,11 @@ class Recipe:
 
 
 def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
-    """-sum_c y_c log softmax(s)_c with y = target.mixed, mean over the batch. logits s: (B, classes) float."""
+    """-sum_c y_c log softmax(s)_c with y = target.mixed, mean over the batch.
+
+    Args:
+        logits: s, (B, classes) float.
+        target: has the mixed labels y.
+        recipe: has no fields.
+    """
     return F.cross_entropy(logits, target.mixed)

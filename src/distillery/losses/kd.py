@@ -1,4 +1,4 @@
-"""Knowledge distillation (Hinton et al. 2015), with the constants of the distillation benchmarks."""
+"""Knowledge distillation (Hinton et al. 2015), with the constants of its benchmarks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,15 @@ TRAITS = {"needs_soft_labels": True}  # needs teacher logits
 
 @dataclass(frozen=True)
 class Recipe:
-    """temperature: T of the divergence. hard, soft: weights of the cross entropy and of the divergence.
+    """The constants of the loss.
 
-    The defaults are mdistiller's for CIFAR-100; on ImageNet it uses T = 1, 0.5 and 0.5. GIFT states none.
+    The defaults are mdistiller's for CIFAR-100; on ImageNet it uses T = 1, 0.5 and 0.5. GIFT states
+    none.
+
+    Attributes:
+        temperature: T of the divergence.
+        hard: weight of the cross entropy.
+        soft: weight of the divergence.
     """
 
     temperature: Positive = 4.0
@@ -28,9 +34,17 @@ class Recipe:
 
 
 def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
-    """hard CE(s, y) + soft T^2 KL(softmax(t/T) || softmax(s/T)), means over the batch, y = target.mixed.
+    """Sum hard CE(s, y) + soft T^2 KL(softmax(t/T) || softmax(s/T)), means over the batch.
 
-    logits s: (B, classes) float. Raises DistilleryError when the target has no teacher logits t.
+    y = target.mixed.
+
+    Args:
+        logits: s, (B, classes) float.
+        target: has the teacher logits t.
+        recipe: T, hard and soft.
+
+    Raises:
+        DistilleryError: the target has no teacher logits.
     """
     soft = divergence(logits, target.soft("kd"), recipe.temperature)
     return recipe.hard * F.cross_entropy(logits, target.mixed) + recipe.soft * soft

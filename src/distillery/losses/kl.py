@@ -1,4 +1,4 @@
-"""Kullback-Leibler divergence between tempered softmaxes (Hinton et al. 2015; INFER, SRe2L, RDED)."""
+"""Kullback-Leibler divergence of tempered softmaxes (Hinton et al. 2015; INFER, SRe2L, RDED)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ TRAITS = {"needs_soft_labels": True}  # needs teacher logits
 
 @dataclass(frozen=True)
 class Recipe:
-    """temperature: T, divides the logits of both sides; INFER's authors use 30 on CIFAR and 20 on larger images.
+    """The constants of the loss.
 
-    squared: multiply by T^2, which keeps the gradient's size independent of T. The authors of INFER and SRe2L do not with
-    AdamW, and do with SGD (Tiny-ImageNet), which hardly learns otherwise.
+    Attributes:
+        temperature: T, divides the logits of both sides; INFER's authors use 30 on CIFAR and 20 on
+            larger images.
+        squared: multiply by T^2, which keeps the gradient's size independent of T. The authors of
+            INFER and SRe2L do not with AdamW, and do with SGD (Tiny-ImageNet), which hardly learns
+            otherwise.
     """
 
     temperature: Positive = 30.0
@@ -27,9 +31,17 @@ class Recipe:
 
 
 def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
-    """KL(softmax(t/T) || softmax(s/T)), summed over classes, mean over the batch, times T^2 if `squared`.
+    """KL(softmax(t/T) || softmax(s/T)), summed over classes, mean over the batch.
 
-    logits s: (B, classes) float. Raises DistilleryError when the target has no teacher logits t.
+    Times T^2 if `squared`.
+
+    Args:
+        logits: s, (B, classes) float.
+        target: has the teacher logits t.
+        recipe: T and squared.
+
+    Raises:
+        DistilleryError: the target has no teacher logits.
     """
     return divergence(logits, target.soft("kl"), recipe.temperature, squared=recipe.squared)
 
@@ -37,7 +49,14 @@ def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
 def divergence(
     student: Tensor, teacher: Tensor, temperature: float, *, squared: bool = True
 ) -> Tensor:
-    """The same of any two sets of logits, each (B, classes) float, without their target."""
-    student, teacher = (F.log_softmax(z / temperature, dim=1) for z in (student, teacher))
-    found = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
-    return found * temperature**2 if squared else found
+    """KL(softmax(teacher/T) || softmax(student/T)) of any two sets of logits, mean over the batch.
+
+    Args:
+        student: (B, classes) float.
+        teacher: (B, classes) float.
+        temperature: T.
+        squared: multiply by T^2.
+    """
+    student_log, teacher_log = (F.log_softmax(z / temperature, dim=1) for z in (student, teacher))
+    kl = F.kl_div(student_log, teacher_log, reduction="batchmean", log_target=True)
+    return kl * temperature**2 if squared else kl

@@ -17,11 +17,17 @@ TRAITS = {"needs_soft_labels": True}  # needs teacher logits
 
 @dataclass(frozen=True)
 class Recipe:
-    """temperature: T of the divergence. weight: w of the cross entropy. squared: multiply the divergence by T^2.
+    """The constants of the loss.
 
-    Deviation: GIFT states no constants and has no code for its KL+CE row; its other sums weigh the cross entropy 0.1. Its KL
-    goes without T^2, but at T = 20 this cross entropy would then be some 50 times the divergence in the gradient, and the sum
-    a cross entropy, which the printed accuracies rule out; hence `squared` here.
+    Deviation: GIFT states no constants and has no code for its KL+CE row; its other sums weigh the
+    cross entropy 0.1. Its KL goes without T^2, but at T = 20 this cross entropy would then be some
+    50 times the divergence in the gradient, and the sum a cross entropy, which the printed
+    accuracies rule out; hence `squared` here.
+
+    Attributes:
+        temperature: T of the divergence.
+        weight: w of the cross entropy.
+        squared: multiply the divergence by T^2.
     """
 
     temperature: Positive = 20.0
@@ -32,7 +38,13 @@ class Recipe:
 def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
     """T^2 KL(softmax(t/T) || softmax(s/T)) + w CE(s, y), means over the batch, y = target.mixed.
 
-    logits s: (B, classes) float. Raises DistilleryError when the target has no teacher logits t.
+    Args:
+        logits: s, (B, classes) float.
+        target: has the teacher logits t.
+        recipe: T, w and squared.
+
+    Raises:
+        DistilleryError: the target has no teacher logits.
     """
     divergent = divergence(logits, target.soft("kl+ce"), recipe.temperature, squared=recipe.squared)
     return divergent + recipe.weight * F.cross_entropy(logits, target.mixed)

@@ -19,5 +19,14 @@ class Recipe:
 
 
 def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
-    """(s - t)^2, mean over batch and classes. logits s: (B, classes) float. Raises DistilleryError without teacher logits t."""
+    """(s - t)^2, mean over batch and classes.
+
+    Args:
+        logits: s, (B, classes) float.
+        target: has the teacher logits t.
+        recipe: has no fields.
+
+    Raises:
+        DistilleryError: the target has no teacher logits.
+    """
     return F.mse_loss(logits, target.soft("mse"))

@@ -16,16 +16,28 @@ TRAITS = {"needs_soft_labels": True}  # needs teacher logits
 
 @dataclass(frozen=True)
 class Recipe:
-    """weight: w of the cross entropy; G-VBSM's authors use 0.15 on CIFAR, 0.1 elsewhere, GIFT's 0.1 everywhere."""
+    """The constants of the loss.
+
+    Attributes:
+        weight: w of the cross entropy; G-VBSM's authors use 0.15 on CIFAR, 0.1 elsewhere, GIFT's
+            0.1 everywhere.
+    """
 
     weight: NonNegative = 0.1
 
 
 def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
-    """mean (s - t)^2 over batch and classes + w CE(s, y), y being the classes before mixing, as in G-VBSM's code.
+    """Mean (s - t)^2 over batch and classes + w CE(s, y).
 
-    logits s: (B, classes) float. Raises DistilleryError when the target has no teacher logits t.
+    y is the classes before mixing, as in G-VBSM's code.
+
+    Args:
+        logits: s, (B, classes) float.
+        target: has the teacher logits t.
+        recipe: w.
+
+    Raises:
+        DistilleryError: the target has no teacher logits.
     """
-    return F.mse_loss(logits, target.soft("mse+ce")) + recipe.weight * F.cross_entropy(
-        logits, target.hard
-    )
+    squared_error = F.mse_loss(logits, target.soft("mse+ce"))
+    return squared_error + recipe.weight * F.cross_entropy(logits, target.hard)

@@ -16,21 +16,33 @@ TRAITS = {"needs_soft_labels": True}  # needs teacher logits
 
 @dataclass(frozen=True)
 class Recipe:
-    """temperature: T, divides the logits of both sides."""
+    """The constants of the loss.
+
+    Attributes:
+        temperature: T, divides the logits of both sides.
+    """
 
     temperature: Positive = 1.0
 
 
 def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
-    """-sum_c softmax(t/T)_c log softmax(s/T)_c, mean over the batch: KL plus the entropy of the labels, same gradient.
+    """-sum_c softmax(t/T)_c log softmax(s/T)_c, mean over the batch.
 
-    logits s: (B, classes) float. Raises DistilleryError when the target has no teacher logits t.
+    It is KL plus the entropy of the labels, of the same gradient.
+
+    Args:
+        logits: s, (B, classes) float.
+        target: has the teacher logits t.
+        recipe: T.
+
+    Raises:
+        DistilleryError: the target has no teacher logits.
     """
-    return cross(logits, target.soft("soft-ce"), recipe.temperature).mean()
+    return soft_cross_entropy(logits, target.soft("soft-ce"), recipe.temperature).mean()
 
 
-def cross(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """The same of any two sets of logits, each (B, classes) float: one value for each sample, (B,)."""
+def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """The loss of any two sets of logits, each (B, classes) float: one value per sample, (B,)."""
     return F.cross_entropy(
         student / temperature, F.softmax(teacher / temperature, dim=1), reduction="none"
     )

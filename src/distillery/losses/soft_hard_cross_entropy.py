@@ -1,4 +1,7 @@
-"""Cross entropy against the teacher's probabilities plus a weighted one against the hard labels (GIFT's Table 6)."""
+"""Cross entropy against the teacher's probabilities plus a weighted one against the hard labels.
+
+Soft-CE+CE in GIFT's Table 6.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from distillery.components.fields import NonNegative, Positive
-from distillery.losses.soft_cross_entropy import cross
+from distillery.losses.soft_cross_entropy import soft_cross_entropy
 from distillery.losses.target import Target
 
 NAMES = ("soft-ce+ce",)
@@ -17,7 +20,12 @@ TRAITS = {"needs_soft_labels": True}  # needs teacher logits
 
 @dataclass(frozen=True)
 class Recipe:
-    """temperature: T of the soft part, 1 in GIFT's code. weight: w of the hard part."""
+    """The constants of the loss.
+
+    Attributes:
+        temperature: T of the soft part, 1 in GIFT's code.
+        weight: w of the hard part.
+    """
 
     temperature: Positive = 1.0
     weight: NonNegative = 0.1
@@ -26,7 +34,13 @@ class Recipe:
 def loss(logits: Tensor, target: Target, recipe: Recipe) -> Tensor:
     """CE(s/T, softmax(t/T)) + w CE(s, y), means over the batch, y = target.mixed.
 
-    logits s: (B, classes) float. Raises DistilleryError when the target has no teacher logits t.
+    Args:
+        logits: s, (B, classes) float.
+        target: has the teacher logits t.
+        recipe: T and w.
+
+    Raises:
+        DistilleryError: the target has no teacher logits.
     """
-    soft = cross(logits, target.soft("soft-ce+ce"), recipe.temperature).mean()
+    soft = soft_cross_entropy(logits, target.soft("soft-ce+ce"), recipe.temperature).mean()
     return soft + recipe.weight * F.cross_entropy(logits, target.mixed)

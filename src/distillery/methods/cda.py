@@ -10,6 +10,7 @@ from distillery.errors import PlanError
 from distillery.methods.shared.recipes import Recovery
 from distillery.methods.shared.recovery import cosine
 from distillery.methods.sre2l import recovered_set
+from distillery.training.recipe import NormalisedAugmentations
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet
@@ -35,7 +36,7 @@ class Recipe(Recovery):
     iterations: Count = 4000
     lr: Positive = 0.4
     r_bn: NonNegative = 0.05
-    augment: tuple[str, ...] = ("batch-resized-crop", "batch-flip", "roll:4")
+    augment: NormalisedAugmentations = ("batch-resized-crop", "batch-flip", "roll:4")
     milestone: Fraction = 1.0
 
 

@@ -26,8 +26,9 @@ from distillery.nets.features import fired_layers
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.jpeg import image_parts, quantised
 from distillery.store.checkpoint import kept
-from distillery.training.augment import around
+from distillery.training.augment import normalising_pipeline
 from distillery.training.normalise import denormalise
+from distillery.training.recipe import Augmentations, NormalisedAugmentations
 from distillery.training.samples import Samples
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ class Recipe:
     patch: Count = 4
     densification: NonNegative = 1.0
     tau: Positive = 4.0
-    augment: tuple[str, ...] = ("batch-crop:4", "batch-flip", "roll:32")
-    reference_augment: tuple[str, ...] = ("crop:4", "flip")
+    augment: NormalisedAugmentations = ("batch-crop:4", "batch-flip", "roll:32")
+    reference_augment: Augmentations = ("crop:4", "flip")
     reference_batch: Count = 64
     reference_images: Count | None = None
     jpeg: Quality | None = None
@@ -195,7 +196,7 @@ def references(
 def real_batches(j: int, train: ImageSet, recipe: Recipe, job: Job) -> Iterator[Tensor]:
     """Random real images without repetition, augmented, normalised: (reference_batch, C, H, W) float32 on the device."""
     stream, samples = job.generator(f"reference/{j}"), Samples.from_images(train, job.device)
-    augment = around(samples.normalise, recipe.reference_augment)
+    augment = normalising_pipeline(samples.normalise, recipe.reference_augment)
     chosen = torch.randperm(len(samples), generator=stream)[: recipe.reference_images].split(
         recipe.reference_batch
     )

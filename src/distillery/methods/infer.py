@@ -16,6 +16,7 @@ from distillery.sets.distilled import DistilledSet, Instances, stored_images
 from distillery.sets.jpeg import encode, quantised
 from distillery.sets.parts import Kind, Part
 from distillery.training.normalise import normalise
+from distillery.training.recipe import NormalisedAugmentations
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -49,7 +50,7 @@ class Recipe:
     betas: tuple[Fraction, Fraction] = (0.5, 0.9)
     alpha: NonNegative = 1.0
     first_bn_weight: NonNegative = 10.0
-    augment: tuple[str, ...] = ("roll:4",)
+    augment: NormalisedAugmentations = ("roll:4",)
     natural_instances: bool = True
     micro_batch: Count | None = None
     parallel_groups: Count = 1

@@ -15,7 +15,7 @@ from distillery.methods.shared.selection import BATCH, rarest
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.jpeg import image_parts, quantised
 from distillery.store.checkpoint import kept
-from distillery.training.augment import draw_boxes
+from distillery.training.boxes import draw_boxes
 from distillery.training.normalise import normalise
 from distillery.training.resample import resize_boxes
 

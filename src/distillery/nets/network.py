@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -12,10 +11,11 @@ from safetensors.torch import load_model, save_file
 from torch import nn
 
 from distillery.components import registry
+from distillery.components.registry import Reference
 from distillery.errors import ArtefactError
 
 
-def build_network(reference: Mapping[str, Any], shape: Sequence[int], classes: int) -> nn.Module:
+def build_network(reference: Reference, shape: Sequence[int], classes: int) -> nn.Module:
     """A network, randomly initialised.
 
     Args:
@@ -31,10 +31,7 @@ def build_network(reference: Mapping[str, Any], shape: Sequence[int], classes: i
     """
     module, recipe = registry.build("network", reference)
     channels, size, _ = shape
-    model: nn.Module = module.build(
-        reference["name"], recipe, channels=channels, size=size, classes=classes
-    )
-    return model
+    return module.build(reference["name"], recipe, channels=channels, size=size, classes=classes)
 
 
 def save_network(model: nn.Module, file: Path) -> None:
@@ -45,7 +42,7 @@ def save_network(model: nn.Module, file: Path) -> None:
 
 
 def load_network(
-    reference: Mapping[str, Any],
+    reference: Reference,
     shape: Sequence[int],
     classes: int,
     file: Path,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from distillery.errors import PlanError, nearest
 from distillery.plan.models import Expected
 from distillery.plan.types import recipe_object, traits
-from distillery.training.recipe import AUGMENTATIONS, split
 
 if TYPE_CHECKING:
     from distillery.plan.nodes import Cell
@@ -25,21 +24,6 @@ def instances(method: Mapping[str, Any], ipc: float, classes: int) -> float:
     """Training images that a distilled set expands to: what the method's recipe says, or ipc per class."""
     recipe = recipe_object("method", method)
     return recipe.instances(ipc, classes) if hasattr(recipe, "instances") else ipc * classes
-
-
-def check_augment(recipe: Mapping[str, Any], where: str, normalised: Collection[str] = ()) -> None:
-    """Raise PlanError when the recipe names an augmentation that does not exist, or, save in the fields whose images are
-    `normalised` before the first one, has one that works on pixels after one that works on normalised images."""
-    for field in (key for key in recipe if key == "augment" or key.endswith("_augment")):
-        for name in recipe[field]:
-            if name.partition(":")[0] not in AUGMENTATIONS:
-                raise PlanError(
-                    f"{where}.{field}: '{name}' does not exist: {nearest(name, AUGMENTATIONS)}"
-                )
-        try:
-            split(() if field in normalised else recipe[field])
-        except PlanError as error:
-            raise PlanError(f"{where}.{field}: {error}") from None
 
 
 def check_mix(loss: Mapping[str, Any], training: Mapping[str, Any], where: str) -> None:

@@ -15,7 +15,6 @@ from distillery.data.source import parse
 from distillery.errors import DataError, PlanError
 from distillery.plan.checks import (
     PARTS,
-    check_augment,
     check_budget,
     check_keys,
     check_labels,
@@ -25,7 +24,14 @@ from distillery.plan.checks import (
 )
 from distillery.plan.models import Dataset, Row, RowLabels
 from distillery.plan.settings import Settings
-from distillery.plan.types import component, torch_free_part, traits, validated
+from distillery.plan.types import (
+    component,
+    component_modules,
+    named_modules,
+    torch_free_part,
+    traits,
+    validated,
+)
 from distillery.store.canonical import file_sha256
 from distillery.store.fingerprint import code_digest
 from distillery.store.spec import Spec
@@ -128,7 +134,7 @@ class Builder:
 
     def _data(self, name: str, dataset: Dataset) -> Node:
         root, where = self.settings.root, f"{self.settings.scale_file}.datasets.{name}"
-        data_recipe = torch_free_part("distillery.stages.data").Recipe
+        data_recipe = torch_free_part("distillery.stages.data").DataRecipe
         try:
             kind, place = parse(dataset.source)
             on_disk = traits("source", kind).on_disk
@@ -167,12 +173,12 @@ class Builder:
             if weights
             else validated(Training, recipe.get("training", {}), f"{where}.training")
         )
-        check_augment(training or {}, f"{where}.training")
         loss = None if weights else component("loss", recipe.get("loss", "ce"), f"{where}.loss")
         values = {"network": network, "training": training, "loss": loss, "weights": weights}
         roots = [
             module_name("network", network["name"]),
             *([module_name("loss", loss["name"])] if loss else []),
+            *(named_modules(Training, training) if training else []),
         ]
         return self._node(
             "teacher", f"{dataset}-{name}", values, {"data": self.data(dataset)}, roots, dataset
@@ -212,15 +218,15 @@ class Builder:
             self.settings.dataset(cell.dataset),
         )
         block = cell.row.distill or method
-        where, root = f"{settings.scale_file}.distill.{block}", module_name("method", method)
+        where = f"{settings.scale_file}.distill.{block}"
         values = settings.recipe("distill", block, dataset, cell.row.override, cell)
         if isinstance(values.get("network"), str):
             values["network"] = settings.network(settings.alias(values["network"], cell), dataset)
-        recipe, roots = component("method", values | {"name": method}, where), [root]
+        recipe = component("method", values | {"name": method}, where)
+        roots = component_modules("method", recipe)
         if "network" in recipe:
             recipe["network"] = component("network", recipe["network"], f"{where}.network")
             roots.append(module_name("network", recipe["network"]["name"]))
-        check_augment(recipe, where, normalised=("augment",))
         if "teachers" in traits("method", method).needs and not recipe.get("teachers"):
             raise PlanError(f"{where}.teachers: is empty, {method} needs at least one teacher")
         check_budget(cell, recipe, dataset.expected)
@@ -252,7 +258,7 @@ class Builder:
             "whiten", name, settings.dataset(cell.dataset), cell.row.override, cell
         )
         recipe = validated(
-            torch_free_part("distillery.stages.whiten").Recipe,
+            torch_free_part("distillery.stages.whiten").WhitenRecipe,
             values,
             f"{settings.scale_file}.whiten.{name}",
         )
@@ -284,7 +290,7 @@ class Builder:
             place = settings.root / source["path"]
             recipe["digest"] = self._remember(("file", place), lambda: _content(place))
             local = {"source": source | {"path": str(place)}}
-        roots = [module_name("embedding", source["name"])]
+        roots = component_modules("embedding", source)
         return self._node(
             "embed", f"{cell.dataset}-{name}", recipe, inputs, roots, cell.dataset, **local
         )
@@ -320,7 +326,7 @@ class Builder:
             return None
         inputs = {"distilled": self.distill(cell), **self.teachers(recipe, cell.dataset)}
         label = f"{cell.dataset}-{cell.row.method}-ipc{cell.ipc:g}-{recipe['name']}"
-        roots = [module_name("label", recipe["name"]), module_name("method", cell.row.method)]
+        roots = [*component_modules("label", recipe), module_name("method", cell.row.method)]
         return self._node("label", label, recipe, inputs, roots, cell.dataset)
 
     def protocol(self, cell: Cell) -> dict[str, Any]:
@@ -331,7 +337,6 @@ class Builder:
         )
         check_keys(values, ("loss", "refine", "training"), where)
         training = validated(Training, values.get("training", {}), f"{where}.training")
-        check_augment(training, f"{where}.training")
         training |= {} if cell.augmented else {"augment": []}
         loss, refine = component("loss", values.get("loss"), f"{where}.loss"), values.get("refine")
         check_mix(loss, training, where)
@@ -374,11 +379,13 @@ class Builder:
             {"label": label} if label else self.teachers(labels, cell.dataset)
         )
         roots = [
-            module_name(kind, recipe[part]["name"])
+            module
             for part, kind in PARTS.items()
             if part in recipe
+            for module in component_modules(kind, recipe[part])
         ]
-        return recipe, inputs, [*roots, module_name("method", cell.row.method)]
+        roots += [module_name("method", cell.row.method)]
+        return recipe, inputs, [*roots, *named_modules(Training, recipe["training"])]
 
     def _set(self, cell: Cell) -> dict[str, Any]:
         """What a look at the distilled set of a cell takes, as input roles: the set, its data, and its whitening."""
@@ -441,7 +448,10 @@ class Builder:
             raise PlanError(
                 f"row '{row}': labels '{kind}' fit the batches of one training; for {name} use static or dynamic"
             )
-        recipe, roots = {"analysis": analysis} | recipe, [*roots, module_name("analysis", name)]
+        recipe, roots = (
+            {"analysis": analysis} | recipe,
+            [*roots, *component_modules("analysis", analysis)],
+        )
         stem = f"{cell.dataset}-{name}-{cell.row.method}-ipc{cell.ipc:g}"
         if not {"student", "protocol"} & set(needs):
             return (self._node("analyse", stem, recipe, inputs, roots, cell.dataset),)
@@ -492,7 +502,6 @@ class Builder:
         recipe = component("analysis", {"name": name} | values, where)
         if "teachers" in traits("analysis", name).needs and not recipe.get("teachers"):
             raise PlanError(f"{where}.teachers: is empty, {name} needs at least one teacher")
-        check_augment(recipe, where)
         return recipe
 
 

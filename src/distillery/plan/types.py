@@ -19,12 +19,27 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from distillery.components.contracts import TRAITS
-from distillery.components.fields import read
-from distillery.components.registry import KINDS, literal, module_name
+from distillery.components.fields import named_fields, read
+from distillery.components.parameters import component_name, parse
+from distillery.components.registry import (
+    KINDS,
+    Reference,
+    constants,
+    literal,
+    module_name,
+    module_path,
+)
 from distillery.errors import PlanError, nearest
 from distillery.store.fingerprint import module_file
+from distillery.training.recipe import split_at_normalisation
 
-_TORCH_FREE = {"__future__", "dataclasses", "typing", "distillery.components.fields"}
+_TORCH_FREE = {
+    "__future__",
+    "dataclasses",
+    "typing",
+    "distillery.components.fields",
+    "distillery.components.registry",
+}
 
 
 @functools.cache
@@ -66,18 +81,11 @@ def traits(kind: str, name: str) -> Any:
 
     Raises PlanError, naming the file, for an unknown trait, a wrong value, or a constant that looks like a trait.
     """
-    file = module_file(module_name(kind, name))
-    tree, contract = ast.parse(file.read_text()), TRAITS[kind]
+    file, contract = module_path(module_name(kind, name)), TRAITS[kind]
     where = f"{KINDS[kind]}/{file.name}"
-    constants = [
-        t.id
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        for t in node.targets
-        if isinstance(t, ast.Name)
-    ]
-    contract.check_stray([constant for constant in constants if constant.isupper()], where)
-    return contract.read(literal(tree, "TRAITS") or {}, where)
+    contract.check_stray([constant for constant in constants(file) if constant.isupper()], where)
+    values = literal(file, "TRAITS")
+    return contract.read({} if values is None else values, where)
 
 
 @functools.cache
@@ -107,11 +115,44 @@ def validated(recipe: type, values: Mapping[str, Any], where: str) -> dict[str, 
         raise PlanError(f"{where} = {values!r}: expected keys and values")
     adapter = _adapter(recipe)
     try:
-        return adapter.dump_python(
+        checked = adapter.dump_python(
             adapter.validate_python(dict(values)), mode="json", exclude_none=True
         )
     except ValidationError as error:
         raise PlanError(explain(error, where, _fields(recipe))) from None
+    _check_named(recipe, checked, where)
+    return checked
+
+
+def _check_named(recipe: type, values: Mapping[str, Any], where: str) -> None:
+    """Check the names of components in the fields of a recipe, and the traits of these."""
+    for path, mark, names in named_fields(recipe, values):
+        for text in names:
+            try:
+                parse(mark.kind, text)
+            except PlanError as error:
+                raise PlanError(f"{where}.{path} = '{text}': {error}") from None
+            traits(mark.kind, component_name(mark.kind, text))
+        if mark.kind == "augmentation" and not mark.any_order:
+            try:
+                split_at_normalisation(names)
+            except PlanError as error:
+                raise PlanError(f"{where}.{path}: {error}") from None
+
+
+def named_modules(recipe: type, values: Mapping[str, Any]) -> list[str]:
+    """The modules of the components that the fields of a recipe name."""
+    return [
+        module_name(mark.kind, component_name(mark.kind, text))
+        for _, mark, names in named_fields(recipe, values)
+        for text in names
+    ]
+
+
+def component_modules(kind: str, reference: Reference) -> list[str]:
+    """The module of a resolved component, and those of the components that its recipe names."""
+    module = module_name(kind, reference["name"])
+    return [module, *named_modules(torch_free_part(module).Recipe, reference)]
 
 
 def _fields(recipe: type) -> list[str]:
@@ -165,4 +206,5 @@ def component(kind: str, reference: Any, where: str) -> dict[str, Any]:
         module = module_name(kind, str(name))
     except PlanError as error:
         raise PlanError(f"{where}: {error}") from None
+    traits(kind, str(name))
     return {"name": name, **validated(torch_free_part(module).Recipe, reference, where)}

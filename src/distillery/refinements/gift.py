@@ -1,4 +1,7 @@
-"""Label refinement of GIFT (section 4): a little of the smoothed hard label in the direction of the teacher's logits."""
+"""GIFT's labels: a convex combination of L2-normalised teacher logits and smoothed one-hot labels.
+
+Section 4 of the paper.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,15 @@ TRAITS = {"needs_soft_labels": True}  # needs teacher logits
 
 @dataclass(frozen=True)
 class Recipe:
-    """gamma: share of the hard label; 1/11 is what the authors' code comes to, t/|t| + 0.1 h/|h|. alpha: its smoothing.
+    """The constants of the refinement.
 
-    length: "unit" leaves r as the formula gives it, at most 1 long: for the cosine loss, which sees its direction only.
-    "teacher" multiplies it by the length of the sample's teacher logits, so that a temperature, or a loss that also compares
-    with the hard label, keeps its meaning.
+    Attributes:
+        gamma: share of the hard label; 1/11 is what the authors' code comes to, t/|t| + 0.1 h/|h|.
+        alpha: smoothing of the hard label.
+        length: "unit" leaves r as the formula gives it, at most 1 long: for the cosine loss, which
+            sees its direction only. "teacher" multiplies it by the length of the sample's teacher
+            logits, so that a temperature, or a loss that also compares with the hard label, keeps
+            its meaning.
     """
 
     gamma: Fraction = 0.1
@@ -29,19 +36,25 @@ class Recipe:
 
 
 def refine(target: Target, recipe: Recipe) -> Target:
-    """`target` with logits r = gamma h/|h| + (1 - gamma) t/|t|, for each sample, t being its logits and h its smoothed label.
+    """`target` with logits r = gamma h/|h| + (1 - gamma) t/|t| for each sample.
 
-    h: 1 - alpha for the class and alpha / (C - 1) for each other; a mixture of these where the images are mixed, h and t being
-    mixed before they are normalised (the paper mixes nothing). r has the length of t in it if `length` is "teacher".
-    Raises DistilleryError when the target has no teacher logits.
-    Deviation: alpha is spread over the other classes alone, as in the authors' code, not over all classes as in the reference
-    that the paper cites.
+    t is the sample's logits and h its smoothed label: 1 - alpha for the class and alpha / (C - 1)
+    for each other; a mixture of these where the images are mixed, h and t being mixed before they
+    are normalised (the paper mixes nothing). r has the length of t in it if `length` is "teacher".
+    Deviation: alpha is spread over the other classes alone, as in the authors' code, not over all
+    classes as in the reference that the paper cites.
+
+    Args:
+        target: has the teacher logits t.
+        recipe: gamma, alpha and length.
+
+    Raises:
+        DistilleryError: the target has no teacher logits.
     """
     teacher, hard = target.soft("gift"), target.mixed
     smoothed = (1 - recipe.alpha) * hard + recipe.alpha / (hard.shape[1] - 1) * (1 - hard)
-    refined = recipe.gamma * F.normalize(smoothed, dim=1) + (1 - recipe.gamma) * F.normalize(
-        teacher, dim=1
-    )
+    hard_part = recipe.gamma * F.normalize(smoothed, dim=1)
+    refined = hard_part + (1 - recipe.gamma) * F.normalize(teacher, dim=1)
     if recipe.length == "teacher":
         refined = refined * teacher.norm(dim=1, keepdim=True)
     return replace(target, logits=refined)

@@ -48,7 +48,7 @@ class FitRecipe:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class DataRecipe:
     """A data set: which source, and what its images become.
 
     Attributes:
@@ -90,7 +90,7 @@ def make(job: Job) -> dict[str, Any]:
         DataError: the source is missing, changed since planning, unreadable or inconsistent; the
             message names the file or row.
     """
-    recipe = read(Recipe, job.recipe)
+    recipe = read(DataRecipe, job.recipe)
     source = _opened(recipe)
     first = next(source.train.items())
     picture = decode(first)
@@ -114,7 +114,7 @@ def make(job: Job) -> dict[str, Any]:
     }
 
 
-def _opened(recipe: Recipe) -> Source:
+def _opened(recipe: DataRecipe) -> Source:
     kind, place = parse(recipe.source)
     if _is_on_disk(kind):
         _check_content(Path(place), recipe.digest)
@@ -176,7 +176,7 @@ def _count_pixels(histogram: np.ndarray, group: list[Canonical]) -> None:
         counts += np.bincount(pixels[:, channel], minlength=256)
 
 
-def _statistics(recipe: Recipe, histogram: np.ndarray) -> dict[str, list[float]]:
+def _statistics(recipe: DataRecipe, histogram: np.ndarray) -> dict[str, list[float]]:
     """The mean and std, stated or measured; a measured std of 0 could divide no image."""
     mean, std = _mean_and_std(histogram)
     if recipe.std is None and not all(std):
@@ -234,7 +234,7 @@ def _check_no_class_empty(source: str, classes: tuple[str, ...], per_class: np.n
         )
 
 
-def _check_stated(recipe: Recipe, form: Form) -> None:
+def _check_stated(recipe: DataRecipe, form: Form) -> None:
     for name in ("mean", "std"):
         stated = getattr(recipe, name)
         if stated is not None and len(stated) != form.channels:

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from distillery.components import registry
 from distillery.components.fields import read
+from distillery.components.registry import Reference
 from distillery.data.images import load_images
 from distillery.embeddings.distances import EMBEDDINGS_FILE, check_file
 from distillery.errors import DataError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class EmbedRecipe:
     """Where the class embeddings come from.
 
     Attributes:
@@ -32,7 +33,7 @@ class Recipe:
         digest: SHA-256 (hex) of the file at that path, where there is one.
     """
 
-    source: dict[str, Any]
+    source: Reference
     digest: str | None = None
 
 
@@ -54,7 +55,7 @@ def make(job: Job) -> dict[str, Any]:
         TeacherError: a teacher does not fit the data.
         PlanError: the source needs a teacher and has none.
     """
-    recipe, data = read(Recipe, job.recipe), job.input("data")
+    recipe, data = read(EmbedRecipe, job.recipe), job.input("data")
     if recipe.source.get("path"):
         check_file(recipe.source["path"], recipe.digest)
     train = load_images(data, "train")
@@ -67,7 +68,7 @@ def make(job: Job) -> dict[str, Any]:
         owner=f"data {data.id}",
     )
     embedding, embedding_recipe = registry.build("embedding", recipe.source)
-    classes: ClassDistances = embedding.embed(
+    classes = embedding.embed(
         train.classes, embedding_recipe, train=train, teachers=teachers, job=job
     )
     if not torch.isfinite(classes.distances).all():

@@ -1,63 +1,86 @@
-"""Train one student on a distilled set and test it on real data: one repeat of one cell."""
+"""Train one student on a distilled set and test it on real data: one repeat of one setting."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from distillery.components.registry import Reference
 from distillery.data.images import load_images
 from distillery.nets.network import build_network, save_network
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.whitening import fitting
-from distillery.store.files import STUDENT_WEIGHTS
-from distillery.training.loop import initialise, train
-from distillery.training.protocol import protocol
+from distillery.training.loop import Accuracies, initialise, train
+from distillery.training.protocol import StudentRecipe, evaluation_protocol
 from distillery.training.samples import Samples
 
 if TYPE_CHECKING:
     from distillery.store.job import Job
 
+WEIGHTS = "student.safetensors"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What meta.json says about a student.
+
+    Attributes:
+        student: the network.
+        repeat: number of the student.
+        instances: images that it was trained on.
+        accuracy: on the test split.
+        loss: of the training, per epoch.
+    """
+
+    student: Reference
+    repeat: int
+    instances: int
+    accuracy: Accuracies
+    loss: list[float]
+
 
 def make(job: Job) -> dict[str, Any]:
-    """Train the student of `job.recipe`, measure it on the test split and write student.safetensors.
+    """Train a student, measure it on the test split and write student.safetensors.
 
-    recipe: student, labels, loss, refine where the labels are refined (component references), training (a Training), repeat
-    (enters the seeds). inputs: data, distilled, and label (stored labels) or teachers (dynamic labels); whitening where the
-    instances are whitened, and the test images are too. Returns accuracies in percent: `last` epoch (the headline), `best`
-    epoch on the test set (a diagnostic), the curve. Raises ClassOrderError when set, data and teachers disagree, ArtefactError
-    when set and whitening do, PlanError, naming the field, when the stored labels are for batches of another training.
+    The test images are whitened where the instances are.
+
+    Args:
+        job: its recipe is a `StudentRecipe`. inputs: data, distilled, and label (stored labels) or
+            teachers (dynamic labels); whitening where the instances are whitened.
+
+    Returns:
+        The fields of `Evaluated`.
+
+    Raises:
+        ClassOrderError: set, data and teachers disagree.
+        ArtefactError: set and whitening disagree.
+        PlanError: the stored labels are for batches of another training; names the field.
     """
-    data, recipe = job.input("data"), job.recipe
+    data, recipe = job.input("data"), StudentRecipe.of(job.recipe)
     distilled = DistilledSet.load(job.input("distilled").path)
     distilled.check_classes(data.metadata["class_order"], f"data {data.id}")
     owner = f"distilled set {job.input('distilled').id}"
     whitening = fitting(job.find_input("whitening"), distilled.whitening, owner, job.device)
-    constants, instances = (
-        {"mean": distilled.mean, "std": distilled.std},
-        distilled.expand(job.device),
-    )
-    samples = Samples.from_instances(instances, device=job.device, **constants)
-    test = Samples.from_images(
-        load_images(data, "test"), job.device, **constants, whitening=whitening
-    )
+    mean, std, instances = distilled.mean, distilled.std, distilled.expand(job.device)
+    samples = Samples.from_instances(instances, mean, std, job.device)
+    test_images = load_images(data, "test")
+    test = Samples.from_images(test_images, job.device, mean=mean, std=std, whitening=whitening)
     shape, classes = data.metadata["shape"], len(distilled.classes)
     student = initialise(
-        lambda: build_network(recipe["student"], shape, classes), job.seed("init")
+        lambda: build_network(recipe.student, shape, classes), job.seed("init")
     ).to(job.device)
-    how = protocol(distilled, job, instances.soft)
+    protocol = evaluation_protocol(distilled, job, instances.soft)
     history = train(
         student,
         samples,
-        how.training,
-        how.loss,
+        protocol.training,
+        protocol.loss,
         job,
         test=test,
-        labeller=how.labeller,
-        seeds=how.seeds,
+        labeller=protocol.labeller,
+        seeds=protocol.seeds,
     )
-    save_network(student, job.out / STUDENT_WEIGHTS)
-    return {
-        "student": recipe["student"],
-        "repeat": recipe["repeat"],
-        "instances": len(samples),
-        **history.metadata(),
-    }
+    save_network(student, job.out / WEIGHTS)
+    return asdict(
+        Evaluated(recipe.student, recipe.repeat, len(samples), history.accuracies, history.loss)
+    )

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from distillery.components import registry
 from distillery.components.fields import read
+from distillery.components.registry import Reference
 from distillery.data.images import ImageSet, load_images
 from distillery.errors import TeacherError
 from distillery.nets.network import build_network, save_network
 from distillery.teacher.class_order import check_order
 from distillery.teacher.load import WEIGHTS_FILE, check_accuracy
-from distillery.training.loop import History, initialise, percent, predictions, train
+from distillery.training.loop import (
+    Accuracies,
+    History,
+    initialise,
+    percent,
+    predictions,
+    train,
+)
 from distillery.training.recipe import Training
 from distillery.training.samples import Samples
 
@@ -21,50 +30,99 @@ if TYPE_CHECKING:
     from distillery.store.job import Job
 
 
-def make(job: Job) -> dict[str, Any]:
-    """Train the network of `job.recipe` on the data set and write weights.safetensors.
+@dataclass(frozen=True)
+class TeacherRecipe:
+    """The recipe of a teacher.
 
-    recipe: network (component reference); training (a Training) and loss (component reference), both None when weights are
-    given; weights: None, or the name of torchvision weights such as "ResNet18_Weights.IMAGENET1K_V1", measured and not
-    trained. Returns the network, the classes in order with their hash, the normalisation, and accuracies in percent (last
-    epoch, best as a diagnostic, curve).
-    Raises ClassOrderError for weights that know the classes in another order, TeacherError for weights that do not fit and for
-    a teacher that is near chance, however it came about.
+    Attributes:
+        network: what is trained.
+        training: batches, optimiser, schedule, precision; None when weights are given.
+        loss: what is minimised; None when weights are given.
+        weights: None, or the name of torchvision weights such as "ResNet18_Weights.IMAGENET1K_V1",
+            which are measured and not trained.
     """
-    data = job.input("data")
-    sets = {split: load_images(data, split) for split in ("train", "test")}
-    test = Samples.from_images(sets["test"], job.device)
-    shape, classes = sets["train"].shape, len(sets["train"].classes)
-    model = initialise(
-        lambda: build_network(job.recipe["network"], shape, classes), job.seed("init")
-    ).to(job.device)
-    if job.recipe["weights"]:
-        _published(model, job.recipe["weights"])
+
+    network: Reference
+    training: Training | None = None
+    loss: Reference | None = None
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What meta.json says about a teacher.
+
+    Attributes:
+        network: its reference.
+        classes: names in label order.
+        class_order: their hash.
+        shape: (C, H, W) of the images.
+        mean: per channel, of pixels in [0, 1]; what the images are normalised with.
+        std: as `mean`.
+        accuracy: on the test split.
+        loss: of the training, per epoch.
+    """
+
+    network: Reference
+    classes: list[str]
+    class_order: str
+    shape: list[int]
+    mean: list[float]
+    std: list[float]
+    accuracy: Accuracies
+    loss: list[float]
+
+
+def make(job: Job) -> dict[str, Any]:
+    """Train the network on the data set, or measure given weights, and write weights.safetensors.
+
+    Args:
+        job: its recipe is a `TeacherRecipe`, its input is data.
+
+    Returns:
+        The fields of `Measured`.
+
+    Raises:
+        ClassOrderError: the weights know the classes in another order.
+        TeacherError: the weights do not fit, or the teacher is near chance, however it came about.
+    """
+    data, recipe = job.input("data"), read(TeacherRecipe, job.recipe)
+    train_images = load_images(data, "train")
+    test = Samples.from_images(load_images(data, "test"), job.device)
+    shape, classes = train_images.shape, len(train_images.classes)
+    model = initialise(lambda: build_network(recipe.network, shape, classes), job.seed("init")).to(
+        job.device
+    )
+    if recipe.weights:
+        _load_published(model, recipe.weights)
         answers = predictions(model, test)
-        check_order(job.recipe["weights"], answers, test.labels, data.metadata["classes"])
-        measured = History.of(percent(answers, test))
+        check_order(recipe.weights, answers, test.labels, data.metadata["classes"])
+        history = History.of(percent(answers, test))
     else:
-        measured = _train(model, sets["train"], test, job)
-    check_accuracy(job.recipe["network"]["name"], measured.last, classes, f"data {data.id}")
+        history = _train(model, train_images, test, recipe, job)
+    check_accuracy(recipe.network["name"], history.last, classes, f"data {data.id}")
     save_network(model, job.out / WEIGHTS_FILE)
     known = {key: data.metadata[key] for key in ("classes", "class_order", "shape", "mean", "std")}
-    return {"network": job.recipe["network"], **known, **measured.metadata()}
+    return asdict(Measured(recipe.network, **known, accuracy=history.accuracies, loss=history.loss))
 
 
-def _train(model: torch.nn.Module, images: ImageSet, test: Samples, job: Job) -> History:
-    loss, recipe = registry.build("loss", job.recipe["loss"])
-    samples = Samples.from_images(images, job.device)
+def _train(
+    model: torch.nn.Module, images: ImageSet, test: Samples, recipe: TeacherRecipe, job: Job
+) -> History:
+    if recipe.training is None or recipe.loss is None:
+        raise TeacherError("a teacher without weights needs a training and a loss; plan again")
+    loss, options = registry.build("loss", recipe.loss)
     return train(
         model,
-        samples,
-        read(Training, job.recipe["training"]),
-        lambda z, t: loss.loss(z, t, recipe),
+        Samples.from_images(images, job.device),
+        recipe.training,
+        lambda logits, target: loss.loss(logits, target, options),
         job,
         test=test,
     )
 
 
-def _published(model: torch.nn.Module, name: str) -> None:
+def _load_published(model: torch.nn.Module, name: str) -> None:
     from torchvision.models import get_weight
 
     try:

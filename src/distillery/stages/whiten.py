@@ -20,7 +20,7 @@ BATCH = 2048
 
 
 @dataclass(frozen=True)
-class Recipe:
+class WhitenRecipe:
     """How a data set is whitened.
 
     Attributes:
@@ -47,7 +47,7 @@ def make(job: Job) -> dict[str, Any]:
     train = load_images(job.input("data"), "train")
     parts = job.progress(torch.arange(len(train)).split(BATCH), "whiten")
     sigma = covariance(train.pixels(part).to(job.device) for part in parts)
-    matrix, values = zca(sigma, read(Recipe, job.recipe).ridge)
+    matrix, values = zca(sigma, read(WhitenRecipe, job.recipe).ridge)
     whitening = Whitening.of(matrix.float().cpu())
     if not torch.isfinite(whitening.matrix).all():
         raise DataError(

@@ -1,4 +1,7 @@
-"""The batches of a training run, drawn from three random streams: the same streams give the same batches again."""
+"""The batches of a training run, drawn from three random streams.
+
+The same streams give the same batches again.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Generator, Tensor
 
-from distillery.training.augment import Pipeline, around
-from distillery.training.mix import Mixing, draw
+from distillery.components import registry
+from distillery.training.augment import Pipeline, normalising_pipeline
 from distillery.training.recipe import batch_size
 
 if TYPE_CHECKING:
@@ -20,21 +23,69 @@ if TYPE_CHECKING:
 ROLES = ("batches", "augment", "mix")
 
 
-class Settings(Protocol):
-    """The recipe fields that decide what the batches are; `training.recipe.Training` explains them."""
+class BatchRecipe(Protocol):
+    """The recipe fields that decide what the batches are; `recipe.Training` explains them."""
 
-    batch: int
-    augment: tuple[str, ...]
-    mix: Mix
-    batch_up_to: BatchUpTo | None
+    @property
+    def batch(self) -> int:
+        """Samples per step."""
+        ...
+
+    @property
+    def augment(self) -> tuple[str, ...]:
+        """Names of augmentations."""
+        ...
+
+    @property
+    def mix(self) -> Mix:
+        """Mixing of the batches."""
+        ...
+
+    @property
+    def batch_up_to(self) -> BatchUpTo | None:
+        """Samples per step of small training sets."""
+        ...
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How one batch was mixed; enough to mix its labels, or to mix the same batch again.
+
+    Attributes:
+        lam: share of an image's own label, in [0, 1]; with a box exactly the share of the pixels
+            outside it.
+        permutation: (B,) int64; the partner of each image.
+        box: None (MixUp), or (top, bottom, left, right) in pixels, what comes from the partner.
+    """
+
+    lam: float
+    permutation: Tensor
+    box: tuple[int, int, int, int] | None = None
+
+    def images(self, x: Tensor) -> Tensor:
+        """Mix images (B, C, H, W) float: lam x + (1 - lam) x_pi, or x with the box of x_pi."""
+        if self.box is None:
+            return self.labels(x)
+        top, bottom, left, right = self.box
+        mixed = x.clone()
+        mixed[:, :, top:bottom, left:right] = x[self.permutation, :, top:bottom, left:right]
+        return mixed
+
+    def labels(self, y: Tensor) -> Tensor:
+        """Mix labels (B, classes) float, probabilities or logits alike: lam y + (1 - lam) y_pi."""
+        return y if self.lam == 1 else torch.lerp(y[self.permutation], y, self.lam)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch as the network sees it.
+    """One batch as the network sees it; tensors are on the device of the samples.
 
-    epoch: from 0. position: samples of the epoch before this batch. indices: (B,) int64, its samples. images: (B, C, H, W)
-    float32, augmented, normalised, mixed. mixing: how they were mixed. Tensors are on the device of the samples.
+    Attributes:
+        epoch: from 0.
+        position: samples of the epoch before this batch.
+        indices: (B,) int64; its samples.
+        images: (B, C, H, W) float32, augmented, normalised, mixed.
+        mixing: how they were mixed.
     """
 
     epoch: int
@@ -49,10 +100,16 @@ class Batch:
 
 @dataclass(frozen=True)
 class Batches:
-    """The batches of `samples`, as `recipe` cuts, augments and mixes them. generators: a CPU generator for each of `ROLES`."""
+    """The batches of a training set.
+
+    Attributes:
+        samples: the training set.
+        recipe: how it is cut, augmented and mixed.
+        generators: a CPU generator for each of `ROLES`.
+    """
 
     samples: Samples
-    recipe: Settings
+    recipe: BatchRecipe
     generators: Mapping[str, Generator]
 
     def __len__(self) -> int:
@@ -65,25 +122,43 @@ class Batches:
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """A fresh permutation of all samples, batch by batch, the last, smaller one too.
 
-        Each batch is augmented in pixel space, normalised, augmented as normalised images, then mixed. Epochs follow one
-        another in the streams, so ask for them in order, each to its end.
+        Each batch is augmented in pixel space, normalised, augmented as normalised images, then
+        mixed. Epochs follow one another in the streams, so ask for them in order, each to its end.
         """
-        order = torch.randperm(len(self.samples), generator=self.generators["batches"]).to(
-            self.samples.device
-        )
-        augment, position = around(self.samples.normalise, self.recipe.augment), 0
-        for indices in order.split(self._sizes()):
+        permutation = torch.randperm(len(self.samples), generator=self.generators["batches"])
+        augment = normalising_pipeline(self.samples.normalise, self.recipe.augment)
+        position = 0
+        for indices in permutation.to(self.samples.device).split(self._sizes()):
             yield Batch(epoch, position, indices, *self._seen(indices, augment))
             position += len(indices)
 
     def _seen(self, indices: Tensor, augment: Pipeline) -> tuple[Tensor, Mixing]:
         images = augment(self.samples.take(indices), self.generators["augment"])
-        mixing = draw(self.recipe.mix, images, self.generators["mix"])
+        mixing = draw_mixing(self.recipe.mix, images, self.generators["mix"])
         return mixing.images(images), mixing
 
 
 def sizes(count: int, size: int) -> list[int]:
-    """How `count` samples split into parts of `size`, the last one smaller. A single sample left over joins the part before it:
-    alone it has no batch statistics."""
+    """How `count` samples split into parts of `size`, the last one smaller.
+
+    A single sample left over joins the part before it: alone it has no batch statistics.
+    """
     parts = [size] * (count // size) + [count % size] * (count % size > 0)
     return [*parts[:-2], parts[-2] + 1] if len(parts) > 1 and parts[-1] == 1 else parts
+
+
+def draw_mixing(mix: Mix, images: Tensor, generator: Generator) -> Mixing:
+    """Draw how one batch is mixed, as the file of `mixings/` that `mix` names does.
+
+    Deviation: INFER's Alg. 2 takes max(lambda, 1 - lambda); its code does not, and with a uniform
+    permutation both give the same distribution of mixed batches.
+
+    Args:
+        mix: name and alpha.
+        images: (B, C, H, W) float; the batch, which is left alone.
+        generator: a CPU generator.
+
+    Returns:
+        The mixing, its permutation on the device of `images`.
+    """
+    return registry.load("mixing", mix.name).draw(mix.alpha, images, generator)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor, nn
@@ -18,7 +18,7 @@ from distillery.errors import DistilleryError
 from distillery.losses.target import Target
 from distillery.training.batches import ROLES, Batch, Batches, sizes
 from distillery.training.optim import build_optimizer, factor, set_rate
-from distillery.training.precision import autocast, lay_out
+from distillery.training.precision import autocast, set_memory_format
 from distillery.training.recipe import Training
 from distillery.training.samples import Samples
 
@@ -33,9 +33,29 @@ Loss = Callable[[Tensor, Target], Tensor]
 Labeller = Callable[[Batch], Tensor | None]
 
 
+@dataclass(frozen=True)
+class Accuracies:
+    """Accuracies of a training, in percent of the test set.
+
+    Attributes:
+        last: after the last epoch; the headline.
+        best: the highest that was measured; chosen on the test set, hence a diagnostic only.
+        curve: pairs of an epoch, counted from 1, and the accuracy after it.
+    """
+
+    last: float
+    best: float
+    curve: list[tuple[int, float]]
+
+
 @dataclass
 class History:
-    """accuracy: percent of the test set after each measured epoch, counted from 1. loss: mean over the samples, per epoch."""
+    """How a training went.
+
+    Attributes:
+        accuracy: percent of the test set after each measured epoch, counted from 1.
+        loss: mean over the samples, per epoch.
+    """
 
     accuracy: dict[int, float] = field(default_factory=dict)
     loss: list[float] = field(default_factory=list)
@@ -55,17 +75,17 @@ class History:
         """The highest measured accuracy: chosen on the test set, hence a diagnostic only."""
         return max(self.accuracy.values())
 
-    def metadata(self) -> dict[str, Any]:
-        """For meta.json: accuracy (last, best, and the curve as pairs of epoch and percent) and the loss per epoch."""
-        curve = [[epoch, percent] for epoch, percent in self.accuracy.items()]
-        return {
-            "accuracy": {"last": self.last, "best": self.best, "curve": curve},
-            "loss": self.loss,
-        }
+    @property
+    def accuracies(self) -> Accuracies:
+        """The accuracies as meta.json has them."""
+        return Accuracies(self.last, self.best, list(self.accuracy.items()))
 
 
 def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """`build()` with torch's CPU generator seeded by `seed`, its state put back afterwards. Build on the CPU."""
+    """`build()` with torch's CPU generator seeded by `seed`, its state put back afterwards.
+
+    Build on the CPU.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return build()
@@ -73,13 +93,16 @@ def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
 
 @torch.inference_mode()
 def predictions(model: nn.Module, samples: Samples, batch: int = 512) -> Tensor:
-    """The class (N,) int64 that `model` puts first for each sample, in float32 and eval mode; the model's mode is put back."""
+    """The class that `model` puts first for each sample: (N,) int64.
+
+    In float32 and eval mode; the model's mode is put back.
+    """
     training = model.training
     model.eval()
     indices = torch.arange(len(samples), device=samples.device).split(batch)
-    found = torch.cat([model(samples.normalise(samples.take(part))).argmax(1) for part in indices])
+    answers = [model(samples.normalise(samples.take(part))).argmax(1) for part in indices]
     model.train(training)
-    return found
+    return torch.cat(answers)
 
 
 def percent(answers: Tensor, samples: Samples) -> float:
@@ -104,17 +127,32 @@ def train(
     seeds: Mapping[str, int] | None = None,
     checkpoint_every: float = 60.0,
 ) -> History:
-    """Train `model`, on the device of `samples`, in place; return its losses and test accuracies.
+    """Train `model` in place; return its losses and test accuracies.
 
-    A step takes one of the epoch's `batches.Batch`, asks `labeller` for its logits (B, classes) or None, and minimises
-    loss(logits, target), a mean over its samples, in float32. With bf16 the weights stay float32. The batches follow from the
-    job, or, where they must be those of a label store, from `seeds`, one for each of `batches.ROLES`.
-    Deviation: where recipe.micro_batch divides a step, the parts of the last, smaller batch of an epoch are weighted by their
-    shares of that batch; SRe2L's code divides them by the number of parts of a full one, which shrinks that step.
+    A step takes one of the epoch's batches, asks `labeller` for its logits, and minimises the loss.
+    With bf16 the weights stay float32.
+    Deviation: where recipe.micro_batch divides a step, the parts of the last, smaller batch of an
+    epoch are weighted by their shares of that batch; SRe2L's code divides them by the number of
+    parts of a full one, which shrinks that step.
 
-    At the end of an epoch, `checkpoint_every` seconds after the last time, everything needed to go on is written to
-    `job.scratch`; a call that finds such a file continues there and ends with the same bits. One call at a time per job.
-    Raises DistilleryError, naming the epoch, when the loss is not finite.
+    At the end of an epoch, `checkpoint_every` seconds after the last time, everything needed to go
+    on is written to `job.scratch`; a call that finds such a file continues there and ends with the
+    same bits. One call at a time per job.
+
+    Args:
+        model: a network on the device of `samples`.
+        samples: the training set.
+        recipe: batches, optimiser, schedule, precision.
+        loss: from logits (B, classes) float32 and their target to a scalar, a mean over the batch.
+        job: the random streams, the progress bar and the scratch folder.
+        test: what accuracy is measured on.
+        labeller: from a batch to logits (B, classes), or None where there are none.
+        seeds: one for each of `batches.ROLES`, where the batches must be those of a label store;
+            None: they follow from the job.
+        checkpoint_every: seconds.
+
+    Raises:
+        DistilleryError: the loss is not finite; the message names the epoch.
     """
     generators = {
         role: Generator().manual_seed(seeds[role]) if seeds else job.generator(role)
@@ -141,7 +179,8 @@ def _no_labels(batch: Batch) -> None:
 
 
 def _dropout(device: torch.device, job: Job) -> dict[str, Generator]:
-    # Dropout has no generator argument: it draws from the device's default one, seeded here for the length of the training.
+    # Dropout has no generator argument: it draws from the device's default one, seeded here for the
+    # length of the training.
     default = (
         torch.cuda.default_generators[device.index or 0]
         if device.type == "cuda"
@@ -181,30 +220,32 @@ class _Run:
     def __post_init__(self) -> None:
         self.batches = Batches(self.samples, self.recipe, self.generators)
         self.bf16 = self.recipe.precision == "bf16"
-        lay_out(self.model, self.samples.device, self.bf16)
+        set_memory_format(self.model, self.samples.device, self.bf16)
 
     def epoch(self, epoch: int, bar: tqdm) -> float:
         """Train for one epoch; the mean loss over its samples."""
         self.model.train()
-        set_rate(
-            self.optimizer,
-            self.recipe.optimizer.lr * factor(self.recipe.schedule, epoch, self.recipe.epochs),
-        )
+        share = factor(self.recipe.schedule, epoch, self.recipe.epochs)
+        set_rate(self.optimizer, self.recipe.optimizer.lr * share)
         total = torch.zeros((), device=self.samples.device)
         for batch in self.batches.epoch(epoch):
             total += self.step(batch) * len(batch)
             bar.update()
-        mean = total.item() / len(self.samples)  # the only value read from the device in an epoch
+        # The only value read from the device in an epoch.
+        mean = total.item() / len(self.samples)
         bar.set_postfix(loss=f"{mean:.4g}", refresh=False)
         if not math.isfinite(mean):
             raise DistilleryError(
-                f"training diverged in epoch {epoch + 1} of {self.recipe.epochs}: the loss is {mean}; "
-                f"lower optimizer.lr (now {self.recipe.optimizer.lr}) in the recipe"
+                f"training diverged in epoch {epoch + 1} of {self.recipe.epochs}: the loss is "
+                f"{mean}; lower optimizer.lr (now {self.recipe.optimizer.lr}) in the recipe"
             )
         return mean
 
     def step(self, batch: Batch) -> Tensor:
-        """One step on a batch; the loss, detached. The gradient is the sum over the parts, each weighted by its share."""
+        """One step on a batch; the loss, detached.
+
+        The gradient is the sum over the parts of the batch, each weighted by its share.
+        """
         with autocast(self.samples.device, self.bf16):
             soft = self.labeller(batch)
         self.optimizer.zero_grad()
@@ -220,7 +261,8 @@ class _Run:
     def _loss(self, batch: Batch, soft: Tensor | None, part: slice) -> Tensor:
         with autocast(self.samples.device, self.bf16):
             logits = self.model(batch.images[part])
-        logits, hard = logits.float() if self.bf16 else logits, self.samples.labels[batch.indices]
+        logits = logits.float() if self.bf16 else logits
+        hard = self.samples.labels[batch.indices]
         one_hot = logits.new_zeros(len(batch), logits.shape[1]).scatter_(1, hard[:, None], 1)
         mixed = batch.mixing.labels(one_hot)[part]
         soft = None if soft is None else soft[part].float()
@@ -242,16 +284,17 @@ class _Run:
         os.replace(aside, file)
 
     def resume(self, file: Path) -> None:
-        """Go on from the checkpoint `file`; without a readable one (a power cut can leave half a file), or with one of another
-        kind of device, start from nothing."""
+        """Go on from the checkpoint `file`.
+
+        Without a readable one (a power cut can leave half a file), or with one of another kind of
+        device, start from nothing.
+        """
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except (FileNotFoundError, EOFError, RuntimeError, pickle.UnpicklingError):
             return
-        if (
-            state.get("device") != self.samples.device.type
-        ):  # its random states are of another kind of generator
-            return
+        if state.get("device") != self.samples.device.type:
+            return  # its random states are of another kind of generator
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         for role, generator in self.generators.items():

@@ -4,38 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from distillery.components.fields import Count, Fraction, Natural, NonNegative, Positive
+from distillery.components.fields import Count, Fraction, Named, Natural, NonNegative, Positive
+from distillery.components.parameters import parse
 from distillery.errors import PlanError
 
-# What training.augment offers; here for the planner, which does not import torch.
-AUGMENTATIONS = (
-    "crop",
-    "flip",
-    "resized-crop",
-    "roll",
-    "centred-roll",
-    "patch-shuffle",
-    "batch-crop",
-    "batch-flip",
-    "batch-resized-crop",
-    "dsa",
-)
-NORMALISED = (
-    "dsa",
-)  # those that work on normalised images, where 0 is the mean; the others on pixels, where 0 is black
+# Names of augmentations, in order, a parameter behind a colon. Those that work on pixels precede
+# those that work on normalised images; the images are normalised in between.
+Augmentations = Annotated[tuple[str, ...], Named("augmentation")]
+# The same of images that are normalised before the first augmentation.
+NormalisedAugmentations = Annotated[tuple[str, ...], Named("augmentation", any_order=True)]
 BatchUpTo = tuple[tuple[Count, Count], ...]
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """An optimiser of torch.optim. `momentum` is SGD's; `betas` are Adam's and AdamW's.
+    """An optimiser; its file says which of these fields it reads.
 
-    decay: "all" decays every parameter, "matrices" only those of two and more dimensions (SRe2L's ImageNet convention).
+    Attributes:
+        name: of a file of `optimizers/`; `timm:<name>` is timm's.
+        lr: learning rate.
+        momentum: SGD's.
+        nesterov: whether the momentum is Nesterov's.
+        betas: Adam's and AdamW's.
+        weight_decay: of the parameters that `decay` names.
+        decay: "all" decays every parameter, "matrices" only those of two and more dimensions
+            (SRe2L's ImageNet convention).
     """
 
-    name: Literal["sgd", "adam", "adamw"] = "adamw"
+    name: Annotated[str, Named("optimizer")] = "adamw"
     lr: Positive = 1e-3
     momentum: Fraction = 0.9
     nesterov: bool = False
@@ -46,14 +44,20 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning-rate factor per epoch e of E, set before the epoch's first step.
+    """Learning-rate factor per epoch, set before the epoch's first step.
 
-    "cosine": (1 + cos(pi e / (stretch E))) / 2, `stretch` 2 ending at one half (RDED). "multistep": times `gamma` from epoch
-    floor(m E) on, for each m of `milestones`. "constant": 1. `warmup` epochs rise linearly from `warmup_start` first; the rest
-    is laid over the remaining epochs: e and E count from there.
+    The warm-up comes first; the schedule is laid over the remaining epochs and counts from there.
+
+    Attributes:
+        name: of a file of `schedules/`, which defines the factor.
+        warmup: epochs in which the factor rises linearly.
+        warmup_start: the factor in the first of these.
+        stretch: of "cosine": its half period, in lengths of the training.
+        milestones: of "multistep": shares of the training after which the rate steps down.
+        gamma: of "multistep": the factor of a step.
     """
 
-    name: Literal["cosine", "multistep", "constant"] = "cosine"
+    name: Annotated[str, Named("schedule")] = "cosine"
     warmup: Natural = 0
     warmup_start: Fraction = 0.01
     stretch: Positive = 1.0
@@ -63,9 +67,14 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Mix:
-    """Batch mixing, every batch: lambda ~ Beta(alpha, alpha), one lambda (and one box) and one permutation per batch."""
+    """Mixing of every batch: one lambda, one permutation and at most one box for each.
 
-    name: Literal["none", "mixup", "cutmix"] = "none"
+    Attributes:
+        name: of a file of `mixings/`.
+        alpha: lambda ~ Beta(alpha, alpha).
+    """
+
+    name: Annotated[str, Named("mixing")] = "none"
     alpha: Positive = 0.8
 
 
@@ -73,24 +82,36 @@ class Mix:
 class Training:
     """One training run.
 
-    batch: samples per step; the last, smaller batch of an epoch is kept. augment: names of `training.augment`, in order, a
-    parameter behind a colon: "crop:4" zero-pads by 4 pixels and crops back, "flip" mirrors with probability 1/2, "resized-crop"
-    draws area 0.08-1 ("resized-crop:0.5": 0.5-1) and ratio 3/4-4/3, "roll:4" shifts the batch cyclically by 0-4 pixels
-    ("centred-roll:4": by -4 to 4), "patch-shuffle:2" permutes the columns, then the rows of a grid of 2 x 2 patches (RDED).
-    "dsa:idc" is DSA as GIFT evaluates ("dsa:one", "dsa:all", "dsa:flip-rotate": other modes), after the images are normalised.
-    precision: "fp32", or "bf16": networks (labellers too) under autocast, loss and test in fp32.
-    test_every: epochs between two measurements of test accuracy; the last epoch is always measured and is the headline.
-    micro_batch: samples per forward and backward pass (None: the whole batch), for less memory; their gradients add up to the
-    batch's. Batch normalisation takes its statistics over each part: SRe2L's 2 x 512 is another recipe than 1024.
-    batch_up_to: pairs (N, batch): a training set of up to N samples takes that batch, one above every N takes `batch`. GIFT's
-    Table 11: (10, 10), (500, 50), (20000, 100), and batch 200.
+    Attributes:
+        epochs: passes over the training set.
+        batch: samples per step; the last, smaller batch of an epoch is kept.
+        optimizer: what takes the steps.
+        schedule: of the learning rate.
+        augment: names of files of `augmentations/`, which define them: "crop:4" zero-pads by 4
+            pixels and crops back, "flip" mirrors with probability 1/2, "resized-crop" draws area
+            0.08-1 ("resized-crop:0.5": 0.5-1) and ratio 3/4-4/3, "roll:4" shifts the batch
+            cyclically by 0-4 pixels ("centred-roll:4": by -4 to 4), "patch-shuffle:2" permutes the
+            columns, then the rows of a grid of 2 x 2 patches (RDED). "dsa:idc" is DSA as GIFT
+            evaluates ("dsa:one", "dsa:all", "dsa:flip-rotate": other modes), after the images are
+            normalised. "batch-" variants draw once for the batch.
+        mix: mixing of the batches.
+        precision: "fp32", or "bf16": networks (labellers too) under autocast, loss and test in
+            fp32.
+        test_every: epochs between two measurements of test accuracy; the last epoch is always
+            measured and is the headline.
+        micro_batch: samples per forward and backward pass (None: the whole batch), for less
+            memory; their gradients add up to the batch's. Batch normalisation takes its statistics
+            over each part: SRe2L's 2 x 512 is another recipe than 1024.
+        batch_up_to: pairs (N, batch): a training set of up to N samples takes that batch, one
+            above every N takes `batch`. GIFT's Table 11: (10, 10), (500, 50), (20000, 100), and
+            batch 200.
     """
 
     epochs: Count
     batch: Count
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
-    augment: tuple[str, ...] = ()
+    augment: Augmentations = ()
     mix: Mix = Mix()
     precision: Literal["fp32", "bf16"] = "fp32"
     test_every: Count = 10
@@ -99,16 +120,24 @@ class Training:
 
 
 def batch_size(count: int, batch: int, up_to: BatchUpTo | None) -> int:
-    """Samples per step of a training set of `count` samples, by the fields `batch` and `batch_up_to` of `Training`."""
+    """Samples per step, by the fields `batch` and `batch_up_to` of `Training`.
+
+    Args:
+        count: samples of the training set.
+        batch: of the recipe.
+        up_to: pairs (N, batch) of the recipe, or None.
+    """
     return min((pair for pair in up_to or () if count <= pair[0]), default=(count, batch))[1]
 
 
-def split(names: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+def split_at_normalisation(names: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
     """The names of an `augment` before and after the images are normalised.
 
-    Raises PlanError when one that works on pixels stands after one of `NORMALISED`.
+    Raises:
+        PlanError: a name does not exist, its parameter is wrong, or one that works on pixels
+            stands after one that works on normalised images.
     """
-    late = [name.partition(":")[0] in NORMALISED for name in names]
+    late = [parse("augmentation", name).traits.get("normalised", False) for name in names]
     first = late.index(True) if True in late else len(names)
     if not all(late[first:]):
         wrong = names[late.index(False, first)]

@@ -15,15 +15,20 @@ if TYPE_CHECKING:
     from distillery.sets.distilled import Instances
     from distillery.sets.whitening import Whitening
 
-PART = 4096  # images
+PART = 4096  # images that are whitened at a time
 RESIDENT = 4 * 1024**3  # bytes; a set up to this size lives on the device as a whole
 
 
 @dataclass(frozen=True)
 class Samples:
-    """labels: (N,) int64 on the device. read: indices (B,) int64 on the device -> images there, uint8, or float in [0, 1] or
-    whitened.
-    mean, std: (C, 1, 1) float32 on the device, per channel, of pixels in [0, 1].
+    """Labelled images on a device, all of them or read when they are asked for.
+
+    Attributes:
+        labels: (N,) int64 on the device.
+        read: from indices (B,) int64 on the device to images there, uint8, or float in [0, 1] or
+            whitened.
+        mean: (C, 1, 1) float32 on the device; per channel, of pixels in [0, 1].
+        std: as `mean`.
     """
 
     labels: Tensor
@@ -40,7 +45,7 @@ class Samples:
         return self.labels.device
 
     def take(self, indices: Tensor) -> Tensor:
-        """Images (B, C, H, W) float32 in [0, 1], or whitened, on the device, for indices (B,) int64 on the device."""
+        """Images (B, C, H, W) float32 in [0, 1], or whitened, for indices (B,) on the device."""
         images = self.read(indices)
         return images.float() if images.is_floating_point() else images.float().div_(255)
 
@@ -59,24 +64,35 @@ class Samples:
         whitening: Whitening | None = None,
         resident: int = RESIDENT,
     ) -> Samples:
-        """Real images, kept as uint8; a set of over `resident` bytes is read batch by batch. mean, std: None means its own.
-        whitening: whitens them when they are read, to float32, which the constants leave alone: 0 and 1, whatever is given."""
+        """Real images, kept as uint8, or float32 where they are whitened.
+
+        Args:
+            images: the images and their labels.
+            device: where they shall be.
+            mean: per channel, of pixels in [0, 1]; None: their own.
+            std: as `mean`.
+            whitening: whitens them when they are read; `mean` and `std` are then 0 and 1, whatever
+                is given.
+            resident: bytes; a larger set is read batch by batch.
+        """
         labels, device = torch.as_tensor(images.labels), torch.device(device)
 
         def fetch(indices: Tensor) -> Tensor:
             pixels = torch.as_tensor(images.pixels(indices.cpu())).to(device)
-            return (
-                torch.cat([whitening.apply(part.float() / 255) for part in pixels.split(PART)])
-                if whitening
-                else pixels
-            )
+            if whitening is None:
+                return pixels
+            return torch.cat([whitening.apply(part.float() / 255) for part in pixels.split(PART)])
 
-        fits = len(labels) * math.prod(images.shape) * (4 if whitening else 1) <= resident
-        plain = ([0.0] * images.shape[0], [1.0] * images.shape[0])
-        constants = _constants(
-            *(plain if whitening else (mean or images.mean, std or images.std)), device
+        item_size = 4 if whitening else 1
+        fits = len(labels) * math.prod(images.shape) * item_size <= resident
+        if whitening:
+            mean, std = [0.0] * images.shape[0], [1.0] * images.shape[0]
+        return cls(
+            labels.to(device),
+            _reader(fetch, len(labels), fits),
+            _per_channel(mean or images.mean, device),
+            _per_channel(std or images.std, device),
         )
-        return cls(labels.to(device), _reader(fetch, len(labels), fits), *constants)
 
     @classmethod
     def from_instances(
@@ -88,7 +104,15 @@ class Samples:
         *,
         resident: int = RESIDENT,
     ) -> Samples:
-        """The instances of a distilled set, float32 in [0, 1]; a set of over `resident` bytes is built batch by batch."""
+        """The instances of a distilled set, float32 in [0, 1].
+
+        Args:
+            instances: of the set.
+            mean: per channel, of pixels in [0, 1].
+            std: as `mean`.
+            device: where the images shall be.
+            resident: bytes; a larger set is built batch by batch.
+        """
         home = instances.labels.device
 
         def fetch(indices: Tensor) -> Tensor:
@@ -98,24 +122,20 @@ class Samples:
         return cls(
             instances.labels.to(device),
             _reader(fetch, len(instances), fits),
-            *_constants(mean, std, device),
+            _per_channel(mean, device),
+            _per_channel(std, device),
         )
 
 
 def _reader(
     fetch: Callable[[Tensor], Tensor], count: int, whole: bool
 ) -> Callable[[Tensor], Tensor]:
+    """`fetch`, or, where the `whole` set fits, a look into what it gives for all `count` images."""
     if not whole:
         return fetch
     images = fetch(torch.arange(count))
     return lambda indices: images.index_select(0, indices)
 
 
-def _constants(
-    mean: Sequence[float], std: Sequence[float], device: torch.device | str
-) -> tuple[Tensor, Tensor]:
-    mean, std = (
-        torch.tensor(tuple(v), dtype=torch.float32, device=device).view(-1, 1, 1)
-        for v in (mean, std)
-    )
-    return mean, std
+def _per_channel(values: Sequence[float], device: torch.device | str) -> Tensor:
+    return torch.tensor(tuple(values), dtype=torch.float32, device=device).view(-1, 1, 1)

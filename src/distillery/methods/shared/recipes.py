@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from distillery.components.fields import Count, Fraction, NonNegative, Positive, Quality
+from distillery.training.recipe import NormalisedAugmentations
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Recovery:
     betas: tuple[Fraction, Fraction] = (0.5, 0.9)
     r_bn: NonNegative = 0.01
     first_bn_weight: NonNegative = 10.0
-    augment: tuple[str, ...] = ("roll:4",)
+    augment: NormalisedAugmentations = ("roll:4",)
     batch: Count = 100
     micro_batch: Count | None = None
     parallel_groups: Count = 1
@@ -63,7 +64,7 @@ class Unrolled:
     clip: Positive = 2.0
     clip_in: Literal["running means", "units"] = "running means"
     clip_decay: Fraction = 0.9
-    augment: tuple[str, ...] = ("dsa:flip-rotate",)
+    augment: NormalisedAugmentations = ("dsa:flip-rotate",)
     whitening: str = "zca"
     snapshots: Count = 1
 

@@ -21,7 +21,7 @@ from distillery.nets.features import fired_batch_norms
 from distillery.store.checkpoint import kept
 from distillery.training.augment import pipeline
 from distillery.training.normalise import normalise
-from distillery.training.precision import lay_out
+from distillery.training.precision import set_memory_format
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -89,7 +89,7 @@ class Objective:
                 f"teacher '{teacher.name}' has no batch normalisation to match: name another network"
             )
         return cls(
-            lay_out(teacher.model, device),
+            set_memory_format(teacher.model, device),
             layers,
             alpha,
             settings.first_bn_weight,

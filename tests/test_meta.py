@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from distillery.errors import BudgetError, DistilleryError, PlanError
+from distillery.embeddings.distances import EMBEDDINGS
+from distillery.errors import BudgetError, ClassOrderError, DistilleryError, PlanError
 from distillery.methods import bptt, podd, rat_bptt
 from distillery.methods.shared import meta
 from distillery.methods.shared.meta import Problem, Space
 from distillery.nets.network import build_network
 from distillery.poster import labels as poddl
 from distillery.sets.distilled import DistilledSet
+from distillery.store.artefact import Artefact
 from distillery.training.augment import pipeline
 from distillery.training.samples import Samples
 from distillery.unroll.optimizers import Adam
@@ -418,3 +421,19 @@ def test_a_checkpoint_of_another_kind_of_device_counts_as_none() -> None:
     assert state.on(torch.device("cpu")) is state
     with pytest.raises(ValueError, match="cpu"):
         state.on(torch.device("cuda"))
+
+
+def test_class_distances_of_another_class_order_are_refused(tmp_path: Path) -> None:
+    train = classes()
+    # 0 is like 3, 1 is like 2: down the first anti-diagonal 0, then 3 below it
+    distances = torch.tensor([[0, 5, 6, 1], [5, 0, 2, 7], [6, 2, 0, 8], [1, 7, 8, 0.0]])
+    save_file({"distances": distances}, tmp_path / EMBEDDINGS)
+    metadata = {"class_order": train.class_order}
+    stored = Artefact(tmp_path, {"id": "e", "metadata": metadata, "files": {EMBEDDINGS: {}}})
+    recipe = replace(METHODS["podd"][1], order="poco")
+    job = job_in(tmp_path / "job", inputs={"embeddings": stored})
+    made = podd.distill(train, recipe, ipc=1, teachers=[], job=job)
+    assert made["order"].tolist() == [[[0, 1], [3, 2]]]
+    other = replace(train, classes=train.classes[::-1])
+    with pytest.raises(ClassOrderError, match="embeddings e have class order"):
+        podd.distill(other, recipe, ipc=1, teachers=[], job=job)

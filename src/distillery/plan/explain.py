@@ -12,6 +12,7 @@ from typing import Any
 from distillery.plan.cost import Cost, Estimator
 from distillery.plan.nodes import Node
 from distillery.plan.plan import Plan
+from distillery.plan.upgrade import upgraded
 from distillery.store.artefact import META
 from distillery.store.fingerprint import module_digests
 from distillery.store.spec import STAGES, Spec
@@ -60,10 +61,13 @@ class Explainer:
 
 
 def stored_metas(store: Path) -> Iterator[dict[str, Any]]:
-    """The meta.json of every artefact in the store; unreadable ones are passed over, as they are no artefacts."""
+    """The meta.json of every artefact in the store, in the present words.
+
+    Unreadable ones are passed over, as they are no artefacts.
+    """
     for path in sorted(store.glob(f"*/*/{META}")):
         try:
-            meta = json.loads(path.read_text())
+            meta = upgraded(json.loads(path.read_text()))
             Spec(**meta["spec"])
         except (ValueError, KeyError, TypeError, OSError):
             continue

@@ -9,47 +9,55 @@ import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from distillery.errors import PlanError
 from distillery.plan.explain import stored_metas
 from distillery.plan.nodes import Node
 from distillery.plan.plan import Plan
 from distillery.plan.settings import RECIPES, read_yaml
-from distillery.store.artefact import META, open_artefact
+from distillery.plan.upgrade import convert
+from distillery.store.artefact import META, verify_files
 from distillery.store.fingerprint import module_digests
 from distillery.store.spec import folder
 
 
 def adopt(plan: Plan, tables: list[str]) -> list[tuple[Node, str]]:
-    """Give existing artefacts the identity they have under the present code, where recipe and inputs are the same.
+    """Give existing artefacts the identity they have under the present code.
 
-    For code that changed without changing behaviour. Files are hard-linked, meta.json records `adopted_from`. Returns the
-    adopted nodes with the id each came from. Raises ArtefactError when a source is corrupt.
+    For code that changed without changing behaviour: recipe and inputs are the same. Files are
+    hard-linked, those of an earlier format converted; meta.json records `adopted_from`.
+
+    Args:
+        plan: of the scale whose artefacts are wanted.
+        tables: names of the tables that need them.
+
+    Returns:
+        The adopted nodes, each with the id that it had.
+
+    Raises:
+        ArtefactError: a source is corrupt.
     """
-    by_key: dict[tuple[str, str], dict] = {}
-    for meta in sorted(stored_metas(plan.store), key=lambda m: m.get("created", "")):
-        by_key[meta["stage"], meta["key"]] = meta
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    for meta in sorted(stored_metas(plan.store), key=lambda meta: meta.get("created", "")):
+        newest[meta["stage"], meta["key"]] = meta
     adopted = []
     for node in plan.missing(tables):
-        meta = by_key.get((node.spec.stage, node.key))
-        if meta:
-            _adopt(plan.store, node, meta)
-            adopted.append((node, meta["id"]))
+        if earlier := newest.get((node.spec.stage, node.key)):
+            _adopt(plan.store, node, earlier)
+            adopted.append((node, earlier["id"]))
     return adopted
 
 
-def _adopt(store: Path, node: Node, meta: dict) -> None:
+def _adopt(store: Path, node: Node, meta: dict[str, Any]) -> None:
     source, target = folder(store, f"{meta['stage']}/{meta['id']}"), folder(store, node.address)
-    open_artefact(source)
+    verify_files(source, meta["files"])
     target.mkdir(parents=True, exist_ok=True)
-    for name in meta["files"]:
-        aside = target / f".{name}.{os.getpid()}"
-        try:
-            os.link(source / name, aside)
-        except OSError:
-            shutil.copyfile(source / name, aside)
-        os.replace(aside, target / name)
-    record = {
+    new = convert(meta, source, target)
+    for name, recorded in new["files"].items():
+        if recorded == meta["files"][name]:
+            _link(source / name, target / name)
+    new |= {
         "id": node.spec.id,
         "spec": asdict(node.spec),
         "modules": module_digests(node.spec.roots),
@@ -60,8 +68,18 @@ def _adopt(store: Path, node: Node, meta: dict) -> None:
         },
     }
     aside = target / f".{META}.{os.getpid()}"
-    aside.write_text(json.dumps(meta | record, indent=1, sort_keys=True) + "\n")
+    aside.write_text(json.dumps(new, indent=1, sort_keys=True) + "\n")
     os.replace(aside, target / META)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make `target` a hard link to `source`, or a copy where the file system has no links."""
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        os.link(source, aside)
+    except OSError:
+        shutil.copyfile(source, aside)
+    os.replace(aside, target)
 
 
 def every_plan(root: Path) -> list[Plan]:

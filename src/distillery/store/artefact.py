@@ -8,6 +8,7 @@ here, and never a wrong number later.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -16,6 +17,7 @@ from distillery.errors import ArtefactError
 from distillery.store.canonical import file_sha256
 
 META = "meta.json"
+FORMAT = 2  # of meta.json and of the files beside it; none in meta.json means 1
 # Bytes. Larger files (parquet of ImageNet) are compared by size alone: to hash them costs minutes
 # per job.
 CHECKSUM_LIMIT = 4 << 30
@@ -57,6 +59,7 @@ class Meta(Circumstances):
     """The content of meta.json.
 
     Attributes:
+        format: `FORMAT` when it was written.
         stage: name of the stage that made the artefact.
         id: name of the folder, label and hash.
         key: the identity without code, from which all seeds follow.
@@ -67,6 +70,7 @@ class Meta(Circumstances):
         adopted_from: id, modules and date before the artefact was adopted under newer code.
     """
 
+    format: NotRequired[int]
     stage: str
     id: str
     key: str
@@ -147,10 +151,18 @@ def open_artefact(path: Path) -> Artefact:
         ArtefactError: a file, which the message names, is missing, truncated or changed.
     """
     meta = read_meta(path)
-    for name, recorded in meta["files"].items():
-        file = path / name
-        _check_file(file, recorded)
+    verify_files(path, meta["files"])
     return Artefact(path, meta)
+
+
+def verify_files(path: Path, files: Mapping[str, FileRecord]) -> None:
+    """Verify the size and SHA-256 of the files that the meta.json of the folder `path` lists.
+
+    Raises:
+        ArtefactError: a file, which the message names, is missing, truncated or changed.
+    """
+    for name, recorded in files.items():
+        _check_file(path / name, recorded)
 
 
 def _check_file(file: Path, recorded: FileRecord) -> None:

@@ -27,6 +27,7 @@ from filelock import FileLock
 
 from distillery.errors import ArtefactError
 from distillery.store.artefact import (
+    FORMAT,
     META,
     Artefact,
     Circumstances,
@@ -202,6 +203,7 @@ def _make(spec: Spec, store: Path, target: Path, scratch: Path, device: str, thr
     job = _prepare(spec, store, scratch, device, threads)
     metadata = importlib.import_module(f"distillery.stages.{spec.stage}").make(job)
     meta: Meta = {
+        "format": FORMAT,
         "stage": spec.stage,
         "id": spec.id,
         "key": job.key,

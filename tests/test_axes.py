@@ -83,7 +83,9 @@ def test_a_tables_own_axes_change_recipes(project, edit):
         ("adam", 0.1),
         ("adam", 0.2),
     ]
-    assert [(p["optimizer"], p["lr"]) for p in plan.document("table9")["positions"][:2]] == [
+    assert [
+        (c.place.at("optimizer"), c.place.at("lr")) for c in plan.document("table9").cells[:2]
+    ] == [
         ("plain", 0.1),
         ("plain", 0.2),
     ]

@@ -23,10 +23,12 @@ def test_links_of_pages_lead_somewhere(page):
     assert [link for link in files if not (page.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if page.name != "CHANGELOG.md"],  # which names what is gone
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
 def test_files_that_pages_name_exist(page):
-    if page.name == "CHANGELOG.md":
-        pytest.skip("names what is gone")
     names = re.findall(r"`([\w./-]+/[\w.-]+\.(?:py|smk|yaml|md|sh|toml))`", page.read_text())
     known = [name for name in names if not name.startswith(("results/", "data/"))]
     missing = [

@@ -388,7 +388,7 @@ def test_pixels_after_dsa_are_a_plan_error_in_the_plan_and_in_the_batches(names)
 
 def test_methods_whose_images_are_normalised_may_use_any_order():
     recipe = {"name": "g-vbsm", "teachers": ["a"], "augment": ["dsa:one", "roll:4"]}
-    with pytest.raises(PlanError, match="here.reference_augment: 'flip'"):
+    with pytest.raises(PlanError, match=r"here\.reference_augment: 'flip'"):
         component("method", recipe | {"reference_augment": ["dsa", "flip"]}, "here")
     found = component("method", recipe | {"reference_augment": ["flip", "dsa"]}, "here")
     assert found["augment"] == ["dsa:one", "roll:4"]

@@ -217,13 +217,11 @@ def test_students_of_table_4_at_64_px(plan, student, millions):
 
 
 def test_a_number_is_compared_with_the_one_printed_for_that_very_network(plan):
-    compared = {
-        p.student: p.published["comparable"] for p in measured(plan, "gift/table4") if p.published
-    }
+    compared = {p.student: p.comparable for p in measured(plan, "gift/table4") if p.published}
     assert compared == dict.fromkeys(STUDENTS, True)
-    assert {
-        p.published["comparable"] for p in measured(plan, "gift/table2") if p.student == "resnet18"
-    } == {True}
+    assert {p.comparable for p in measured(plan, "gift/table2") if p.student == "resnet18"} == {
+        True
+    }
     for table in (
         "gift/table2",
         "gift/table3",
@@ -235,4 +233,4 @@ def test_a_number_is_compared_with_the_one_printed_for_that_very_network(plan):
             for p in measured(plan, table)
             if p.dataset == SHORT and p.student != "resnet18" and p.published
         ]
-        assert convnets and not any(p.published["comparable"] for p in convnets)
+        assert convnets and not any(p.comparable for p in convnets)

@@ -362,12 +362,13 @@ def test_methods_have_the_papers_recipes(paper, dataset, row, ipc, expected):
     assert {key: recipe[key] for key in expected} == expected
 
 
-def test_dynamic_labels_are_charged_for_the_epochs_of_their_protocol(paper):
+def test_dynamic_labels_are_counted_for_the_epochs_of_their_protocol(paper):
     epochs = {
-        (p["row"], p["dataset"]): p["label_epochs"]
-        for p in paper.document("table1")["positions"]
-        if p["ipc"] == 10
-    } | {(p["row"], p["dataset"]): p["label_epochs"] for p in paper.document("table2")["positions"]}
+        (cell.row, cell.place.dataset): cell.label_epochs
+        for table in ("table1", "table2")
+        for cell in paper.document(table).cells
+        if table == "table2" or cell.place.ipc == 10
+    }
     assert (
         epochs["SRe2L", "imagenet-1k"] == epochs["INFER+Dyn", "imagenet-1k"] == 300
     )  # the paper's 4.53 and 22.67
@@ -453,9 +454,7 @@ PRINTED = {  # accuracies in each table of the papers
 def test_every_printed_number_stands_in_its_table(paper, table, printed):
     places = [p for p in paper.positions(table) if p.published]
     assert len(places) == printed
-    assert {p.published["table"] for p in places} == {
-        table.rpartition("/")[2].removeprefix("table")
-    }
+    assert {p.published.table for p in places} == {table.rpartition("/")[2].removeprefix("table")}
 
 
 def test_cells_that_tables_share_are_one_artefact():

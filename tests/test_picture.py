@@ -17,8 +17,9 @@ from distillery.plan.plan import Plan
 from distillery.stages.picture import make_picture
 from distillery.stages.table import make_table
 from distillery.store.artefact import read_meta
+from distillery.table.document import TableShape
 from helpers.project import make_project
-from helpers.tables import DATA, evaluation, position, put
+from helpers.tables import DATA, cell, document, evaluation, put
 
 FIGURE = """
 title: "a small figure"
@@ -162,23 +163,14 @@ def test_a_picture_over_a_tables_own_axis_and_its_data(tmp_path):
     for gamma in gammas:
         put(store, f"evaluate/{gamma}", evaluation(40 - 10 * gamma, 45.0))
     own = {"distilled": "distill/s", "data": "data/d"}
-    document = {
-        **{
-            "table": "gift/figure3",
-            "title": "a sweep",
-            "paper": "gift",
-            "scale": "demo",
-            "axes": ["gamma"],
-        },
-        **{"quantity": "top-1 accuracy, percent", "digits": 1, "analysis": None, "figure": "sweep"},
-        "shape": {"rows": ["RDED"], "columns": ["student", "ipc", "gamma"], "panel": "dataset"},
-        "positions": [
-            position("RDED", "rded", "dynamic", gamma=g, evaluations=[f"evaluate/{g}"], **own)
-            for g in gammas
-        ],
-    }
+    cells = [
+        cell("RDED", "rded", "dynamic", axes={"gamma": g}, evaluations=(f"evaluate/{g}",), **own)
+        for g in gammas
+    ]
+    shape = TableShape(("RDED",), ("student", "ipc", "gamma"), "dataset")
+    sweep = document(cells, table="gift/figure3", figure="sweep", axes=("gamma",), shape=shape)
     plan = tmp_path / "plan.json"
-    plan.write_text(json.dumps(document))
+    plan.write_text(json.dumps(sweep.json()))
     make_table(plan, store, stem)
     make_picture(plan, store, stem)
     values = pd.read_csv(f"{stem}.values.csv")

@@ -12,7 +12,7 @@ from distillery.errors import PlanError
 from distillery.plan.nodes import Node
 from distillery.plan.plan import Plan
 from distillery.plan.settings import read_yaml
-from distillery.store.canonical import digest, file_sha256
+from distillery.store.canonical import file_sha256
 from helpers.planning import ids, moved, planned, stages
 from helpers.project import ROOT
 
@@ -44,24 +44,24 @@ def test_published_numbers_stand_in_their_positions():
         for p in plan.positions("table2")
         if p.row.row == "INFER" and p.student == "resnet18" and p.ipc == 10
     )
-    assert (cell.published["mean"], cell.published["std"], cell.published["comparable"]) == (
+    assert (cell.published.mean, cell.published.std, cell.comparable) == (
         28.7,
         0.2,
         True,
     )
     demo = Plan(ROOT, read_yaml(ROOT / "params.yaml") | {"scale": "demo"})
-    assert all(p.published and not p.published["comparable"] for p in demo.positions("table2"))
+    assert all(p.published and not p.comparable for p in demo.positions("table2"))
 
 
 def test_cifar_cells_find_the_numbers_of_table1():
     plan = Plan(ROOT, read_yaml(ROOT / "params.yaml") | {"scale": "mini"})
     found = {
-        p.row.row: p.published
+        p.row.row: p
         for p in plan.positions("table1")
         if (p.dataset, p.student, p.ipc) == ("cifar10", "convnet128", 10)
     }
-    assert (found["Random"]["mean"], found["INFER"]["mean"]) == (31.0, 34.0)
-    assert found["INFER"]["comparable"]
+    assert (found["Random"].published.mean, found["INFER"].published.mean) == (31.0, 34.0)
+    assert found["INFER"].comparable
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_a_fresh_table_needs_nothing(project):
     files["csv"].parent.mkdir(exist_ok=True)
     for file in files.values():
         file.write_text("x")
-    sidecar = {"plan": digest(plan.document("table2"), 64), "csv_sha256": file_sha256(files["csv"])}
+    sidecar = {"plan": plan.document("table2").digest(), "csv_sha256": file_sha256(files["csv"])}
     files["json"].write_text(json.dumps(sidecar))
     assert plan.fresh("table2")
     assert plan.missing(["table2"]) == []

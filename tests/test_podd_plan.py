@@ -434,9 +434,9 @@ def test_every_new_stage_has_an_estimate():
 def test_an_average_is_printed_and_never_measured(paper):
     averages = [p for p in paper.positions("podd/table2") if p.dataset == "average"]
     assert len(averages) == 13 and not any(p.evaluations for p in averages)
-    assert {p.row.row: p.published["mean"] for p in averages if p.published}["PoDD"] == 33.4
+    assert {p.row.row: p.published.mean for p in averages if p.published}["PoDD"] == 33.4
     assert [
-        p["original_bytes"]
-        for p in paper.document("podd/table2")["positions"]
-        if p["dataset"] == "average"
+        cell.original_bytes
+        for cell in paper.document("podd/table2").cells
+        if cell.place.dataset == "average"
     ] == [None] * 13

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,8 @@ from distillery.errors import PlanError
 from distillery.plan.nodes import Node
 from distillery.plan.plan import Plan, Position
 from distillery.plan.settings import merge, read_yaml
-from distillery.stages.table import write
-from distillery.table.assemble import COLUMNS, assemble
+from distillery.table.assemble import assemble
+from distillery.table.document import TableDocument
 from distillery.table.scores import (
     ACCURACIES,
     SCORES,
@@ -24,7 +23,8 @@ from distillery.table.scores import (
     label_robust_score,
     robustness,
 )
-from helpers.tables import grid, position, put
+from distillery.table.tidy import COLUMNS
+from helpers.tables import cell, document, grid, made, put
 
 NAMES = ("real_hard", "syn_hard", "rdm_any", "syn_noaug", "rdm_noaug")
 
@@ -174,10 +174,10 @@ def test_params_cannot_augment_what_has_no_augmentation(scales):
 def test_the_document_names_them_and_the_table_waits_for_them(scales):
     plan = scored(scales)
     document, positions = plan.document("table1"), plan.positions("table1")
-    assert document["scores"] is True
-    for written, planned in zip(document["positions"], positions, strict=True):
-        assert written["scores"] == {
-            name: [node.address for node in nodes] for name, nodes in planned.scores.items()
+    assert document.scores
+    for written, planned in zip(document.cells, positions, strict=True):
+        assert written.scores == {
+            name: tuple(node.address for node in nodes) for name, nodes in planned.scores.items()
         }
         assert {node for nodes in planned.scores.values() for node in nodes} <= set(
             plan.table_inputs("table1")
@@ -192,7 +192,7 @@ def test_the_document_names_them_and_the_table_waits_for_them(scales):
 def test_a_table_without_scores_plans_as_before(scales):
     plain = scored(scales, TABLE.replace("scores: true\n", ""))
     document = plain.document("table1")
-    assert "scores" not in document and not any("scores" in p for p in document["positions"])
+    assert not document.scores and not any(cell.scores for cell in document.cells)
     assert {n.spec.stage for n in plain.table_inputs("table1")} == {
         "evaluate",
         "distill",
@@ -200,11 +200,8 @@ def test_a_table_without_scores_plans_as_before(scales):
         "data",
     }
     with_scores = scored(scales).document("table1")
-    bare = [
-        {key: value for key, value in p.items() if key != "scores"}
-        for p in with_scores["positions"]
-    ]
-    assert bare == document["positions"]
+    bare = tuple(replace(cell, scores={}) for cell in with_scores.cells)
+    assert replace(with_scores, scores=False, cells=bare) == document
 
 
 def test_what_scores_refuse(scales, edit):
@@ -251,42 +248,20 @@ def store(tmp_path) -> Path:
 
 
 @pytest.fixture
-def plan() -> dict:
-    compared = {name: [f"evaluate/{name}-r{i}" for i in range(2)] for name in NAMES[1:]} | {
-        "real_hard": ["teacher/t"]
+def plan() -> TableDocument:
+    compared = {name: tuple(f"evaluate/{name}-r{i}" for i in range(2)) for name in NAMES[1:]} | {
+        "real_hard": ("teacher/t",)
     }
     own = {
-        "evaluations": ["evaluate/own-r0", "evaluate/own-r1"],
+        "evaluations": ("evaluate/own-r0", "evaluate/own-r1"),
         "distilled": "distill/s",
         "data": "data/d",
     }
-    return {
-        **{
-            "table": "infer/table2",
-            "title": "with scores",
-            "paper": "infer",
-            "scale": "demo",
-            "scores": True,
-        },
-        **{
-            "quantity": "top-1 accuracy, percent",
-            "digits": 1,
-            "analysis": None,
-            "figure": None,
-            "axes": [],
-        },
-        "shape": {"rows": ["Random", "INFER"], "columns": ["student", "ipc"], "panel": "dataset"},
-        "positions": [
-            position("Random", "random", "hard", scores={}),
-            position("INFER", "infer", "static", scores=compared, **own),
-        ],
-    }
-
-
-def made(plan: dict, store: Path, stem: Path) -> list[dict[str, str]]:
-    write(assemble(plan, store), plan, stem)
-    with open(f"{stem}.csv", newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    cells = [
+        cell("Random", "random", "hard"),
+        cell("INFER", "infer", "static", scores=compared, **own),
+    ]
+    return document(cells, scores=True)
 
 
 def test_columns_by_hand(plan, store, tmp_path):
@@ -307,7 +282,7 @@ def test_columns_by_hand(plan, store, tmp_path):
     )
     assert tuple(infer[name] for name in (*ACCURACIES, *SCORES)) == expected
     assert {unmeasured[name] for name in (*ACCURACIES, *SCORES)} == {""}
-    assert assemble(plan, store).iloc[0][list(SCORES)].tolist() == [None] * 4
+    assert assemble(plan, store)[0].scores == {}
 
 
 def test_the_block_and_the_note(plan, store, tmp_path):
@@ -323,10 +298,8 @@ def test_the_block_and_the_note(plan, store, tmp_path):
 
 
 def test_without_scores_nothing_of_them_is_written(plan, store, tmp_path):
-    bare = copy.deepcopy(plan)
-    del bare["scores"]
-    for entry in bare["positions"]:
-        del entry["scores"]
+    cells = tuple(replace(one, scores={}) for one in plan.cells)
+    bare = replace(plan, scores=False, cells=cells)
     (tmp_path / "bare").mkdir()
     row = made(bare, store, tmp_path / "bare/table2")[1]
     (tmp_path / "full").mkdir()

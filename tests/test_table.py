@@ -1,167 +1,26 @@
-"""Tables: the printed numbers, and a table read off a store of meta.json files alone."""
+"""Tables: read off a store of meta.json files alone, laid out, compared row by row."""
 
-import csv
 import hashlib
 import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from scipy import stats
 
 from distillery.errors import ArtefactError, PlanError
-from distillery.stages.table import make_table, write
-from distillery.store.canonical import digest
-from distillery.table.assemble import AXES, COLUMNS, assemble
-from distillery.table.gains import gains
-from distillery.table.published import lookup
+from distillery.stages.table import make_table
+from distillery.table.assemble import AssembledCell, assemble
+from distillery.table.files import write
+from distillery.table.gains import Gain, gains
+from distillery.table.layout import layout
 from distillery.table.render import show
+from distillery.table.stats import summarize
+from distillery.table.tidy import COLUMNS, PLACE_COLUMNS
 from helpers.project import ROOT
-from helpers.tables import grid, made, make_plan, make_store, position, put
-
-PUBLISHED = ROOT / "workflow/published"
-ROWS = {
-    **{
-        "infer_table1": 81,
-        "infer_table2": 42,
-        "infer_table3": 16,
-        "infer_table4": 24,
-        "infer_table5": 12,
-        "infer_table6": 16,
-    },
-    **{
-        "gift_table1": 88,
-        "gift_table2": 36,
-        "gift_table3": 42,
-        "gift_table4": 84,
-        "gift_table5": 48,
-        "gift_table6": 56,
-    },
-    **{
-        "gift_table7": 48,
-        "gift_table8": 4,
-        "gift_table9": 8,
-        "gift_table10": 8,
-        "gift_table11": 12,
-        "gift_table12": 36,
-    },
-    **{"gift_table13": 54, "podd_table1": 40, "podd_table2": 43, "podd_figure6": 7},
-}
-
-
-# --- the printed numbers --------------------------------------------------------------------------
-
-
-def rows(name):
-    with open(PUBLISHED / f"{name}.csv", newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def test_every_printed_row_is_there():
-    assert {file.stem: len(rows(file.stem)) for file in PUBLISHED.glob("*.csv")} == ROWS
-    assert sum(ROWS.values()) == 805
-    assert sum("mean" in row for name in ROWS for row in rows(name)) == 769
-
-
-def test_printed_digits_survive_as_numbers():
-    cells = [cell for name in ROWS for cell in rows(name) if "mean" in cell]
-    texts = [cell[key] for cell in cells for key in ("mean", "std") if cell[key]]
-    assert [repr(float(text)) for text in texts] == texts
-    assert all(0 <= float(text) <= 100 for text in texts)
-
-
-def find(paper, dataset, ipc, method, student, labels="", variant="", table=None, **keys):
-    return lookup(paper, dataset, ipc, method, student, labels, variant, PUBLISHED, table, **keys)
-
-
-@pytest.mark.parametrize(
-    ("setting", "mean", "std", "table"),
-    [
-        (("infer", "imagenet-1k", 10, "infer", "resnet18", "static"), 28.7, 0.2, "2"),
-        (("infer", "imagenet-1k", 50, "infer", "resnet50", "dynamic"), 63.4, 0.3, "2"),
-        (("infer", "imagenet-1k", 50, "infer+dyn", "resnet50", "dynamic"), 63.4, 0.3, "2"),
-        (("infer", "cifar10", 10, "random", "convnet", "hard"), 31.0, 0.5, "1"),
-        (("infer", "cifar10", 10.0, "random", "convnet128", "hard"), 31.0, 0.5, "1"),
-        (
-            ("infer", "imagenet-1k", 10, "sre2l", "resnet18", "static", "static-same-cr"),
-            9.8,
-            0.1,
-            "2",
-        ),
-        (("infer", "imagenet-1k", 10, "sre2l", "resnet18", "dynamic"), 21.3, 0.6, "2"),
-        (("infer", "cifar100", 50, "infer", "resnet50", "dynamic"), 70.0, 0.2, "4"),
-        (("gift", "cifar100", 10, "rded", "convnet", "", "gift"), 50.6, 0.3, "1"),
-        (("gift", "imagenet-1k", 100, "rded", "resnet18", "", "refine+loss"), 59.3, 0.1, "2"),
-        (("gift", "imagenet-1k", 10, "sre2l", "resnet18", "dynamic"), 31.5, 0.3, "2"),
-        (("podd", "cifar100", 0.4, "podd", "convnet", "static"), 35.7, 0.2, "1"),
-        (("podd", "cifar10", 1, "podd", "convnet", "hard"), 59.1, 0.5, "1"),
-    ],
-)
-def test_lookup_finds_what_the_paper_prints(setting, mean, std, table):
-    found = find(*setting)
-    assert (found["mean"], found["std"], found["table"]) == (mean, std, table)
-
-
-def test_lookup_prefers_the_table_that_asks():
-    setting = ("gift", "tiny-imagenet", 10, "datm", "convnet", "", "")
-    assert find(*setting, "table1", distill_arch="convnet")["mean"] == 26.5
-    assert find(*setting, "table4", distill_arch="convnet")["mean"] == 36.1
-    assert (
-        find("podd", "cifar10", 1, "podd", "convnet", "hard", table="podd/table2")["table"] == "2"
-    )
-
-
-def test_lookup_keeps_apart_what_two_tables_call_by_one_name():
-    made, labelled = (
-        find("infer", "cifar100", 10, "infer", "resnet18", "static", "ensemble=R", t)
-        for t in ("table3", "table6")
-    )
-    assert (made["mean"], labelled["mean"]) == (40.9, 37.6)
-    assert (
-        find("infer", "cifar100", 10, "infer", "resnet18", "static", "ensemble=R", "table1") is None
-    )
-
-
-@pytest.mark.parametrize(
-    "setting",
-    [
-        (
-            "infer",
-            "imagenet-1k",
-            10,
-            "random",
-            "resnet18",
-            "static",
-        ),  # printed with hard labels only
-        ("infer", "imagenet-1k", 20, "infer", "resnet18", "static"),
-        ("infer", "imagenet-1k", 10, "sre2l", "resnet18", "static"),  # printed as static-same-cr
-        ("infer", "digits", 10, "infer", "resnet18", "static"),
-        ("infer", "cifar10", 10, "infer", "vgg11", "static"),
-        ("gift", "cifar10", 10, "infer", "resnet18", "static"),
-    ],
-)
-def test_lookup_invents_nothing(setting):
-    assert find(*setting) is None
-
-
-def test_lookup_refuses_to_choose():
-    with pytest.raises(
-        PlanError, match=r"gift table 5 prints 3 numbers.*optimizer: adam, adamw, sgd"
-    ):
-        find("gift", "cifar100", 10, "sre2l", "convnet", table="table5")
-    assert (
-        find("gift", "cifar100", 10, "sre2l", "convnet", table="table5", optimizer="sgd")["mean"]
-        == 1.5
-    )
-
-
-def test_lookup_says_when_the_paper_names_no_network():
-    assert find("podd", "cifar10", 1, "frepo", "convnet", table="table2")["network_stated"] is False
-    assert (
-        find("podd", "cifar10", 1, "rat-bptt", "convnet", table="table2")["network_stated"] is True
-    )
-
+from helpers.tables import cell, changed, document, grid, made, make_plan, make_store, put
 
 # --- a table of a fabricated store ----------------------------------------------------------------
 
@@ -235,7 +94,7 @@ def test_cells_of_the_tidy_table(plan, store, tmp_path):
 
 
 def test_difference_only_where_the_setting_is_the_papers(plan, store, tmp_path):
-    plan["positions"][2]["published"] |= {"comparable": True}
+    plan = changed(plan, 2, comparable=True)
     *_, infer = made(plan, store, tmp_path / "table2")
     assert (infer["comparable"], infer["difference"]) == ("yes", "14.30")
     assert (infer["published_dataset"], infer["published_student"], infer["published_ipc"]) == (
@@ -244,32 +103,33 @@ def test_difference_only_where_the_setting_is_the_papers(plan, store, tmp_path):
         "7",
     )
     assert "Difference (measured − published)" in (tmp_path / "table2.md").read_text()
-    plan["positions"][2]["published"] |= {"network_stated": False}
+    anonymous = replace(plan.cells[2].published, network_stated=False)
+    plan = changed(plan, 2, published=anonymous)
     *_, infer = made(plan, store, tmp_path / "other")
     assert (infer["comparable"], infer["difference"]) == ("no", "")
     assert "Difference" not in (tmp_path / "other.md").read_text()
 
 
-def test_dynamic_labels_are_charged_by_the_paper_and_not_stored(plan, store, tmp_path):
-    plan["positions"][2] |= {"labels": "dynamic", "charged": "dynamic", "label": None}
+def test_dynamic_labels_are_counted_by_the_papers_ratio_and_not_stored(plan, store, tmp_path):
+    plan = changed(plan, 2, labels="dynamic", counted_as="dynamic", label=None)
     *_, infer = made(plan, store, tmp_path / "table2")
     assert float(infer["cr_paper"]) == pytest.approx(
         5 + 100 * 14_000 * 25.9 * 2**30 / 1.5e10 / 89_600, abs=0.005
     )
     assert (infer["bytes"], infer["cr_stored"]) == ("4992", "5.57")
-    plan["positions"][2] |= {"label_epochs": 0}
+    plan = changed(plan, 2, label_epochs=0)
     assert made(plan, store, tmp_path / "table2")[2]["cr_paper"] == ""
 
 
 def test_the_papers_own_size_of_the_original_takes_precedence(plan, store, tmp_path):
-    plan["positions"][2] |= {"original_bytes": 28_000}
+    plan = changed(plan, 2, original_bytes=28_000)
     assert (
         made(plan, store, tmp_path / "table2")[2]["cr_paper"] == "15.00"
     )  # 5 % of the images + 2800 of 28000 bytes
 
 
 def test_missing_or_foreign_artefacts_are_named(plan, store):
-    plan["positions"][0]["evaluations"].append("evaluate/random-r1")
+    plan = changed(plan, 0, evaluations=("evaluate/random-r0", "evaluate/random-r1"))
     with pytest.raises(ArtefactError, match="evaluate/random-r1: not in the store"):
         assemble(plan, store)
     put(store, "evaluate/random-r1", {"epochs": 20})
@@ -287,12 +147,12 @@ def test_missing_or_foreign_artefacts_are_named(plan, store):
 def test_bad_plans_are_named(plan, store, tmp_path):
     with pytest.raises(PlanError, match="not a readable plan"):
         make_table(tmp_path / "none.json", store, tmp_path / "table2")
-    plan["positions"].append(plan["positions"][0])
-    with pytest.raises(PlanError, match="two positions at digits / Random / convnet-w32 / 7"):
-        write(assemble(plan, store), plan, tmp_path / "table2")
-    del plan["positions"][0]["student"]
-    with pytest.raises(PlanError, match="lacks 'student'"):
-        assemble(plan, store)
+    twice = replace(plan, cells=(*plan.cells, plan.cells[0]))
+    with pytest.raises(PlanError, match="two cells at digits / Random / convnet-w32 / 7"):
+        write(twice, assemble(twice, store), tmp_path / "table2")
+    shape = replace(plan.shape, columns=("student", "gamma"))
+    with pytest.raises(PlanError, match=r"axis 'gamma' does not exist.*valid: dataset, ipc"):
+        assemble(replace(plan, shape=shape), store)
 
 
 SUFFIXES = (".csv", ".md", ".tex", ".metrics.json", ".json")
@@ -312,7 +172,7 @@ def test_sidecar_names_plan_cells_and_content(plan, store, tmp_path):
     made(plan, store, tmp_path / "table2")
     sidecar = json.loads((tmp_path / "table2.json").read_text())
     assert sidecar == {
-        **{"table": "infer/table2", "scale": "demo", "plan": digest(plan, 64)},
+        **{"table": "infer/table2", "scale": "demo", "plan": plan.digest()},
         "csv_sha256": hashlib.sha256((tmp_path / "table2.csv").read_bytes()).hexdigest(),
         "cells": [
             "evaluate/random-r0",
@@ -361,9 +221,9 @@ def test_markdown_has_the_papers_shape(plan, store, tmp_path):
 
 def test_columns_keep_the_axes_order_when_a_row_lacks_some(plan, store, tmp_path):
     wide = [
-        position("INFER", "infer", "static", student=s, ipc=i) for s in ("a", "b") for i in (10, 50)
+        cell("INFER", "infer", "static", student=s, ipc=i) for s in ("a", "b") for i in (10, 50)
     ]
-    plan["positions"] = [position("Random", "random", "hard", student="b", ipc=10), *wide]
+    plan = document([cell("Random", "random", "hard", student="b", ipc=10), *wide])
     made(plan, store, tmp_path / "table2")
     header, *_ = grid(
         show(tmp_path / "table2"), "Measured (scale demo, dataset digits, n=0, last epoch)"
@@ -372,7 +232,9 @@ def test_columns_keep_the_axes_order_when_a_row_lacks_some(plan, store, tmp_path
 
 
 def test_latex_is_well_formed(plan, store, tmp_path):
-    plan["shape"]["rows"][0] = plan["positions"][0]["row"] = "50% of {R&D}_1 \\ #2"
+    plan = changed(plan, 0, row="50% of {R&D}_1 \\ #2")
+    rows = tuple(c.row for c in plan.cells)
+    plan = replace(plan, shape=replace(plan.shape, rows=rows))
     made(plan, store, tmp_path / "table2")
     text = (tmp_path / "table2.tex").read_text()
     body = text.partition("\n")[2]
@@ -394,7 +256,7 @@ def test_latex_is_well_formed(plan, store, tmp_path):
 
 
 def test_a_table_rebuilds_without_torch(plan, store, tmp_path):
-    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    (tmp_path / "plan.json").write_text(json.dumps(plan.json()))
     files = ", ".join(
         f"Path({str(f)!r})" for f in (tmp_path / "plan.json", store, tmp_path / "table2")
     )
@@ -409,16 +271,7 @@ def test_a_table_rebuilds_without_torch(plan, store, tmp_path):
         check=True,
         env={"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
     )
-    assert json.loads((tmp_path / "table2.json").read_text())["plan"] == digest(plan, 64)
-
-
-def test_lookup_needs_the_standard_library_alone():
-    code = (
-        "import sys; before = set(sys.modules); import distillery.table.published;"
-        "loaded = {name.partition('.')[0] for name in set(sys.modules) - before};"
-        "assert loaded <= set(sys.stdlib_module_names) | {'distillery'}, loaded"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT / "src")})
+    assert json.loads((tmp_path / "table2.json").read_text())["plan"] == plan.digest()
 
 
 # --- gains and axes of a table's own --------------------------------------------------------------
@@ -432,36 +285,68 @@ def test_a_gain_is_the_difference_at_the_same_place_with_welchs_p():
         ("b", 9): [50.5],
         ("b", 7): [1.0],
     }
-    places = [
-        {"row": row, "ipc": ipc, "dataset": "d", "against": "b" if row == "a" else None}
+    cells = [
+        cell(row, "random", "hard", ipc=ipc, against="b" if row == "a" else None)
         for row, ipc in values
     ]
-    plan = {"shape": {"panel": "dataset", "columns": ["ipc"]}, "positions": places}
-    first, second, third, fourth, fifth = gains(plan, lambda p: values[p["row"], p["ipc"]])
+    found = gains(document(cells), lambda c: values[c.row, c.place.ipc])
+    first, second, third, fourth, fifth = found
     # variances 13 and 7/3: t = (43 - 94/3) / sqrt(46/9), Welch-Satterthwaite's degrees of freedom
     # by hand
     t, df = (43 - 94 / 3) / (46 / 9) ** 0.5, (46 / 9) ** 2 / ((13 / 3) ** 2 / 2 + (7 / 9) ** 2 / 2)
-    assert first == {
-        "against": "b",
-        "gain": pytest.approx(35 / 3),
-        "gain_p": pytest.approx(2 * stats.t.sf(t, df)),
-    }
-    assert third == {"against": "b", "gain": -0.5, "gain_p": None}  # one repeat has no spread
-    assert second == fourth == fifth == {}
+    assert first == Gain("b", pytest.approx(35 / 3), pytest.approx(2 * stats.t.sf(t, df)))
+    assert third == Gain("b", -0.5, None)  # one repeat has no spread
+    assert second is fourth is fifth is None
+
+
+def test_one_constant_side_has_a_p_and_two_have_none():
+    values = {"a": [2.0, 4.0, 9.0], "b": [1.0, 1.0, 1.0], "c": [3.0, 3.0]}
+    against = {"a": "b", "b": "a", "c": "b"}
+    cells = [cell(row, "random", "hard", against=against[row]) for row in values]
+    ours, theirs, constant = gains(document(cells), lambda c: values[c.row])
+    # mean 5 and variance 13 against 1 and 0: t = 4 / sqrt(13 / 3), 2 degrees of freedom, of which
+    # p = 1 - t / sqrt(2 + t^2), so 1 - sqrt(48 / 74)
+    assert (ours.difference, theirs.difference) == (4.0, -4.0)
+    assert ours.p == pytest.approx(1 - (48 / 74) ** 0.5) == theirs.p
+    assert (constant.difference, constant.p) == (2.0, None)
+
+
+def test_a_row_that_is_compared_with_nothing_measured_has_no_gain():
+    cells = [
+        cell("a", "random", "hard", ipc=5, against="b"),
+        cell("a", "random", "hard", ipc=9, against="b"),
+        cell("b", "random", "hard", ipc=9),
+    ]
+    found = gains(document(cells), lambda c: [] if c.row == "b" else [1.0, 2.0])
+    assert found == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.0499, "+1.0*"), (0.05, "+1.0"), (0.1, "+1.0"), (0.5, "+1.0"), (None, "+1.0")]
+)
+def test_a_star_says_that_p_is_below_a_twentieth(p, text):
+    plan = document([cell("a", "random", "hard", against="b"), cell("b", "random", "hard")])
+    measured = summarize([40.0, 42.0])
+    cells = [
+        AssembledCell(plan.cells[0], measured, gain=Gain("b", 1.0, p)),
+        AssembledCell(plan.cells[1], measured),
+    ]
+    (gain,) = (g for g in layout(plan, cells)["digits"] if g.title.startswith("Gain"))
+    assert gain.rows == [("a", [text]), ("b", ["–"])]
 
 
 def test_gains_and_own_axes_have_columns_only_where_a_table_has_them(plan, store, tmp_path):
     plain = made(plan, store, tmp_path / "plain")
-    plan["axes"] = ["optimizer"]
-    for place in plan["positions"]:
-        place["optimizer"] = "sgd"
-    plan["positions"][2]["against"] = "Random"
+    for index in range(3):
+        place = replace(plan.cells[index].place, axes={"optimizer": "sgd"})
+        plan = changed(plan, index, place=place)
+    plan = replace(changed(plan, 2, against="Random"), axes=("optimizer",))
     with_gain = made(plan, store, tmp_path / "gain")
     assert list(plain[0]) == list(COLUMNS)
     assert list(with_gain[0]) == [
-        *COLUMNS[:AXES],
+        *PLACE_COLUMNS,
         "optimizer",
-        *COLUMNS[AXES:],
+        *COLUMNS[len(PLACE_COLUMNS) :],
         "against",
         "gain",
         "gain_p",

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from distillery.stages.table import write
 from distillery.table.assemble import assemble
+from distillery.table.document import DocumentCell, Place, TableDocument, TableShape
+from distillery.table.files import write
+from distillery.table.published import PrintedNumber
+
+PLACE_KEYS = ("dataset", "student", "ipc", "axes")
 
 DATA = {
     "counts": {"train": 1400, "test": 397},
@@ -52,82 +60,81 @@ def make_store(store):
     return store
 
 
-def position(row, method, labels, **changes):
-    return {
-        **{
-            "row": row,
-            "method": method,
-            "labels": labels,
-            "charged": labels,
-            "variant": "",
-            "protocol": labels,
-        },
-        **{"label_epochs": 20, "against": None},
-        **{
-            "dataset": "digits",
-            "student": "convnet-w32",
-            "ipc": 7,
-            "published": None,
-            "evaluations": [],
-        },
-        **{"paper": {"dataset": "imagenet-1k", "student": "resnet18", "ipc": 10}},
-        **{"distilled": None, "label": None, "data": None},
-        **changes,
+PAPER_PLACE = Place("imagenet-1k", "resnet18", 10)
+
+
+def cell(row: str, method: str, labels: str, **changes: Any) -> DocumentCell:
+    """A cell of digits, `place` and all else as in `changes`; published only unless they say more."""
+    place = Place("digits", "convnet-w32", 7)
+    place = replace(place, **{key: changes.pop(key) for key in PLACE_KEYS if key in changes})
+    published = {"paper": PAPER_PLACE, "published": None, "comparable": False}
+    counted = {"counted_as": labels, "label_epochs": 20, "original_bytes": None}
+    artefacts = {"evaluations": (), "distilled": None, "label": None, "data": None, "scores": {}}
+    named = {"row": row, "method": method, "labels": labels, "variant": "", "protocol": labels}
+    rest = {"place": place, "against": None}
+    return DocumentCell(**(named | published | counted | artefacts | rest | changes))
+
+
+def printed(mean: float, std: float, ratio: float) -> PrintedNumber:
+    return PrintedNumber(mean, std, ratio, table="2", network_stated=True)
+
+
+def document(cells: Sequence[DocumentCell], **changes: Any) -> TableDocument:
+    """The plan document of cells in a grid of students and ipc."""
+    rows = tuple(dict.fromkeys(cell.row for cell in cells))
+    values = {
+        "table": "infer/table2",
+        "title": "INFER, Table 2: 100 % of_it",
+        "paper": "infer",
+        "paper_name": "INFER",
+        "scale": "demo",
+        "repeats": 3,
+        "quantity": "top-1 accuracy on the test set, percent",
+        "digits": 1,
+        "analysis": None,
+        "figure": None,
+        "printed": {},
+        "scores": False,
+        "shape": TableShape(rows, ("student", "ipc"), "dataset"),
+        "axes": (),
+        "code": "",
+        "cells": tuple(cells),
     }
+    return TableDocument(**(values | changes))
 
 
-def printed(mean, std, ratio, comparable=False):
-    return {
-        "mean": mean,
-        "std": std,
-        "compression_ratio": ratio,
-        "table": "2",
-        "network_stated": True,
-        "comparable": comparable,
-    }
-
-
-def make_plan():
+def make_plan() -> TableDocument:
+    """Random and INFER measured, G-VBSM printed only, over the store of `make_store`."""
     random = {
-        "evaluations": ["evaluate/random-r0"],
+        "evaluations": ("evaluate/random-r0",),
         "distilled": "distill/digits-random-ccc",
         "data": "data/digits-aaa",
     }
     infer = {
+        "evaluations": tuple(f"evaluate/infer-r{repeat}" for repeat in range(3)),
         "distilled": "distill/digits-infer-bbb",
         "label": "label/digits-infer-ddd",
         "data": "data/digits-aaa",
     }
-    infer["evaluations"] = [f"evaluate/infer-r{repeat}" for repeat in range(3)]
-    return {
-        **{
-            "table": "infer/table2",
-            "title": "INFER, Table 2: 100 % of_it",
-            "paper": "infer",
-            "scale": "demo",
-        },
-        **{
-            "quantity": "top-1 accuracy on the test set, percent",
-            "digits": 1,
-            "analysis": None,
-            "figure": None,
-            "axes": [],
-        },
-        "shape": {
-            "rows": ["Random", "G-VBSM", "INFER"],
-            "columns": ["student", "ipc"],
-            "panel": "dataset",
-        },
-        "positions": [
-            position("Random", "random", "hard", published=printed(10.5, 0.4, 0.78), **random),
-            position("G-VBSM", "g-vbsm", "dynamic", published=printed(31.4, 0.5, 4.53)),
-            position("INFER", "infer", "static", published=printed(28.7, 0.2, 0.81), **infer),
-        ],
-    }
+    return document(
+        [
+            cell("Random", "random", "hard", published=printed(10.5, 0.4, 0.78), **random),
+            cell("G-VBSM", "g-vbsm", "dynamic", published=printed(31.4, 0.5, 4.53)),
+            cell("INFER", "infer", "static", published=printed(28.7, 0.2, 0.81), **infer),
+        ]
+    )
 
 
-def made(plan, store, stem):
-    write(assemble(plan, store), plan, stem)
+def changed(plan: TableDocument, index: int, **changes: Any) -> TableDocument:
+    """The document with another cell at `index`."""
+    cells = list(plan.cells)
+    cells[index] = replace(cells[index], **changes)
+    return replace(plan, cells=tuple(cells))
+
+
+def made(plan: TableDocument, store: Path, stem: Path) -> list[dict[str, str]]:
+    """The rows of the table as written beside `stem`."""
+    write(plan, assemble(plan, store), stem)
     with open(f"{stem}.csv", newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

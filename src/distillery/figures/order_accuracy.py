@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,18 +42,35 @@ def draw(panel: Panel) -> Figure:
             )
             if not place:
                 axes.annotate(name, (x, y), xytext=(-6, 4), textcoords="offset points", ha="right")
-        axes.set(title=f"{title}: {correlation(scores, accuracies)}", ylabel="test accuracy (%)")
+        axes.set(
+            title=f"{title}: {correlation(scores, accuracies, panel.printed)}",
+            ylabel="test accuracy (%)",
+        )
         axes.set_xlabel("score of the order, 1 / sum of the distances of neighbours")
         axes.grid()
     return figure
 
 
-def correlation(scores: Sequence[float], accuracies: Sequence[float]) -> str:
-    """Pearson's r of two series in words, with Fisher's 95 % interval; fewer than four points have none."""
+def correlation(
+    scores: Sequence[float], accuracies: Sequence[float], printed: Mapping[str, float]
+) -> str:
+    """Pearson's r of two series in words, with Fisher's 95 % interval.
+
+    Args:
+        scores: of the class orders.
+        accuracies: of the class orders, percent.
+        printed: the paper's `correlation` and over how many `orders`; nothing where it has none.
+
+    Returns:
+        The number of orders alone where there are fewer than four, or one side does not vary.
+    """
     if len(scores) < 4 or min(np.std(scores), np.std(accuracies)) == 0:
         return f"{len(scores)} orders"
     r = float(np.corrcoef(scores, accuracies)[0, 1])
     low, high = (
         math.tanh(math.atanh(r) + side * 1.96 / math.sqrt(len(scores) - 3)) for side in (-1, 1)
     )
-    return f"r = {r:.2f} ({low:.2f} to {high:.2f}) over {len(scores)} orders; the paper's is 0.76 over 5"
+    papers = (
+        "; the paper's is {correlation:g} over {orders:g}".format_map(printed) if printed else ""
+    )
+    return f"r = {r:.2f} ({low:.2f} to {high:.2f}) over {len(scores)} orders{papers}"

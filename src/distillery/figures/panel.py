@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,10 +33,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Panel:
-    """title: stands above the figure. entries: in the order of the table."""
+    """What a figure shows.
+
+    Attributes:
+        title: stands above it.
+        entries: in the order of the table.
+        printed: facts that the paper prints about it, by name (`workflow/tables/<paper>/paper.yaml`).
+    """
 
     title: str
     entries: list[Entry]
+    printed: Mapping[str, float] = field(default_factory=dict)
 
     def having(self, part: str) -> list[Entry]:
         """The entries that have a "value", "values" or "arrays". Raises PlanError when none has."""

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from distillery.errors import PlanError, nearest
 from distillery.plan.types import explain
+from distillery.table.published import PaperNames
 
 Block = dict[str, Any]
 Axis = list[Any] | dict[str, list[Any]]
@@ -88,10 +89,59 @@ class Params(Recipes):
     grid: dict[str, dict[str, Axis]] = {}
 
 
+class PaperWords(Strict):
+    """What the words in a paper's printed tables mean, as `table.published` needs it.
+
+    Attributes:
+        same: names that mean the same, by column of the files in workflow/published: another name
+            of that column, or several columns that it stands for. It holds for printed cells and
+            for what the tables ask.
+        hard_labels_where_blank: methods whose labels are hard where the paper does not say.
+        variants_of_one_table: beginnings of variants that mean something in their own table only.
+    """
+
+    same: dict[str, dict[str, str | dict[str, str]]] = {}
+    hard_labels_where_blank: list[str] = []
+    variants_of_one_table: list[str] = []
+
+    def names(self) -> PaperNames:
+        """The same, written out in full."""
+        same = {
+            column: {
+                name: {column: meaning} if isinstance(meaning, str) else meaning
+                for name, meaning in meanings.items()
+            }
+            for column, meanings in self.same.items()
+        }
+        return PaperNames(same, self.hard_labels_where_blank, self.variants_of_one_table)
+
+
+class Paper(Strict):
+    """workflow/tables/<paper>/paper.yaml: what belongs to the paper as a whole.
+
+    Attributes:
+        name: its short name, as tables print it.
+        title: its title, and where it was published.
+        words: what the words in its printed tables mean.
+        printed: facts that it prints about a table or figure, by table, then by name; the figure
+            that draws the table shows them.
+    """
+
+    name: str
+    title: str
+    words: PaperWords = PaperWords()
+    printed: dict[str, dict[str, float]] = {}
+
+
 class AxisMeaning(Strict):
-    """What the values of an axis beyond dataset, student and ipc change: `values` has recipe overrides for each, by stage, or
-    `sets` names the one setting (stage.key.key) that takes the value. published: whether printed numbers are told apart by it,
-    in a column of the axis' name; variants: or by the variant that is printed for a value."""
+    """What the values of an axis beyond dataset, student and ipc change.
+
+    Attributes:
+        values: recipe overrides of each value, by stage.
+        sets: or the one setting (stage.key.key) that takes the value.
+        published: whether printed numbers are told apart by it, in a column of the axis' name.
+        variants: or by the variant that is printed for a value.
+    """
 
     values: dict[str, dict[str, Block]] = {}
     sets: str | None = None
@@ -99,7 +149,11 @@ class AxisMeaning(Strict):
     variants: dict[str, str] = {}
 
     def override(self, value: Any, where: str) -> dict[str, Block]:
-        """The overrides of a value. Raises PlanError for one that has none."""
+        """The overrides of a value; `where` names the axis in an error.
+
+        Raises:
+            PlanError: the value has none.
+        """
         if self.sets:
             found: Any = value
             for key in reversed(self.sets.split(".")):
@@ -181,11 +235,21 @@ class Row(Strict):
 class Table(Strict):
     """workflow/tables/<paper>/<table>.yaml: a published table or figure as a grid.
 
-    published: the file of its printed numbers. paper: the paper's own axes. quantity: what a cell holds, with its unit; digits:
-    its decimals. analysis: the component of `analyses` whose value a cell holds (None: accuracies). figure: the component of
-    `figures` that draws it. unmeasured: values of the panel that are printed only, such as an average
-    over data sets. scores: whether DD-Ranking's robustness scores stand beside the accuracies; they take four more sets of
-    students, and a teacher of each student's network.
+    Attributes:
+        title: its title.
+        published: the file of its printed numbers in workflow/published.
+        panel: the axis whose values have a grid of their own each.
+        columns: the other axes.
+        axes: what the axes beyond dataset, student and ipc mean.
+        paper: the paper's own axes.
+        quantity: what a cell holds, with its unit.
+        digits: decimals of a cell.
+        analysis: the component of `analyses` whose value a cell holds; None: accuracies.
+        figure: the component of `figures` that draws it.
+        unmeasured: values of the panel that are printed only, such as an average over data sets.
+        scores: whether DD-Ranking's robustness scores stand beside the accuracies; they take four
+            more sets of students, and a teacher of each student's network.
+        rows: its rows, in order.
     """
 
     title: str
@@ -203,6 +267,14 @@ class Table(Strict):
     rows: list[Row] = Field(min_length=1)
 
 
+# The models inside another one, whose keys an error may mean.
+NESTED: dict[type[Strict], tuple[type[Strict], ...]] = {
+    Table: (Row, RowLabels, AxisMeaning),
+    Scale: (Dataset, Expected),
+    Paper: (PaperWords,),
+}
+
+
 def checked(model: type[Strict], values: Any, where: str) -> Any:
     """`values` as `model`. Raises PlanError: one line with file, key, value and the nearest valid key."""
     if not isinstance(values, Mapping):
@@ -210,7 +282,7 @@ def checked(model: type[Strict], values: Any, where: str) -> Any:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        kinds = [model, Row, RowLabels, Dataset] if model in (Table, Scale) else [model]
+        kinds = [model, *NESTED.get(model, ())]
         names = [name for kind in kinds for name in kind.model_fields]
         renamed = {old: new for kind in kinds for old, new in kind.RENAMED.items()}
         raise PlanError(explain(error, where, names, renamed)) from None

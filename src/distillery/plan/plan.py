@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from distillery.errors import PlanError, nearest
-from distillery.plan.checks import instances
-from distillery.plan.models import Expected, Row, Table
+from distillery.plan.document import table_document
+from distillery.plan.models import Row, Table
 from distillery.plan.nodes import Builder, Cell, Node
 from distillery.plan.settings import Settings, merge
-from distillery.plan.types import traits
 from distillery.store.artefact import META
 from distillery.store.canonical import digest, file_sha256
-from distillery.store.fingerprint import code_digest
 from distillery.store.spec import folder
+from distillery.table.document import Place, TableDocument
 from distillery.table.identity import picture_identity
-from distillery.table.published import lookup
+from distillery.table.published import PrintedNumber, PublishedNumbers
 
 NAMED = ("dataset", "student")
+PUBLISHED = "workflow/published"
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ class Position:
     dataset: str
     student: str | None
     ipc: float
-    paper: dict[str, Any] | None
-    published: dict[str, Any] | None
+    paper: Place | None
+    published: PrintedNumber | None
+    comparable: bool  # whether the printed number is of this very setting
     evaluations: tuple[Node, ...]
     distilled: Node | None
     label: Node | None
@@ -57,6 +58,7 @@ class Plan:
         self.root, self.store = root, root / "results/store"
         self.builder = Builder(self.settings)
         self._positions: dict[str, list[Position]] = {}
+        self._printed: dict[str, PublishedNumbers] = {}
 
     def positions(self, table: str) -> list[Position]:
         """All positions of a table, row by row."""
@@ -93,10 +95,11 @@ class Plan:
     def _position(
         self, name: str, table: Table, row: Row, place: dict, paper: dict | None, measured: bool
     ) -> Position:
-        published = self._published(name, table, row, place, paper) if table.published else None
+        published, comparable = self._published(name, table, row, place, paper)
         extra = {axis: place[axis] for axis in table.axes}
         shown = {key: place.get(key) for key in ("dataset", "student", "ipc")}
-        shown |= {"row": row, "extra": extra, "paper": paper, "published": published}
+        shown |= {"row": row, "extra": extra, "paper": paper and Place.on(paper)}
+        shown |= {"published": published, "comparable": comparable}
         for axis, value in extra.items():
             override = table.axes[axis].override(value, f"workflow/tables/{name}.yaml.axes.{axis}")
             row = row.model_copy(update={"override": merge(row.override, override)})
@@ -119,9 +122,15 @@ class Plan:
 
     def _published(
         self, name: str, table: Table, row: Row, place: dict, paper: dict | None
-    ) -> dict[str, Any] | None:
-        """The printed number of exactly this setting, else of the paper's setting in this position (then not comparable)."""
+    ) -> tuple[PrintedNumber | None, bool]:
+        """The printed number of exactly this setting, else of the paper's setting in this cell.
+
+        With it whether it is comparable: of exactly this setting, and the row says nothing else.
+        """
+        if not table.published:
+            return None, False
         source, _, short = name.partition("/")
+        numbers = self._published_numbers(source)
         keys = {
             "method": row.method,
             "labels": row.labels.kind,
@@ -129,18 +138,22 @@ class Plan:
         } | row.published
         printed = [axis for axis, meaning in table.axes.items() if meaning.published]
         for setting, comparable in ((place, True), (paper, False)):
-            found = setting and lookup(
-                source,
+            found = setting and numbers.find(
                 **keys | _variant(table, setting) | {axis: setting[axis] for axis in printed},
                 dataset=setting["dataset"],
                 ipc=setting["ipc"],
                 student=setting.get("student"),
-                folder=self.root / "workflow/published",
                 prefer_table=short,
             )
             if found:
-                return {**found, "comparable": comparable and row.comparable}
-        return None
+                return found, comparable and row.comparable
+        return None, False
+
+    def _published_numbers(self, paper: str) -> PublishedNumbers:
+        if paper not in self._printed:
+            names, folder = self.settings.paper(paper).words.names(), self.root / PUBLISHED
+            self._printed[paper] = PublishedNumbers(folder, paper, names)
+        return self._printed[paper]
 
     def have(self, node: Node) -> bool:
         """Whether the store holds the artefact; its meta.json came last, so existence means complete."""
@@ -208,85 +221,12 @@ class Plan:
             )
         return list(found)
 
-    def document(self, table: str) -> dict[str, Any]:
-        """The plan of one table as plain JSON: what `distillery table` assembles from, and what DVC compares."""
+    def document(self, table: str) -> TableDocument:
+        """The plan of one table: what `distillery table` assembles from, and what DVC compares."""
         name = self.settings.full_name(table)
-        spec = self.settings.table(name)
-        return {
-            "table": name,
-            "title": spec.title,
-            "quantity": spec.quantity,
-            "digits": spec.digits,
-            "analysis": spec.analysis,
-            "figure": spec.figure,
-            **({"scores": True} if spec.scores else {}),
-            "paper": name.partition("/")[0],
-            "scale": self.settings.params.scale,
-            "repeats": self.settings.params.repeats,
-            "shape": {
-                "rows": [row.row for row in spec.rows],
-                "columns": spec.columns,
-                "panel": spec.panel,
-            },
-            "published": spec.published,
-            "axes": list(spec.axes),
-            "code": code_digest(["distillery.stages.table"]),
-            "positions": [self._position_document(p) for p in self.positions(table)],
-        }
-
-    def _position_document(self, p: Position) -> dict[str, Any]:
-        address = {
-            part: node.address if (node := getattr(p, part)) else None
-            for part in ("distilled", "label", "data")
-        }
-        return {
-            "row": p.row.row,
-            "method": p.row.method,
-            "labels": p.row.labels.kind,
-            "charged": traits("label", p.row.labels.kind).counted_as or p.row.labels.kind,
-            "variant": p.row.variant,
-            "protocol": p.row.evaluation,
-            "dataset": p.dataset,
-            "student": p.student,
-            "ipc": p.ipc,
-            **p.extra,
-            "against": p.row.against,
-            "paper": p.paper,
-            "published": p.published,
-            "label_epochs": self._label_epochs(p),
-            "original_bytes": expected.original_bytes if (expected := self._declared(p)) else None,
-            "evaluations": [n.address for n in p.evaluations],
-            **address,
-            **(
-                {}
-                if p.scores is None
-                else {"scores": {k: [n.address for n in nodes] for k, nodes in p.scores.items()}}
-            ),
-        }
-
-    def _declared(self, p: Position) -> Expected | None:
-        """What the scale declares of a position's data set; None of a value of the panel that is no data set, as an average."""
-        return (
-            self.settings.dataset(p.dataset).expected
-            if p.dataset in self.settings.scale.datasets or p.evaluations
-            else None
-        )
-
-    def _label_epochs(self, p: Position) -> int:
-        """Epochs of dynamic labels that the paper's ratio charges: those of the row's protocol; of a set with more instances
-        than images in its budget (INFER+Dyn) those of the static one, since the paper charges it what it charges SRe2L."""
-        expected, name = self._declared(p), p.row.evaluation
-        if p.distilled and expected:
-            made = instances(p.distilled.spec.recipe["method"], p.ipc, expected.classes)
-            name = "static" if made > p.ipc * expected.classes else name
-        if (
-            name not in self.settings.scale.evaluate
-            or p.dataset not in self.settings.scale.datasets
-        ):
-            return 0
-        dataset, cell = self.settings.dataset(p.dataset), Cell(p.dataset, p.ipc, p.student, p.row)
-        block = self.settings.recipe("evaluate", name, dataset, {}, cell)
-        return int(block.get("training", {}).get("epochs", 0))
+        paper = self.settings.paper(name.partition("/")[0])
+        cells = self.positions(table)
+        return table_document(name, self.settings.table(name), paper, cells, self.settings)
 
     def outputs(self, table: str) -> dict[str, Path]:
         """The files of a table: csv, md, tex, metrics and the sidecar json."""
@@ -309,7 +249,7 @@ class Plan:
             sidecar = json.loads(files["json"].read_text())
         except ValueError:
             return False
-        same_plan = sidecar.get("plan") == digest(self.document(table), 64)
+        same_plan = sidecar.get("plan") == self.document(table).digest()
         return same_plan and sidecar.get("csv_sha256") == file_sha256(files["csv"])
 
     def drawn(self, table: str) -> bool:
@@ -331,7 +271,8 @@ class Plan:
         Snakemake rebuild it. Never DVC's output results/plan, which a dry run must not touch."""
         document = self.document(table)
         return write_plan(
-            self.root / "results/scratch/plan" / f"{table}-{digest(document)}.json", document
+            self.root / "results/scratch/plan" / f"{table}-{document.digest()[:12]}.json",
+            document.json(),
         )
 
     def mark_picture(self, table: str) -> Path:
@@ -404,7 +345,7 @@ def check_axis(values: list[Any], axis: str, where: str) -> None:
         )
 
 
-def write_plan(path: Path, document: dict[str, Any]) -> Path:
+def write_plan(path: Path, document: Mapping[str, Any]) -> Path:
     """Write a table's plan to `path`, aside first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")

@@ -11,7 +11,7 @@ import yaml
 
 from distillery.components.registry import index, module_name
 from distillery.errors import PlanError, nearest
-from distillery.plan.models import Dataset, Params, Scale, Table, checked
+from distillery.plan.models import Dataset, Paper, Params, Scale, Table, checked
 from distillery.store.spec import STAGES
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ COMPONENTS = {
     "embed": "embedding",
 }  # stages whose blocks may have the names of components of this kind
 ENSEMBLE = "ensemble"
+PAPER_FILE = "paper.yaml"  # of a folder of tables: no table
 
 
 def merge(*layers: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -109,13 +110,34 @@ class Settings:
     def known_tables(self) -> dict[str, Table]:
         """Every table file of the project, as `paper/table`."""
         tables = self.root / "workflow/tables"
-        names = sorted(
-            str(file.relative_to(tables).with_suffix("")) for file in tables.glob("*/*.yaml")
-        )
         return {
             name: checked(Table, read_yaml(tables / f"{name}.yaml"), f"workflow/tables/{name}.yaml")
-            for name in names
+            for name in self._table_files()
         }
+
+    def _table_files(self, paper: str = "*") -> list[str]:
+        """The names `paper/table` of all table files, or of those of one paper."""
+        tables = self.root / "workflow/tables"
+        files = (file for file in tables.glob(f"{paper}/*.yaml") if file.name != PAPER_FILE)
+        return sorted(str(file.relative_to(tables).with_suffix("")) for file in files)
+
+    def paper(self, name: str) -> Paper:
+        """What workflow/tables/<name>/paper.yaml says of a paper.
+
+        A folder without one holds tables of no paper, which are called by the folder's name.
+
+        Raises:
+            PlanError: the file has a wrong key or value, or facts of a table that does not exist.
+        """
+        path = self.root / "workflow/tables" / name / PAPER_FILE
+        if not path.is_file():
+            return Paper(name=name, title=name)
+        where = f"workflow/tables/{name}/{PAPER_FILE}"
+        paper: Paper = checked(Paper, read_yaml(path), where)
+        tables = [table.rpartition("/")[2] for table in self._table_files(name)]
+        for table in set(paper.printed) - set(tables):
+            raise PlanError(f"{where}.printed.{table}: no such table: {nearest(table, tables)}")
+        return paper
 
     def table_names(self) -> list[str]:
         """Every table that this scale has axes for, as `paper/table`."""
@@ -128,10 +150,8 @@ class Settings:
     def table(self, name: str) -> Table:
         """The table file of `paper/table`. Raises PlanError when the table, or its axes at this scale, do not exist."""
         path = self.root / "workflow/tables" / f"{name}.yaml"
-        if not path.is_file():
-            tables = self.root / "workflow/tables"
-            known = (str(f.relative_to(tables).with_suffix("")) for f in tables.glob("*/*.yaml"))
-            raise PlanError(f"table '{name}' does not exist: {nearest(name, known)}")
+        if not path.is_file() or path.name == PAPER_FILE:
+            raise PlanError(f"table '{name}' does not exist: {nearest(name, self._table_files())}")
         if name not in self.scale.tables:
             raise PlanError(
                 f"{self.scale_file}: has no axes for table '{name}': add them below `tables`"

@@ -1,17 +1,25 @@
-"""The table stage: from a plan file and the store to the five files of a table."""
+"""The table stage: from a plan document and the store to the five files of a table."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from distillery.table.assemble import assemble
-from distillery.table.files import read_plan, write
+from distillery.table.document import read_document
+from distillery.table.files import write
 
 
 def make_table(plan_file: Path, store: Path, out_stem: Path) -> None:
-    """Assemble the table of a plan file (JSON, written by the planner) from `store` and write it beside `out_stem`.
+    """Write the table of a plan document beside `out_stem`.
 
-    Raises PlanError when the plan cannot be read, ArtefactError when an artefact it names is missing.
+    Args:
+        plan_file: JSON, written by the planner (`table.document`).
+        store: folder of the artefacts that it names.
+        out_stem: path of the table's files without their suffixes.
+
+    Raises:
+        PlanError: the plan cannot be read, or its cells make no table.
+        ArtefactError: an artefact that it names is missing.
     """
-    plan = read_plan(plan_file)
-    write(assemble(plan, Path(store)), plan, Path(out_stem))
+    document = read_document(plan_file)
+    write(document, assemble(document, Path(store)), Path(out_stem))

@@ -1,235 +1,166 @@
-"""Read a table off the store: one row per position, published and measured side by side in separate columns.
+"""Read a table off the store: what each cell of its plan document measured and stored.
 
-Only the meta.json of each artefact is read, never a tensor, so that a table rebuilds from a partial store, without torch.
+Only the meta.json of each artefact is read, so that a table rebuilds from a partial store.
 """
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-
-from distillery.errors import ArtefactError, PlanError
 from distillery.sets.parts import Kind
-from distillery.store.artefact import read_meta
 from distillery.table.budget import cr_paper, cr_stored
-from distillery.table.gains import COLUMNS as gain_columns
-from distillery.table.gains import gains
-from distillery.table.scores import ACCURACIES, SCORES, robustness
-from distillery.table.stats import summarize
-
-Position = Mapping[str, Any]
-MetadataOf = Callable[
-    [str], dict[str, Any]
-]  # address of an artefact -> the metadata of its meta.json
-
-COLUMNS = (
-    *(
-        "paper",
-        "table",
-        "row",
-        "method",
-        "variant",
-        "labels",
-        "protocol",
-        "scale",
-        "dataset",
-        "ipc",
-        "student",
-    ),
-    *(
-        "published",
-        "published_std",
-        "published_table",
-        "published_dataset",
-        "published_student",
-        "published_ipc",
-        "comparable",
-    ),
-    *("measured", "std", "n", "ci95", "measured_best", "difference"),
-    *("cr_published", "cr_paper", "cr_stored", "bytes", "bytes_by_part", "pixels", "label_floats"),
-    *("ids", "distilled_id", "label_id", "data_id"),
-)
+from distillery.table.document import DocumentCell, TableDocument
+from distillery.table.gains import Gain, gains
+from distillery.table.metadata import StoreMetadata
+from distillery.table.scores import robustness
+from distillery.table.stats import Summary, summarize
 
 
-AXES = COLUMNS.index("student") + 1  # where a table's own axes stand
+@dataclass(frozen=True)
+class StoredSize:
+    """What the distilled set and the stored labels of a cell take.
 
-
-def assemble(plan: Mapping[str, Any], store: Path) -> pd.DataFrame:
-    """The tidy table of a plan document: a row per position in the plan's order, None for nothing. Columns: `COLUMNS`, the
-    table's own axes behind "student"; those of `gains` where a row is compared with another; with scores, the accuracies that
-    they compare, acc_... in percent, and the scores, fractions.
-
-    Accuracies and ratios are in percent, sizes in bytes; pixels and label_floats count the numbers stored for images and for
-    soft labels. measured: the mean accuracy of the last epoch over n students, or the mean value of an analysis; std (ddof 1)
-    and ci95 are their spread; measured_best: the mean of each student's best epoch on the test set, a diagnostic; difference:
-    measured - published, only where the setting is the paper's own. Rows without evaluations have published numbers only.
-
-    Raises ArtefactError when an artefact is missing or lacks an entry, PlanError when the plan lacks a key.
+    Attributes:
+        cr_paper: compression ratio as the papers count it, percent; None where nobody said how
+            many epochs of labels it counts.
+        cr_stored: bytes really stored over the raw bytes of the training images, percent.
+        bytes_by_part: bytes of each part of the set, and of the labels.
+        pixels: numbers stored for images; None where an artefact is older than this count.
+        label_floats: numbers stored for soft labels; None as for `pixels`.
     """
-    metadata = functools.cache(lambda address: _metadata(store, address))
-    try:
-        rows = [_row(plan, position, metadata) for position in plan["positions"]]
-        compared = any(position["against"] for position in plan["positions"])
-        found = (
-            gains(plan, lambda position: [_value(metadata, a)[0] for a in position["evaluations"]])
-            if compared
-            else []
-        )
-    except KeyError as error:
-        raise PlanError(
-            f"plan of {plan.get('table', 'a table')}: lacks {error}; write it again with `distillery plan --write`"
-        ) from None
-    scored = (*ACCURACIES, *SCORES) if plan.get("scores") else ()
-    columns = [
-        *COLUMNS[:AXES],
-        *plan["axes"],
-        *COLUMNS[AXES:],
-        *(gain_columns if found else ()),
-        *scored,
+
+    cr_paper: float | None
+    cr_stored: float
+    bytes_by_part: Mapping[str, int]
+    pixels: int | None = None
+    label_floats: int | None = None
+
+    @property
+    def bytes(self) -> int:
+        """All bytes stored."""
+        return sum(self.bytes_by_part.values())
+
+
+@dataclass(frozen=True)
+class AssembledCell:
+    """A cell with what its artefacts state; nothing of it where only a number is printed.
+
+    Attributes:
+        cell: the cell of the plan document.
+        measured: accuracies of the last epoch over the students, percent, or values of an analysis.
+        measured_best: mean of each student's best epoch on the test set, percent: a diagnostic.
+        stored: what the set and its labels take.
+        gain: the difference from the row that it is compared with.
+        scores: DD-Ranking's accuracies, percent, and scores, fractions, by name.
+    """
+
+    cell: DocumentCell
+    measured: Summary | None = None
+    measured_best: float | None = None
+    stored: StoredSize | None = None
+    gain: Gain | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the printed number is of this very setting and of a network that it names."""
+        published = self.cell.published
+        return published is not None and self.cell.comparable and published.network_stated
+
+    @property
+    def difference(self) -> float | None:
+        """Measured - published; None where they are not comparable or nothing was measured."""
+        published = self.cell.published
+        if not self.comparable or published is None or self.measured is None:
+            return None
+        return self.measured.mean - published.mean
+
+
+def assemble(document: TableDocument, store: Path) -> list[AssembledCell]:
+    """The cells of a plan document, in its order, with what their artefacts in `store` state.
+
+    Raises:
+        ArtefactError: an artefact is missing, or lacks an entry.
+        PlanError: a cell lacks an axis of the table.
+    """
+    metadata = StoreMetadata(store)
+    found = gains(
+        document,
+        lambda cell: [metadata.measurement(address).last for address in cell.evaluations],
+    )
+    return [
+        _assembled(cell, gain, metadata) for cell, gain in zip(document.cells, found, strict=True)
     ]
-    rows = [row | gain for row, gain in zip(rows, found or [{}] * len(rows), strict=True)]
-    return pd.DataFrame(
-        [{name: row.get(name) for name in columns} for row in rows], columns=columns, dtype=object
+
+
+def _assembled(cell: DocumentCell, gain: Gain | None, metadata: StoreMetadata) -> AssembledCell:
+    if not cell.evaluations:
+        return AssembledCell(cell)
+    measurements = [metadata.measurement(address) for address in cell.evaluations]
+    best = [found.best for found in measurements if found.best is not None]
+    return AssembledCell(
+        cell,
+        measured=summarize([found.last for found in measurements]),
+        measured_best=summarize(best).mean if best else None,
+        stored=_stored(cell, metadata),
+        gain=gain,
+        scores=_scores(cell, metadata),
     )
 
 
-def setting(position: Position) -> Position | None:
-    """Where a position's published number stands: in this very setting, or in the paper's setting that it stands for."""
-    comparable = (position["published"] or {}).get("comparable")
-    return position if comparable else position["paper"]
-
-
-def _row(plan: Mapping[str, Any], position: Position, metadata: MetadataOf) -> dict[str, Any]:
-    row = {
-        "paper": plan["paper"],
-        "table": plan["table"].rpartition("/")[2],
-        "scale": plan["scale"],
-    }
-    row |= {
-        key: position[key]
-        for key in ("row", "method", "variant", "labels", "protocol", "dataset", "ipc", "student")
-    }
-    row |= {axis: position[axis] for axis in plan["axes"]}
-    row |= _published(position)
-    if position["evaluations"]:
-        row |= (
-            _measured(position, metadata)
-            | _budget(position, metadata)
-            | _scores(position, metadata)
-        )
-        if row["comparable"] == "yes":
-            row["difference"] = row["measured"] - row["published"]
-    return row
-
-
-def _published(position: Position) -> dict[str, Any]:
-    printed = position["published"]
-    if not printed:
-        return {"comparable": "no"}
-    place = setting(position) or {}
-    return {
-        "published": printed["mean"],
-        "published_std": printed.get("std"),
-        "published_table": printed["table"],
-        **{f"published_{axis}": place.get(axis) for axis in ("dataset", "student", "ipc")},
-        "comparable": "yes"
-        if printed["comparable"] and printed.get("network_stated", True)
-        else "no",
-        "cr_published": printed.get("compression_ratio"),
-    }
-
-
-def _measured(position: Position, metadata: MetadataOf) -> dict[str, Any]:
-    found = [_value(metadata, address) for address in position["evaluations"]]
-    last = summarize([value for value, _ in found])
-    numbers = {"measured": last.mean, "std": last.std, "n": last.n, "ci95": last.ci95}
-    best = [value for _, value in found if value is not None]
-    numbers |= {"measured_best": summarize(best).mean} if best else {}
-    upstream = {f"{stage}_id": _id(position[stage]) for stage in ("distilled", "label", "data")}
-    return numbers | {"ids": ";".join(map(_id, position["evaluations"]))} | upstream
-
-
-def _scores(position: Position, metadata: MetadataOf) -> dict[str, float]:
-    if not position.get("scores"):
+def _scores(cell: DocumentCell, metadata: StoreMetadata) -> dict[str, float]:
+    if not cell.scores:
         return {}
-    compared = {"syn_any": position["evaluations"], **position["scores"]}
-    means = {
-        name: summarize([_value(metadata, address)[0] for address in found]).mean
-        for name, found in compared.items()
-    }
-    return robustness({f"acc_{name}": mean for name, mean in means.items()})
+    compared = {"syn_any": cell.evaluations, **cell.scores}
+    return robustness(
+        {
+            f"acc_{name}": summarize([metadata.measurement(a).last for a in addresses]).mean
+            for name, addresses in compared.items()
+        }
+    )
 
 
-def _value(metadata: MetadataOf, address: str) -> tuple[float, float | None]:
-    """What an artefact says a cell holds: accuracy of the last and of the best epoch, or an analysis' value."""
-    if "value" in metadata(address):
-        return metadata(address)["value"], None
-    accuracy = _stated(metadata, address, "accuracy")
-    return accuracy["last"], accuracy["best"]
-
-
-def _budget(position: Position, metadata: MetadataOf) -> dict[str, Any]:
+def _stored(cell: DocumentCell, metadata: StoreMetadata) -> StoredSize | None:
+    if cell.data is None:
+        return None
     parts: dict[str, int] = {}
-    for address in filter(None, (position["distilled"], position["label"])):
-        for part, size in _stated(metadata, address, "bytes").items():
+    for address in filter(None, (cell.distilled, cell.label)):
+        for part, size in metadata.stated(address, "bytes").items():
             parts[part] = parts.get(part, 0) + size
-    raw, stored = _stated(metadata, position["data"], "raw_bytes"), sum(parts.values())
-    return {
-        "cr_paper": _cr_paper(position, metadata, raw),
-        "cr_stored": cr_stored(stored, raw),
-        "bytes": stored,
-        "bytes_by_part": ";".join(f"{part}={size}" for part, size in sorted(parts.items())),
-        **_numbers(position, metadata),
-    }
+    raw = metadata.stated(cell.data, "raw_bytes")
+    return StoredSize(
+        _cr_paper(cell, cell.data, metadata, raw),
+        cr_stored(sum(parts.values()), raw),
+        dict(sorted(parts.items())),
+        **_numbers(cell, metadata),
+    )
 
 
-def _numbers(position: Position, metadata: MetadataOf) -> dict[str, int]:
-    """Numbers stored for images and for labels; nothing where an artefact was made before they were counted."""
+def _numbers(cell: DocumentCell, metadata: StoreMetadata) -> dict[str, int]:
+    """Numbers stored for images and for labels; nothing where an artefact is older than kinds."""
     counted: Counter[str] = Counter()
-    for address in filter(None, (position["distilled"], position["label"])):
-        stated = metadata(address)
-        if "kinds" not in stated:
+    for address in filter(None, (cell.distilled, cell.label)):
+        kinds = metadata.find(address, "kinds")
+        if kinds is None:
             return {}
-        for part, count in stated["numbers"].items():
-            counted[stated["kinds"][part]] += count
+        for part, count in metadata.stated(address, "numbers").items():
+            counted[kinds[part]] += count
     return {"pixels": counted[Kind.IMAGE], "label_floats": counted[Kind.SOFT_LABEL]}
 
 
-def _cr_paper(position: Position, metadata: MetadataOf, raw_bytes: int) -> float | None:
-    if position["charged"] == "dynamic" and not position["label_epochs"]:
-        return None  # nobody said how many epochs of labels the paper would charge
+def _cr_paper(
+    cell: DocumentCell, data: str, metadata: StoreMetadata, raw_bytes: int
+) -> float | None:
+    if cell.place.ipc is None or (cell.counted_as == "dynamic" and not cell.label_epochs):
+        return None
     return cr_paper(
-        position["ipc"],
-        len(_stated(metadata, position["data"], "classes")),
-        _stated(metadata, position["data"], "counts")["train"],
-        position.get("original_bytes") or raw_bytes,
-        position["charged"],
-        epochs=position["label_epochs"] or 1,
+        cell.place.ipc,
+        len(metadata.stated(data, "classes")),
+        metadata.stated(data, "counts")["train"],
+        cell.original_bytes or raw_bytes,
+        cell.counted_as,
+        epochs=cell.label_epochs or 1,
     )
-
-
-def _metadata(store: Path, address: str) -> dict[str, Any]:
-    meta = read_meta(store / address)
-    if f"{meta['stage']}/{meta['id']}" != address:
-        raise ArtefactError(
-            f"{store / address}: holds {meta['stage']}/{meta['id']}; delete the folder and run again"
-        )
-    return meta["metadata"]
-
-
-def _stated(metadata: MetadataOf, address: str, name: str) -> Any:
-    found = metadata(address)
-    if name not in found:
-        raise ArtefactError(
-            f"{address}: its meta.json states no '{name}'; delete the folder and run again"
-        )
-    return found[name]
-
-
-def _id(address: str | None) -> str | None:
-    return address and address.partition("/")[2]

@@ -1,43 +1,59 @@
-"""The gain of a row over another one of its table, place by place, with the test of the difference."""
+"""The gain of a row over another one of its table, place by place, with Welch's test."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+from distillery.table.document import DocumentCell, TableDocument
 from distillery.table.stats import welch
 
-COLUMNS = ("against", "gain", "gain_p")
 
-Position = Mapping[str, Any]
+@dataclass(frozen=True)
+class Gain:
+    """A difference of means at one place.
+
+    Attributes:
+        against: the row that is compared with.
+        difference: mean of the row - mean of the other one.
+        p: two-sided, of Welch's test; None where a side has one repeat or neither side varies.
+    """
+
+    against: str
+    difference: float
+    p: float | None
 
 
 def gains(
-    plan: Mapping[str, Any], values: Callable[[Position], Sequence[float]]
-) -> list[dict[str, Any]]:
-    """For each position of a plan: the row it is compared with, the difference of the means, and Welch's two-sided p.
+    document: TableDocument, values: Callable[[DocumentCell], Sequence[float]]
+) -> list[Gain | None]:
+    """The gain of each cell, in the order of the document.
 
-    values: the repeats of a position, empty where nothing was measured. Nothing for rows without `against` and where either
-    side was not measured; no p where a side has one repeat or neither varies.
+    Args:
+        document: the plan of a table.
+        values: the repeats of a cell; none where nothing was measured.
+
+    Returns:
+        None for a cell without `against`, and where either side was not measured.
+
+    Raises:
+        PlanError: a cell lacks an axis of the table.
     """
-    axes = [plan["shape"]["panel"], *plan["shape"]["columns"]]
-    measured = {(p["row"], *(p[axis] for axis in axes)): values(p) for p in plan["positions"]}
+    axes = [document.shape.panel, *document.shape.columns]
+    keyed = [(tuple(cell.place.at(axis) for axis in axes), cell) for cell in document.cells]
+    measured = {(cell.row, *place): values(cell) for place, cell in keyed}
     return [
-        _gain(
-            p,
-            [
-                measured[(row, *(p[axis] for axis in axes))]
-                for row in (p["row"], p["against"] or p["row"])
-            ],
-        )
-        for p in plan["positions"]
+        _gain(cell.against, measured[cell.row, *place], measured.get((cell.against, *place), ()))
+        if cell.against
+        else None
+        for place, cell in keyed
     ]
 
 
-def _gain(position: Position, sides: list[Sequence[float]]) -> dict[str, Any]:
-    if not position["against"] or not all(sides):
-        return {}
-    means = [sum(side) / len(side) for side in sides]
-    testable = min(map(len, sides)) > 1 and any(len(set(side)) > 1 for side in sides)
-    p = welch(*sides).p if testable else None
-    return {"against": position["against"], "gain": means[0] - means[1], "gain_p": p}
+def _gain(against: str, ours: Sequence[float], theirs: Sequence[float]) -> Gain | None:
+    if not ours or not theirs:
+        return None
+    repeated = min(len(ours), len(theirs)) > 1
+    varies = len(set(ours)) > 1 or len(set(theirs)) > 1
+    p = welch(ours, theirs).p if repeated and varies else None
+    return Gain(against, sum(ours) / len(ours) - sum(theirs) / len(theirs), p)

@@ -1,39 +1,37 @@
-"""A table in the paper's own shape: per panel a grid of measured numbers, then a grid of published ones, never mixed."""
+"""A table in the paper's own shape: per panel a grid of measured numbers, then one of published.
+
+Measured and published numbers never share a grid.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import Any, TypeVar
 
 from distillery.errors import PlanError
-from distillery.table.assemble import Position, setting
-from distillery.table.scores import SCORES, SHARE
+from distillery.table.assemble import AssembledCell, StoredSize
+from distillery.table.document import AxisValue, Place, TableDocument
+from distillery.table.scores import SCORES
+from distillery.table.tidy import by_part
+
+T = TypeVar("T")
 
 EMPTY = "–"
-LEVEL = 0.05
-COUNTED = {
-    "pixels": "of images",
-    "label_floats": "of labels",
-}  # column of the tidy table -> of this one
-SCORED = (
-    "HLR: accuracy of the student's network on the real data minus that on this set with hard labels, low is good. IOR: "
-    "accuracy on this set minus that on as many random real images, treated alike, high is good. LRS and ARS, in 0 to 1, weigh "
-    f"HLR against IOR, and IOR with augmentation against IOR without ({SHARE:g} each); 0.269 says: no gain and no loss. All "
-    "of the last epoch, on one draw of random images; the accuracies are the columns acc_... of {0}."
-)
-PAPERS = {"infer": "INFER", "gift": "GIFT", "podd": "PoDD"}
-
-Record = Mapping[str, Any]
-Cell = tuple[Record, Position]
+LEVEL = 0.05  # of Welch's p, below which a gain has a star
+ROBUSTNESS = "Robustness (DD-Ranking's definitions, fractions; not comparable with its leaderboard)"
 
 
 @dataclass(frozen=True)
-class Block:
-    """One grid. columns: (group, name) of each column; rows: the label and the texts of each row."""
+class TextGrid:
+    """One grid, as texts.
+
+    Attributes:
+        title: stands above it.
+        columns: group and name of each column.
+        rows: label and texts of each row.
+    """
 
     title: str
     columns: list[tuple[str, str]]
@@ -41,254 +39,243 @@ class Block:
 
 
 @dataclass(frozen=True)
-class View:
-    """What a grid shows: the setting that places a position, the column of the ratio beside it, the text of a cell
-    with so many decimals."""
+class GridContent:
+    """What a grid shows of a cell.
 
-    place: Callable[[Position], Position]
-    ratio: str | None
-    text: Callable[[Record, int], str]
-
-
-def layout(frame: pd.DataFrame, plan: Mapping[str, Any]) -> dict[str, list[Block]]:
-    """The blocks of each panel: measured, published, difference (where any number is comparable), the scores of a table that
-    has them, and what is stored.
-
-    Raises PlanError when two positions fall into one place of a grid.
+    Attributes:
+        place: where the cell stands.
+        ratio: the compression ratio beside it, percent; None: nothing.
+        text: its number with so many decimals.
     """
-    cells = list(zip(frame.to_dict("records"), plan["positions"], strict=True))
-    _check_places(plan)
-    axis = _panel_axis(plan)
-    panels = {
-        name: [c for c in cells if c[1][axis] == name]
-        for name in _unique(p[axis] for _, p in cells)
+
+    place: Callable[[AssembledCell], Place]
+    ratio: Callable[[AssembledCell], float | None]
+    text: Callable[[AssembledCell, int], str]
+
+
+def layout(document: TableDocument, cells: Sequence[AssembledCell]) -> dict[str, list[TextGrid]]:
+    """The grids of each panel.
+
+    They are: measured; published; difference, where any number is comparable; gain, where a row is
+    compared with another; the scores of a table that has them; what is stored.
+
+    Raises:
+        PlanError: two cells fall into one place of a grid, or a cell lacks an axis.
+    """
+    _check_places(document)
+    panel = document.shape.panel
+    names = _unique(cell.place.at(panel) for cell in document.cells)
+    return {
+        str(name): _grids(document, [c for c in cells if c.cell.place.at(panel) == name])
+        for name in names
     }
-    return {str(name): [b for b in _blocks(plan, panel) if b] for name, panel in panels.items()}
 
 
-def _panel_axis(plan: Mapping[str, Any]) -> str:
-    return plan["shape"].get("panel") or "dataset"
-
-
-def _blocks(plan: Mapping[str, Any], cells: list[Cell]) -> list[Block | None]:
-    records = [record for record, _ in cells]
-    datasets = ", ".join(_unique(r["dataset"] for r in records))
-    n = "/".join(_unique(str(r["n"]) for r in records if r["n"])) or "0"
-    printed = [c for c in cells if c[0]["published"] is not None]
-    compared = [c for c in cells if c[0]["difference"] is not None]
-    gained = [c for c in cells if c[0].get("gain") is not None]
-    last = "" if plan["analysis"] else ", last epoch"
-    return [
-        _grid(
-            f"Measured (scale {plan['scale']}, dataset {datasets}, n={n}{last})",
-            plan,
-            cells,
-            MEASURED,
-        ),
-        _grid(_published_title(plan, printed), plan, printed, PUBLISHED) if printed else None,
-        _grid("Difference (measured − published)", plan, compared, DIFFERENCE)
-        if compared
-        else None,
-        _grid("Gain (row − the row it is compared with; * Welch p < 0.05)", plan, gained, GAIN)
-        if gained
-        else None,
-        _robustness(plan, cells),
-        _stored(records),
+def _grids(document: TableDocument, cells: list[AssembledCell]) -> list[TextGrid]:
+    printed = [cell for cell in cells if cell.cell.published]
+    compared = [cell for cell in cells if cell.difference is not None]
+    gained = [cell for cell in cells if cell.gain]
+    shown = [
+        (_measured_title(document, cells), cells, MEASURED),
+        (_published_title(document, printed), printed, PUBLISHED),
+        ("Difference (measured − published)", compared, DIFFERENCE),
+        ("Gain (row − the row it is compared with; * Welch p < 0.05)", gained, GAIN),
     ]
+    grids = [_grid(title, document, found, what) for title, found, what in shown if found]
+    return grids + [grid for grid in (_robustness(document, cells), _stored(cells)) if grid]
 
 
-def _published_title(plan: Mapping[str, Any], cells: list[Cell]) -> str:
-    tables = ", ".join(_unique(_table_title(str(r["published_table"])) for r, _ in cells))
-    datasets = ", ".join(_unique(str(r["published_dataset"]) for r, _ in cells))
-    return f"Published ({PAPERS.get(plan['paper'], plan['paper'])} {tables}, {datasets})"
+def _measured_title(document: TableDocument, cells: list[AssembledCell]) -> str:
+    datasets = _joined(cell.cell.place.dataset for cell in cells)
+    repeats = "/".join(_unique(str(cell.measured.n) for cell in cells if cell.measured)) or "0"
+    last = "" if document.analysis else ", last epoch"
+    return f"Measured (scale {document.scale}, dataset {datasets}, n={repeats}{last})"
+
+
+def _published_title(document: TableDocument, cells: list[AssembledCell]) -> str:
+    tables = _joined(_table_title(c.cell.published.table) for c in cells if c.cell.published)
+    datasets = _joined(str(_published_place(cell).dataset) for cell in cells)
+    return f"Published ({document.paper_name} {tables}, {datasets})"
 
 
 def _table_title(table: str) -> str:
-    return (
-        f"Figure {table.removeprefix('figure')}" if table.startswith("figure") else f"Table {table}"
-    )
+    number = table.removeprefix("figure")
+    return f"Figure {number}" if table.startswith("figure") else f"Table {table}"
 
 
-def _grid(title: str, plan: Mapping[str, Any], cells: list[Cell], view: View) -> Block:
-    axes = plan["shape"]["columns"]
-    placed = [(record, view.place(position)) for record, position in cells]
-    keyed = [
-        (record, place["ipc"], tuple(place[axis] for axis in axes)) for record, place in placed
-    ]
-    keys = _in_axis_order([key for _, _, key in keyed])
+def _grid(
+    title: str, document: TableDocument, cells: list[AssembledCell], content: GridContent
+) -> TextGrid:
+    axes = document.shape.columns
+    placed = [(cell, content.place(cell)) for cell in cells]
+    keyed = [(cell, tuple(place.at(axis) for axis in axes)) for cell, place in placed]
+    keys = _in_axis_order([key for _, key in keyed])
     ratios = [
-        (r["row"], ipc, f"{r[view.ratio]:.2f}")
-        for r, ipc, _ in keyed
-        if view.ratio and r[view.ratio] is not None
+        (cell.cell.row, place.ipc, f"{ratio:.2f}")
+        for cell, place in placed
+        if (ratio := content.ratio(cell)) is not None
     ]
     ipcs = _unique(ipc for _, ipc, _ in ratios)
     rows = []
-    for label in plan["shape"]["rows"]:
-        charged = [
-            _joined(text for row, at, text in ratios if (row, at) == (label, ipc)) for ipc in ipcs
+    for label in document.shape.rows:
+        beside = [
+            _joined(text for row, at, text in ratios if (row, at) == (label, i)) for i in ipcs
         ]
         texts = {
-            key: view.text(record, plan["digits"])
-            for record, _, key in keyed
-            if record["row"] == label
+            key: content.text(cell, document.digits)
+            for cell, key in keyed
+            if cell.cell.row == label
         }
-        rows.append((label, charged + [texts.get(key, EMPTY) for key in keys]))
-    return Block(
-        title,
-        [("CR (%)", f"ipc {ipc:g}") for ipc in ipcs] + [_heading(axes, key) for key in keys],
-        rows,
+        rows.append((label, beside + [texts.get(key, EMPTY) for key in keys]))
+    headings = [("CR (%)", f"ipc {ipc:g}") for ipc in ipcs] + [_heading(axes, key) for key in keys]
+    return TextGrid(title, headings, rows)
+
+
+def _check_places(document: TableDocument) -> None:
+    axes = document.shape.columns
+    places = Counter(
+        (cell.place.at(document.shape.panel), cell.row, *(cell.place.at(axis) for axis in axes))
+        for cell in document.cells
     )
-
-
-def _check_places(plan: Mapping[str, Any]) -> None:
-    axes = (_panel_axis(plan), "row", *plan["shape"]["columns"])
-    places = Counter(tuple(position[axis] for axis in axes) for position in plan["positions"])
     twice = next((place for place, count in places.items() if count > 1), None)
     if twice:
         raise PlanError(
-            f"{plan['table']}: two positions at {' / '.join(map(str, twice))}; give them rows or columns of their own"
+            f"{document.table}: two cells at {' / '.join(map(str, twice))}; "
+            "give them rows or columns of their own"
         )
 
 
-def _robustness(plan: Mapping[str, Any], cells: list[Cell]) -> Block | None:
-    axes = plan["shape"]["columns"]
+def _robustness(document: TableDocument, cells: list[AssembledCell]) -> TextGrid | None:
+    axes = document.shape.columns
     rows = [
         (
-            record["row"],
+            cell.cell.row,
             [
-                *(_plain(position[axis]) for axis in axes),
-                *(f"{record[score]:.3f}" for score in SCORES),
+                *(_plain(cell.cell.place.at(axis)) for axis in axes),
+                *(f"{cell.scores[score]:.3f}" for score in SCORES),
             ],
         )
-        for record, position in cells
-        if record.get("lrs") is not None
+        for cell in cells
+        if cell.scores
     ]
-    title = "Robustness (DD-Ranking's definitions, fractions; not comparable with its leaderboard)"
+    columns = [("", name) for name in (*axes, *map(str.upper, SCORES))]
+    return TextGrid(ROBUSTNESS, columns, rows) if rows else None
+
+
+def _stored(cells: list[AssembledCell]) -> TextGrid | None:
+    """What is stored, each different line of a row once."""
+    sizes = [(cell, cell.stored) for cell in cells if cell.stored]
+    counted = any(size.pixels is not None for _, size in sizes)
+    lines = _unique((cell.cell.row, *_sizes(cell, size, counted)) for cell, size in sizes)
+    numbers = [("numbers", "of images"), ("numbers", "of labels")] if counted else []
+    ratios = [("CR (%)", "paper"), ("CR (%)", "stored")]
+    columns = [("", "ipc"), *ratios, ("", "bytes"), *numbers, ("", "by part")]
+    return TextGrid("Stored", columns, [(row, texts) for row, *texts in lines]) if lines else None
+
+
+def _sizes(cell: AssembledCell, size: StoredSize, counted: bool) -> tuple[str, ...]:
+    numbers = (size.pixels, size.label_floats) if counted else ()
     return (
-        Block(title, [("", name) for name in (*axes, *map(str.upper, SCORES))], rows)
-        if rows
-        else None
+        _plain(cell.cell.place.ipc),
+        _percent(size.cr_paper),
+        _percent(size.cr_stored),
+        *(EMPTY if number is None else str(number) for number in (size.bytes, *numbers)),
+        by_part(size.bytes_by_part),
     )
 
 
-def _stored(records: list[Record]) -> Block | None:
-    made = [r for r in records if r["bytes"] is not None]
-    counted = COUNTED if any(r["pixels"] is not None for r in made) else {}
-    lines = _unique(
-        (
-            r["row"],
-            (
-                f"{r['ipc']:g}",
-                *map(_percent, (r["cr_paper"], r["cr_stored"])),
-                *_sizes(r, counted),
-                r["bytes_by_part"],
-            ),
-        )
-        for r in made
-    )
-    numbers = [("numbers", name) for name in counted.values()]
-    columns = [
-        ("", "ipc"),
-        ("CR (%)", "paper"),
-        ("CR (%)", "stored"),
-        ("", "bytes"),
-        *numbers,
-        ("", "by part"),
-    ]
-    return Block("Stored", columns, [(row, list(texts)) for row, texts in lines]) if lines else None
+def metrics(document: TableDocument, cells: Sequence[AssembledCell]) -> dict[str, Any]:
+    """Measured means, numbers only: {row: {panel: {"student/ipc": percent}}}.
 
-
-def _sizes(record: Record, counted: Mapping[str, str]) -> list[str]:
-    return [EMPTY if record[name] is None else str(record[name]) for name in ("bytes", *counted)]
-
-
-def notes(frame: pd.DataFrame, plan: Mapping[str, Any], csv_name: str) -> list[str]:
-    """What the numbers mean, in sentences for the foot of the table."""
-    made = frame[frame["n"].notna()]
-    protocols = _joined(made["protocol"]) if len(made) else "none was run"
-    last = "" if plan["analysis"] else "last epoch, "
-    return [
-        f"Measured: {plan['quantity']}, {last}mean ± standard deviation (ddof 1) over n student seeds on one distilled set; "
-        f"{csv_name} has its 95 % t-interval, ±ci95. Evaluation protocols: {protocols}.",
-        *(
-            [
-                f"measured_best in {csv_name} is the best epoch on the test set: a diagnostic, not a result."
-            ]
-            if last
-            else []
-        ),
-        "CR: INFER's accounting, images by number and labels by bytes. Stored: all bytes kept over the raw bytes of the "
-        "training images. Labels made during training count in the former only.",
-        "Published numbers are the paper's, in its own setting; a difference is drawn only where the measured setting is that "
-        f"one. {EMPTY}: not measured, or not printed.",
-        *([SCORED.format(csv_name)] if plan.get("scores") else []),
-        f"The artefacts behind each number: columns ids, distilled_id, label_id and data_id of {csv_name}.",
-    ]
-
-
-def metrics(frame: pd.DataFrame, plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Measured means, numbers only: {row: {panel: {"student/ipc": percent}}}, the inner key made of the table's columns."""
-    axis, axes = _panel_axis(plan), plan["shape"]["columns"]
-    found: dict[str, Any] = {}
-    for record, position in zip(frame.to_dict("records"), plan["positions"], strict=True):
-        if record["measured"] is not None:
-            panel = found.setdefault(record["row"], {}).setdefault(str(position[axis]), {})
-            panel["/".join(_plain(position[a]) for a in axes)] = round(
-                record["measured"], plan["digits"] + 1
-            )
+    The inner key is made of the table's columns.
+    """
+    shape = document.shape
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for assembled in cells:
+        cell, measured = assembled.cell, assembled.measured
+        if measured is not None:
+            panels = found.setdefault(cell.row, {})
+            panel = panels.setdefault(str(cell.place.at(shape.panel)), {})
+            key = "/".join(_plain(cell.place.at(axis)) for axis in shape.columns)
+            panel[key] = round(measured.mean, document.digits + 1)
     return found
 
 
-def _measured(record: Record, digits: int) -> str:
-    if record["measured"] is None:
+def _measured_text(cell: AssembledCell, digits: int) -> str:
+    measured = cell.measured
+    if measured is None:
         return EMPTY
-    return f"{record['measured']:.{digits}f}" + (
-        "" if record["std"] is None else f" ± {record['std']:.{digits}f}"
-    )
+    spread = "" if measured.std is None else f" ± {measured.std:.{digits}f}"
+    return f"{measured.mean:.{digits}f}{spread}"
 
 
-def _printed(record: Record, digits: int) -> str:
-    return f"{float(record['published'])!r}" + (
-        "" if record["published_std"] is None else f" ± {float(record['published_std'])!r}"
-    )
+def _published_text(cell: AssembledCell, digits: int) -> str:
+    """The printed digits, however many decimals the table has."""
+    published = cell.cell.published
+    if published is None:
+        return EMPTY
+    return f"{published.mean!r}" + ("" if published.std is None else f" ± {published.std!r}")
 
 
-def _signed(record: Record, digits: int) -> str:
-    return f"{record['difference']:+.{digits}f}"
+def _difference_text(cell: AssembledCell, digits: int) -> str:
+    return EMPTY if cell.difference is None else f"{cell.difference:+.{digits}f}"
 
 
-def _gained(record: Record, digits: int) -> str:
-    star = "*" if record["gain_p"] is not None and record["gain_p"] < LEVEL else ""
-    return f"{record['gain']:+.{digits}f}{star}"
+def _gain_text(cell: AssembledCell, digits: int) -> str:
+    gain = cell.gain
+    if gain is None:
+        return EMPTY
+    star = "*" if gain.p is not None and gain.p < LEVEL else ""
+    return f"{gain.difference:+.{digits}f}{star}"
 
 
-MEASURED = View(lambda position: position, "cr_paper", _measured)
-PUBLISHED = View(
-    lambda position: {**position, **(setting(position) or {})}, "cr_published", _printed
-)
-GAIN = View(lambda position: position, None, _gained)
-DIFFERENCE = View(lambda position: position, None, _signed)
+def _own_place(cell: AssembledCell) -> Place:
+    return cell.cell.place
+
+
+def _published_place(cell: AssembledCell) -> Place:
+    return cell.cell.printed_place or cell.cell.place
+
+
+def _measured_ratio(cell: AssembledCell) -> float | None:
+    return cell.stored.cr_paper if cell.stored else None
+
+
+def _published_ratio(cell: AssembledCell) -> float | None:
+    return cell.cell.published.compression_ratio if cell.cell.published else None
+
+
+def _no_ratio(cell: AssembledCell) -> None:
+    return None
+
+
+MEASURED = GridContent(_own_place, _measured_ratio, _measured_text)
+PUBLISHED = GridContent(_published_place, _published_ratio, _published_text)
+DIFFERENCE = GridContent(_own_place, _no_ratio, _difference_text)
+GAIN = GridContent(_own_place, _no_ratio, _gain_text)
 
 
 def _percent(value: float | None) -> str:
     return EMPTY if value is None else f"{value:.2f}"
 
 
-def _plain(value: Any) -> str:
+def _plain(value: AxisValue) -> str:
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
-def _heading(axes: list[str], key: tuple) -> tuple[str, str]:
-    number = (int, float)
+def _heading(axes: Sequence[str], key: tuple[AxisValue, ...]) -> tuple[str, str]:
     names = [
-        f"{axis} {_plain(value)}" if isinstance(value, number) else _plain(value)
+        f"{axis} {_plain(value)}" if isinstance(value, int | float) else _plain(value)
         for axis, value in zip(axes, key, strict=True)
     ]
     return " ".join(names[:-1]), names[-1]
 
 
-def _in_axis_order(keys: list[tuple]) -> list[tuple]:
-    """The distinct keys, sorted along each axis by first appearance: a row that lacks a column does not reorder them."""
+def _in_axis_order(keys: list[tuple[AxisValue, ...]]) -> list[tuple[AxisValue, ...]]:
+    """The distinct keys, sorted along each axis by first appearance.
+
+    A row that lacks a column does not reorder the columns.
+    """
     ranks = [
         {value: i for i, value in enumerate(_unique(axis))} for axis in zip(*keys, strict=True)
     ]
@@ -301,5 +288,5 @@ def _joined(texts: Iterable[str]) -> str:
     return ", ".join(_unique(texts)) or EMPTY
 
 
-def _unique(values: Iterable[Any]) -> list[Any]:
+def _unique(values: Iterable[T]) -> list[T]:
     return list(dict.fromkeys(values))

@@ -1,152 +1,180 @@
 """Find a printed number: the cell of a paper's tables that has exactly the asked setting.
 
-The files of workflow/published keep the papers' own names. Here the names that mean the same are made one, so that a setting is
-found whichever table printed it. Standard library alone: the planner calls this thousands of times.
+The files of workflow/published keep the papers' own words. `PaperNames` says which of them mean the
+same, so that a setting is found whichever table printed it. Standard library alone: the planner
+asks thousands of times.
 """
 
 from __future__ import annotations
 
 import csv
-import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from distillery.errors import PlanError
 
-Cell = Mapping[str, str]
+PrintedCell = Mapping[str, str]  # a row of a file of workflow/published, by column
 
-_AXES = ("ipc", "eval_arch", "labels")
-_SAME = {  # names of the papers that say two things at once, or say one thing in another way
-    "method": {
-        "infer+dyn": {"method": "infer", "labels": "dynamic"},
-        "gift": {"method": "rded", "variant": "gift"},
-    },
-    "variant": {"refine+loss": {"variant": "gift"}},
-    # INFER's "ShuffleNetV2" is V1 with two groups in its authors' code;
-    # GIFT's small networks are torchvision's own, with the stem of large images: other networks than INFER's of that name.
-    "eval_arch": {
-        "convnet128": {"eval_arch": "convnet"},
-        "convnet-in": {"eval_arch": "convnet"},
-        "shufflenet_v2": {"eval_arch": "shufflenet_v1"},
-        "tv-efficientnet_b0": {"eval_arch": "efficientnet_b0"},
-        "tv-mobilenet_v2": {"eval_arch": "mobilenet_v2"},
-    },
-    "distill_arch": {"convnet128": {"distill_arch": "convnet"}},
-}
-_HARD_WHERE_BLANK = {"random"}  # INFER Table 2 charges it no label bytes
-# R of `ensemble=R` makes compensators in INFER Table 3 and labels in Table 6: such a variant means something in its table only.
-_BOUND_TO_TABLE = ("ensemble=", "patches=")
+# Columns in which a blank cell means that the paper does not say.
+_OPEN_COLUMNS = ("ipc", "eval_arch", "labels")
+_NUMBERS = ("mean", "std", "compression_ratio")
 
 
-def lookup(
-    paper: str,
-    dataset: str,
-    ipc: float | None,
-    method: str,
-    student: str | None,
-    labels: str | None,
-    variant: str | None,
-    folder: Path,
-    prefer_table: str | None = None,
-    **keys: str,
-) -> dict[str, Any] | None:
-    """The printed number of a setting: that of `prefer_table` ("table2", "figure6"), else of the paper's first table with one.
+@dataclass(frozen=True)
+class PrintedNumber:
+    """What a paper prints for a setting.
 
-    paper: infer, gift or podd. student: eval_arch of the files. None or "" for ipc, student, labels leaves them open, and so
-    does a blank cell: the paper does not say. variant "" is the plain method. keys: further columns (loss, optimizer,
-    distill_arch).
-
-    Returns mean, std and compression_ratio in percent (None where nothing is printed), table, and network_stated (False when
-    the paper does not name the student, so that no difference may be drawn), or None when no table has the setting.
-    Raises PlanError when the preferred table has several different numbers for it; elsewhere such a table is passed over.
+    Attributes:
+        mean: percent.
+        std: percent; None where none is printed.
+        compression_ratio: percent; None where none is printed.
+        table: the table that prints it, "2" or "figure6".
+        network_stated: whether the paper names the network that was trained; otherwise no
+            difference from a measured number may be drawn.
     """
-    asked = {
-        "dataset": dataset,
-        "ipc": _number(ipc),
-        "method": method,
-        "eval_arch": student or "",
-        "labels": labels or "",
-    }
-    preferred = _table_name(prefer_table)
-    asked = _bound(_canonical(asked | {"variant": variant or ""} | keys), preferred)
-    tables = _index(Path(folder), paper).get(_key(asked), {})
-    for table in sorted(tables, key=lambda name: name != preferred):
-        best = _best(tables[table], asked, (*_AXES, *keys))
-        if len({(cell["mean"], cell["std"]) for cell in best}) == 1:
-            return _number_of(best[0])
-        if best and table == preferred:
-            raise _ambiguous(paper, best)
-    return None
+
+    mean: float
+    std: float | None
+    compression_ratio: float | None
+    table: str
+    network_stated: bool
 
 
-def _best(cells: list[Cell], asked: Cell, axes: tuple[str, ...]) -> list[Cell]:
+@dataclass(frozen=True)
+class PaperNames:
+    """What the words in a paper's tables mean.
+
+    Attributes:
+        same: by column and name, the columns that say the same in the common words. It holds for
+            printed cells and for what is asked.
+        hard_labels_where_blank: methods whose labels are hard where the paper does not say.
+        variants_of_one_table: beginnings of variants that mean something in their own table only.
+    """
+
+    same: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
+    hard_labels_where_blank: Sequence[str] = ()
+    variants_of_one_table: Sequence[str] = ()
+
+
+class PublishedNumbers:
+    """The printed accuracies of one paper."""
+
+    def __init__(self, folder: Path, paper: str, names: PaperNames | None = None):
+        """Read the files `<paper>_*.csv` of `folder`; `names`: what their words mean."""
+        self._paper = paper
+        self._names = names or PaperNames()
+        # by dataset, method and variant, then by table in the paper's order
+        self._cells: dict[tuple[str, ...], dict[str, list[PrintedCell]]] = {}
+        for file in sorted(folder.glob(f"{paper}_*.csv"), key=lambda f: (len(f.stem), f.stem)):
+            for cell in self._accuracies(file):
+                self._cells.setdefault(_key(cell), {}).setdefault(cell["table"], []).append(cell)
+
+    def find(
+        self,
+        *,
+        dataset: str,
+        ipc: float | None,
+        method: str,
+        student: str | None = None,
+        labels: str | None = None,
+        variant: str | None = None,
+        prefer_table: str | None = None,
+        **columns: str,
+    ) -> PrintedNumber | None:
+        """The printed number of a setting, or None when no table of the paper has it.
+
+        Args:
+            dataset: name of the data set.
+            ipc: images per class; None leaves it open.
+            method: name of the method.
+            student: the network that is trained, `eval_arch` of the files; None leaves it open.
+            labels: kind of the labels; None or "" leaves it open.
+            variant: "" or None is the plain method.
+            prefer_table: "table2" or "figure6", asked before the paper's other tables, which
+                follow in their order.
+            **columns: further columns (loss, optimizer, distill_arch).
+
+        A blank cell of the paper is open too: it contradicts nothing.
+
+        Raises:
+            PlanError: the preferred table prints several different numbers for the setting;
+                another table that does is passed over.
+        """
+        asked = {
+            "dataset": dataset,
+            "ipc": _number(ipc),
+            "method": method,
+            "eval_arch": student or "",
+            "labels": labels or "",
+            "variant": variant or "",
+            **columns,
+        }
+        preferred = _table_name(prefer_table)
+        asked = self._bound_to(preferred, self._in_common_words(asked))
+        tables = self._cells.get(_key(asked), {})
+        for table in sorted(tables, key=lambda name: name != preferred):
+            best = _best(tables[table], asked, (*_OPEN_COLUMNS, *columns))
+            if len({(cell["mean"], cell["std"]) for cell in best}) == 1:
+                return _printed_number(best[0])
+            if best and table == preferred:
+                raise _ambiguous(self._paper, best)
+        return None
+
+    def _accuracies(self, file: Path) -> list[PrintedCell]:
+        with open(file, newline="", encoding="utf-8") as lines:
+            rows = [row for row in csv.DictReader(lines) if "mean" in row]
+        cells = [self._in_common_words(row | {"ipc": _number(row["ipc"])}) for row in rows]
+        return [self._bound_to(cell["table"], self._hard_where_blank(cell)) for cell in cells]
+
+    def _in_common_words(self, cell: dict[str, str]) -> dict[str, str]:
+        for column, same in self._names.same.items():
+            cell = cell | dict(same.get(cell.get(column, ""), {}))
+        return cell
+
+    def _hard_where_blank(self, cell: dict[str, str]) -> dict[str, str]:
+        hard = cell["method"] in self._names.hard_labels_where_blank and not cell["labels"]
+        return cell | {"labels": "hard"} if hard else cell
+
+    def _bound_to(self, table: str, cell: dict[str, str]) -> dict[str, str]:
+        bound = cell["variant"].startswith(tuple(self._names.variants_of_one_table))
+        return cell | {"variant": f"{cell['variant']} of {table}"} if bound else cell
+
+
+def _best(
+    cells: list[PrintedCell], asked: PrintedCell, columns: tuple[str, ...]
+) -> list[PrintedCell]:
     """The cells that contradict no asked value, and of those the ones that confirm most."""
-    fitting = [c for c in cells if all(not asked[a] or not c[a] or asked[a] == c[a] for a in axes)]
-    confirmed = [sum(bool(c[a]) and asked[a] == c[a] for a in axes) for c in fitting]
+    fitting = [
+        c for c in cells if all(not asked[a] or not c[a] or asked[a] == c[a] for a in columns)
+    ]
+    confirmed = [sum(bool(c[a]) and asked[a] == c[a] for a in columns) for c in fitting]
     return [c for c, count in zip(fitting, confirmed, strict=True) if count == max(confirmed)]
 
 
-def _number_of(cell: Cell) -> dict[str, Any]:
-    numbers = {
-        name: float(cell[name]) if cell[name] else None
-        for name in ("mean", "std", "compression_ratio")
-    }
-    return {**numbers, "table": cell["table"], "network_stated": bool(cell["eval_arch"])}
+def _printed_number(cell: PrintedCell) -> PrintedNumber:
+    std, ratio = (
+        float(cell[name]) if cell[name] else None for name in ("std", "compression_ratio")
+    )
+    return PrintedNumber(float(cell["mean"]), std, ratio, cell["table"], bool(cell["eval_arch"]))
 
 
-def _ambiguous(paper: str, cells: list[Cell]) -> PlanError:
-    skipped = ("mean", "std", "compression_ratio", "note")
+def _ambiguous(paper: str, cells: list[PrintedCell]) -> PlanError:
     differ = {
-        k: sorted({c[k] for c in cells})
-        for k in cells[0]
-        if k not in skipped and len({c[k] for c in cells}) > 1
+        column: sorted({cell[column] for cell in cells})
+        for column in cells[0]
+        if column not in (*_NUMBERS, "note") and len({cell[column] for cell in cells}) > 1
     }
     choices = "; ".join(f"{column}: {', '.join(values)}" for column, values in differ.items())
     first = cells[0]
+    setting = f"{first['method']}, {first['dataset']}, ipc {first['ipc']}"
     return PlanError(
-        f"{paper} table {first['table']} prints {len(cells)} numbers for {first['method']}, {first['dataset']}, "
-        f"ipc {first['ipc']}: name one in the row's `published` ({choices})"
+        f"{paper} table {first['table']} prints {len(cells)} numbers for {setting}: "
+        f"name one in the row's `published` ({choices})"
     )
 
 
-@functools.cache
-def _index(folder: Path, paper: str) -> dict[tuple[str, ...], dict[str, list[Cell]]]:
-    """All accuracy cells of a paper by dataset, method and variant, then by table in the paper's order."""
-    found: dict[tuple[str, ...], dict[str, list[Cell]]] = {}
-    for file in sorted(folder.glob(f"{paper}_*.csv"), key=lambda f: (len(f.stem), f.stem)):
-        for cell in _accuracies(file):
-            found.setdefault(_key(cell), {}).setdefault(cell["table"], []).append(cell)
-    return found
-
-
-def _accuracies(file: Path) -> list[Cell]:
-    with open(file, newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
-    cells = [_canonical(row | {"ipc": _number(row["ipc"])}) for row in rows if "mean" in row]
-    return [_bound(_hard_where_blank(cell), cell["table"]) for cell in cells]
-
-
-def _canonical(cell: dict[str, str]) -> dict[str, str]:
-    for column, same in _SAME.items():
-        cell = cell | same.get(cell.get(column, ""), {})
-    return cell
-
-
-def _hard_where_blank(cell: dict[str, str]) -> dict[str, str]:
-    return (
-        cell | {"labels": "hard"}
-        if cell["method"] in _HARD_WHERE_BLANK and not cell["labels"]
-        else cell
-    )
-
-
-def _bound(cell: dict[str, str], table: str) -> dict[str, str]:
-    bound = cell["variant"].startswith(_BOUND_TO_TABLE)
-    return cell | {"variant": f"{cell['variant']} of {table}"} if bound else cell
-
-
-def _key(cell: Cell) -> tuple[str, ...]:
+def _key(cell: PrintedCell) -> tuple[str, ...]:
     return cell["dataset"], cell["method"], cell["variant"]
 
 

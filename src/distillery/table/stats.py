@@ -11,9 +11,13 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Summary:
-    """Of n repeats: mean; std, the sample standard deviation (ddof = 1); ci95, half the 95% t-interval of the mean.
+    """What repeats come to.
 
-    std and ci95 are None for a single repeat, which has no spread.
+    Attributes:
+        mean: of the repeats.
+        std: sample standard deviation (ddof = 1); None for a single repeat, which has no spread.
+        n: number of repeats.
+        ci95: half the 95 % t-interval of the mean; None for a single repeat.
     """
 
     mean: float
@@ -24,7 +28,14 @@ class Summary:
 
 @dataclass(frozen=True)
 class Welch:
-    """Welch's t-test of mean(a) - mean(b): the difference, t, the (fractional) degrees of freedom and the two-sided p."""
+    """Welch's t-test of mean(a) - mean(b).
+
+    Attributes:
+        difference: mean(a) - mean(b).
+        t: the statistic.
+        df: degrees of freedom, a fraction.
+        p: two-sided.
+    """
 
     difference: float
     t: float
@@ -33,7 +44,11 @@ class Welch:
 
 
 def summarize(values: Sequence[float]) -> Summary:
-    """The summary of at least one value; it does not depend on their order. Raises ValueError when there is none."""
+    """The summary of at least one value; it does not depend on their order.
+
+    Raises:
+        ValueError: there is none.
+    """
     if not values:
         raise ValueError("no values to summarize")
     mean, n = statistics.fmean(values), len(values)
@@ -44,16 +59,31 @@ def summarize(values: Sequence[float]) -> Summary:
 
 
 def half_width(std: float, n: int, level: float = 0.95) -> float:
-    """Half the width of Student's t-interval of a mean: t_{(1 + level) / 2, n - 1} std / sqrt(n), for n >= 2."""
+    """Half the width of Student's t-interval of a mean.
+
+    It is t_{(1 + level) / 2, n - 1} std / sqrt(n).
+
+    Args:
+        std: sample standard deviation (ddof = 1).
+        n: number of values, at least 2.
+        level: of confidence, in (0, 1).
+    """
     return float(stats.t.ppf((1 + level) / 2, n - 1)) * std / n**0.5
 
 
 def welch(a: Sequence[float], b: Sequence[float]) -> Welch:
-    """Welch's unequal-variances t-test. Raises ValueError unless both sides have two values and one of them varies."""
+    """Welch's t-test, for unequal variances.
+
+    Raises:
+        ValueError: a side has fewer than two values, or neither side varies.
+    """
     if min(len(a), len(b)) < 2:
         raise ValueError(f"Welch's test needs two repeats on each side, not {len(a)} and {len(b)}")
     if len(set(a)) == len(set(b)) == 1:
         raise ValueError("Welch's test needs a side whose repeats differ")
-    found = stats.ttest_ind(a, b, equal_var=False)
     difference = statistics.fmean(a) - statistics.fmean(b)
-    return Welch(difference, float(found.statistic), float(found.df), float(found.pvalue))
+    # squared standard errors of the means; one of them may be 0
+    error_a, error_b = statistics.variance(a) / len(a), statistics.variance(b) / len(b)
+    t = difference / (error_a + error_b) ** 0.5
+    df = (error_a + error_b) ** 2 / (error_a**2 / (len(a) - 1) + error_b**2 / (len(b) - 1))
+    return Welch(difference, t, df, 2 * float(stats.t.sf(abs(t), df)))

@@ -1,0 +1,99 @@
+"""The plan document of a table (`table.document`), from its planned cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from distillery.plan.checks import instances
+from distillery.plan.nodes import Cell
+from distillery.plan.types import traits
+from distillery.store.fingerprint import code_digest
+from distillery.table.document import DocumentCell, Place, TableDocument, TableShape
+
+if TYPE_CHECKING:
+    from distillery.plan.models import Expected, Paper, Table
+    from distillery.plan.nodes import Node
+    from distillery.plan.plan import Position
+    from distillery.plan.settings import Settings
+
+
+def table_document(
+    name: str, table: Table, paper: Paper, cells: list[Position], settings: Settings
+) -> TableDocument:
+    """The plan document of the table `name` (`paper/table`), whose planned cells are `cells`."""
+    folder, _, short = name.partition("/")
+    return TableDocument(
+        table=name,
+        title=table.title,
+        paper=folder,
+        paper_name=paper.name,
+        scale=settings.params.scale,
+        repeats=settings.params.repeats,
+        quantity=table.quantity,
+        digits=table.digits,
+        analysis=table.analysis,
+        figure=table.figure,
+        printed=paper.printed.get(short, {}),
+        scores=table.scores,
+        shape=TableShape(tuple(row.row for row in table.rows), tuple(table.columns), table.panel),
+        axes=tuple(table.axes),
+        code=code_digest(["distillery.stages.table"]),
+        cells=tuple(_cell(cell, settings) for cell in cells),
+    )
+
+
+def _cell(cell: Position, settings: Settings) -> DocumentCell:
+    row, expected = cell.row, _expected(cell, settings)
+    return DocumentCell(
+        row=row.row,
+        method=row.method,
+        variant=row.variant,
+        labels=row.labels.kind,
+        counted_as=traits("label", row.labels.kind).counted_as or row.labels.kind,
+        protocol=row.evaluation,
+        place=Place(cell.dataset, cell.student, cell.ipc, cell.extra),
+        against=row.against,
+        paper=cell.paper,
+        published=cell.published,
+        comparable=cell.comparable,
+        label_epochs=_label_epochs(cell, settings),
+        original_bytes=expected.original_bytes if expected else None,
+        evaluations=_addresses(cell.evaluations),
+        distilled=_address(cell.distilled),
+        label=_address(cell.label),
+        data=_address(cell.data),
+        scores={name: _addresses(nodes) for name, nodes in (cell.scores or {}).items()},
+    )
+
+
+def _address(node: Node | None) -> str | None:
+    return node.address if node else None
+
+
+def _addresses(nodes: tuple[Node, ...]) -> tuple[str, ...]:
+    return tuple(node.address for node in nodes)
+
+
+def _expected(cell: Position, settings: Settings) -> Expected | None:
+    """What the scale expects of a cell's data set; None where the panel's value is no data set."""
+    known = cell.dataset in settings.scale.datasets or cell.evaluations
+    return settings.dataset(cell.dataset).expected if known else None
+
+
+def _label_epochs(cell: Position, settings: Settings) -> int:
+    """Epochs of dynamic labels that the papers' compression ratio counts; 0: unknown.
+
+    - The epochs of the row's protocol.
+    - For a set with more instances than images in its budget (INFER+Dyn) those of the protocol
+      `static`, since the paper counts the same labels for it as for SRe2L.
+    """
+    expected, protocol = _expected(cell, settings), cell.row.evaluation
+    if cell.distilled and expected:
+        count = instances(cell.distilled.spec.recipe["method"], cell.ipc, expected.classes)
+        protocol = "static" if count > cell.ipc * expected.classes else protocol
+    if protocol not in settings.scale.evaluate or cell.dataset not in settings.scale.datasets:
+        return 0
+    experiment = Cell(cell.dataset, cell.ipc, cell.student, cell.row)
+    dataset = settings.dataset(cell.dataset)
+    block = settings.recipe("evaluate", protocol, dataset, {}, experiment)
+    return int(block.get("training", {}).get("epochs", 0))

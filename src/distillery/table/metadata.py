@@ -1,0 +1,74 @@
+"""What artefacts state of themselves: their meta.json alone, never a tensor."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distillery.errors import ArtefactError
+from distillery.store.artefact import read_meta
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The number of one repeat.
+
+    Attributes:
+        last: accuracy of the last epoch, percent, or the value of an analysis.
+        best: accuracy of the best epoch on the test set, percent; None for an analysis.
+    """
+
+    last: float
+    best: float | None
+
+
+class StoreMetadata:
+    """The metadata of the artefacts of a store; each meta.json is read once."""
+
+    def __init__(self, store: Path):
+        """store: the folder results/store."""
+        self._store = store
+        self._read = functools.cache(self._metadata)
+
+    def find(self, address: str, name: str) -> Any:
+        """What the artefact `stage/id` states under `name`, or None.
+
+        Raises:
+            ArtefactError: the artefact is missing, or another one lies in its folder.
+        """
+        return self._read(address).get(name)
+
+    def stated(self, address: str, name: str) -> Any:
+        """What the artefact `stage/id` states under `name`.
+
+        Raises:
+            ArtefactError: the artefact is missing, states nothing of that name, or another one
+                lies in its folder.
+        """
+        found = self._read(address)
+        if name not in found:
+            raise ArtefactError(
+                f"{address}: its meta.json states no '{name}'; delete the folder and run again"
+            )
+        return found[name]
+
+    def measurement(self, address: str) -> Measurement:
+        """The number of an evaluation, a teacher or an analysis; errors as of `stated`."""
+        value = self.find(address, "value")
+        if value is not None:
+            return Measurement(value, None)
+        accuracy = self.stated(address, "accuracy")
+        return Measurement(accuracy["last"], accuracy["best"])
+
+    def _metadata(self, address: str) -> Mapping[str, Any]:
+        meta = read_meta(self._store / address)
+        held = f"{meta['stage']}/{meta['id']}"
+        if held != address:
+            raise ArtefactError(
+                f"{self._store / address}: holds {held}; delete the folder and run again"
+            )
+        metadata: Mapping[str, Any] = meta["metadata"]
+        return metadata

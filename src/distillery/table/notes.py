@@ -1,0 +1,41 @@
+"""What the numbers of a table mean, in sentences for its foot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from distillery.table.assemble import AssembledCell
+from distillery.table.document import TableDocument
+from distillery.table.layout import EMPTY
+from distillery.table.scores import SHARE
+
+_SCORES = (
+    "HLR: accuracy of the student's network on the real data minus that on this set with hard "
+    "labels, low is good. IOR: accuracy on this set minus that on as many random real images, "
+    "treated alike, high is good. LRS and ARS, in 0 to 1, weigh HLR against IOR, and IOR with "
+    f"augmentation against IOR without ({SHARE:g} each); 0.269 says: no gain and no loss. All of "
+    "the last epoch, on one draw of random images; the accuracies are the columns acc_... of {0}."
+)
+
+
+def notes(document: TableDocument, cells: Sequence[AssembledCell], csv_name: str) -> list[str]:
+    """The notes of a table whose tidy form is the file `csv_name`."""
+    protocols = dict.fromkeys(cell.cell.protocol for cell in cells if cell.measured)
+    named = ", ".join(protocols) or "none was run"
+    last = "" if document.analysis else "last epoch, "
+    best = f"measured_best in {csv_name} is the best epoch on the test set: a diagnostic, not a "
+    best += "result."
+    return [
+        f"Measured: {document.quantity}, {last}mean ± standard deviation (ddof 1) over n student "
+        f"seeds on one distilled set; {csv_name} has its 95 % t-interval, ±ci95. Evaluation "
+        f"protocols: {named}.",
+        *([best] if last else []),
+        "CR: INFER's accounting, images by number and labels by bytes. Stored: all bytes kept over "
+        "the raw bytes of the training images. Labels made during training count in the former "
+        "only.",
+        "Published numbers are the paper's, in its own setting; a difference is drawn only where "
+        f"the measured setting is that one. {EMPTY}: not measured, or not printed.",
+        *([_SCORES.format(csv_name)] if document.scores else []),
+        "The artefacts behind each number: columns ids, distilled_id, label_id and data_id of "
+        f"{csv_name}.",
+    ]

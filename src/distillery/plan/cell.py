@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from distillery.errors import PlanError
 from distillery.plan.models import Row
 from distillery.plan.nodes import Node
 from distillery.table.document import Place
@@ -44,13 +45,15 @@ class Experiment:
 
     @property
     def student_network(self) -> str:
-        """The student; only of settings that have one.
+        """The student, of a setting that needs one.
 
         Raises:
-            ValueError: it has none.
+            PlanError: it has none.
         """
         if self.student is None:
-            raise ValueError(f"row '{self.row.row}' on '{self.dataset}': no student")
+            raise PlanError(
+                f"row '{self.row.row}' on '{self.dataset}': no student; give the table that axis"
+            )
         return self.student
 
 

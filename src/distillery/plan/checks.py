@@ -85,6 +85,22 @@ def check_keys(values: Iterable[str], valid: tuple[str, ...], where: str) -> Non
             raise PlanError(f"{where}.{key}: unknown key: {nearest(key, valid)}")
 
 
+def check_teachers(asking: Component, where: str, name: str) -> None:
+    """Refuse a component that needs teachers and whose recipe names none.
+
+    Args:
+        asking: a method, embeddings or an analysis.
+        where: file and key of its recipe.
+        name: what the message calls it.
+
+    Raises:
+        PlanError: its `teachers` are empty.
+    """
+    needs = getattr(traits(asking.kind, asking.name), "needs", ())
+    if "teachers" in needs and not asking.get("teachers"):
+        raise PlanError(f"{where}.teachers: is empty, {name} needs at least one teacher")
+
+
 def check_budget(
     experiment: Experiment, method: Mapping[str, Any], expected: Expected | None
 ) -> None:

@@ -28,6 +28,7 @@ from distillery.components.contracts import (
     LossTraits,
     MethodTraits,
     RefinementTraits,
+    SourceTraits,
     Traits,
 )
 from distillery.components.fields import named_fields, read
@@ -42,7 +43,13 @@ from distillery.components.registry import (
 from distillery.errors import PlanError, nearest
 from distillery.training.recipe import split_at_normalisation
 
-_TORCH_FREE = {"__future__", "dataclasses", "typing", "distillery.components.fields"}
+_TORCH_FREE = {
+    "__future__",
+    "dataclasses",
+    "typing",
+    "distillery.components.fields",
+    "distillery.components.registry",
+}
 
 
 @functools.cache
@@ -92,6 +99,8 @@ def traits(kind: Literal["refinement"], name: str) -> RefinementTraits: ...
 def traits(kind: Literal["embedding"], name: str) -> EmbeddingTraits: ...
 @overload
 def traits(kind: Literal["analysis"], name: str) -> AnalysisTraits: ...
+@overload
+def traits(kind: Literal["source"], name: str) -> SourceTraits: ...
 @overload
 def traits(kind: str, name: str) -> Traits: ...
 

@@ -8,13 +8,13 @@ from typing import Any
 from distillery.components.registry import module_name
 from distillery.errors import PlanError
 from distillery.plan.cell import Experiment
-from distillery.plan.checks import check_pixels
+from distillery.plan.checks import check_pixels, check_teachers
 from distillery.plan.context import Context
 from distillery.plan.nodes import Node, NodeInputs
 from distillery.plan.stage_plans.distill import plan_distilled, plan_viewed_set
 from distillery.plan.stage_plans.evaluate import plan_evaluations, resolve_students
 from distillery.plan.stage_plans.label import plan_labels, resolve_labels
-from distillery.plan.stage_plans.teacher import check_teachers, plan_teachers, resolve_network
+from distillery.plan.stage_plans.teacher import plan_teachers, resolve_network
 from distillery.plan.types import Component, component, traits
 
 
@@ -57,9 +57,7 @@ def plan_analyses(
     stem = f"{dataset}-{name}-{method}-ipc{experiment.ipc:g}"
     if not {"student", "protocol"} & set(needs):
         inputs = analysed.inputs
-        return (
-            context.node("analyse", stem, recipe, inputs=inputs, code=code, dataset=dataset),
-        )
+        return (context.node("analyse", stem, recipe, inputs=inputs, code=code, dataset=dataset),)
     stem += f"-{experiment.row.labels.kind}-{experiment.student}"
     own: list[NodeInputs] = [{} for _ in range(repeats)]
     if "student" in needs:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
-from distillery.data.digest import source_digest
-from distillery.data.recipe import Recipe
-from distillery.data.source import ON_DISK, parse
+from distillery.components.registry import module_name
+from distillery.data.digest import place_digest
+from distillery.data.source import parse
 from distillery.errors import DataError, PlanError
 from distillery.plan.context import Context
 from distillery.plan.models import Dataset
 from distillery.plan.nodes import Node
-from distillery.plan.types import validated
+from distillery.plan.types import torch_free_part, traits, validated
 
 ABSENT = "absent"  # the digest of what is not there, so that planning goes on without it
-_FIELDS = [field.name for field in dataclasses.fields(Recipe)]
+DIGESTS = "results/scratch/digests.json"  # remembers the digests of files that did not change
 
 
 def plan_data(name: str, context: Context) -> Node:
@@ -29,32 +30,38 @@ def plan_data(name: str, context: Context) -> Node:
 
 def _data(name: str, context: Context) -> Node:
     settings = context.settings
-    dataset, root = settings.dataset(name), settings.root
-    where = f"{settings.scale_file}.datasets.{name}"
+    dataset, where = settings.dataset(name), f"{settings.scale_file}.datasets.{name}"
     try:
         kind, place = parse(dataset.source)
-        digest = dataset.digest or source_digest(
-            dataset.source, root, root / "results/.digests.json"
-        )
+        on_disk = traits("source", kind).on_disk
+        folder = settings.root / place if on_disk else None
+        digest = dataset.digest or _source_digest(dataset.source, folder, settings.root)
     except DataError as error:
         raise PlanError(f"{where}.source: {error}") from None
-    on_disk = kind in ON_DISK
-    source = kind if on_disk else dataset.source
-    values = _stated(dataset) | {"source": source, "digest": digest or ABSENT}
-    recipe = dict.fromkeys(_FIELDS) | validated(Recipe, values, where)
+    recipe_type = torch_free_part("distillery.stages.data").DataRecipe
+    fields = [field.name for field in dataclasses.fields(recipe_type)]
+    values = _stated(dataset, fields)
+    values |= {"source": kind if on_disk else dataset.source, "digest": digest}
     return context.node(
         "data",
         name,
-        recipe,
+        dict.fromkeys(fields) | validated(recipe_type, values, where),
         inputs={},
-        code=[f"distillery.data.source_{kind}"],
+        code=[module_name("source", kind)],
         dataset=name,
-        local={"source": f"{kind}:{root / place}"} if on_disk else {},
+        local={"source": f"{kind}:{folder}"} if folder else {},
     )
 
 
-def _stated(dataset: Dataset) -> dict[str, Any]:
+def _source_digest(source: str, folder: Path | None, root: Path) -> str:
+    """What identifies the content of a source; `ABSENT` while its folder is not there."""
+    if folder is None:
+        return source  # it names a fixed release
+    return place_digest(folder, root / DIGESTS) or ABSENT
+
+
+def _stated(dataset: Dataset, fields: list[str]) -> dict[str, Any]:
     """The fields of the recipe, source and digest aside, that a data set says something of."""
-    shared = set(_FIELDS) & Dataset.model_fields.keys() - {"source", "digest"}
+    shared = set(fields) & Dataset.model_fields.keys() - {"source", "digest"}
     values = {field: getattr(dataset, field) for field in shared}
     return {field: value for field, value in values.items() if value not in (None, {})}

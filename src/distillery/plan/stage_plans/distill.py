@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from distillery.plan.cell import Experiment
-from distillery.plan.checks import check_budget
+from distillery.plan.checks import check_budget, check_teachers
 from distillery.plan.context import Context
 from distillery.plan.nodes import Node, NodeInputs
 from distillery.plan.stage_plans.data import plan_data
 from distillery.plan.stage_plans.embed import plan_embeddings
-from distillery.plan.stage_plans.teacher import check_teachers, plan_teachers
+from distillery.plan.stage_plans.teacher import plan_teachers
 from distillery.plan.stage_plans.whiten import plan_whitening
 from distillery.plan.types import Component, component
 
@@ -26,9 +26,7 @@ def plan_distilled(experiment: Experiment, context: Context) -> Node:
     row = experiment.row
     overrides = repr([row.override.get(stage) for stage in _STAGES])
     key = (experiment.dataset, experiment.ipc, experiment.student, row.method, row.distill)
-    return context.remember(
-        ("distill", *key, overrides), lambda: _distilled(experiment, context)
-    )
+    return context.remember(("distill", *key, overrides), lambda: _distilled(experiment, context))
 
 
 def _distilled(experiment: Experiment, context: Context) -> Node:

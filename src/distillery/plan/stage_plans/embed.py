@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from distillery.plan.cell import Experiment
+from distillery.plan.checks import check_teachers
 from distillery.plan.context import Context
 from distillery.plan.nodes import Node
 from distillery.plan.stage_plans.data import ABSENT, plan_data
-from distillery.plan.stage_plans.teacher import check_teachers, plan_teachers
+from distillery.plan.stage_plans.teacher import plan_teachers
 from distillery.plan.types import component
 from distillery.store.canonical import file_sha256
 

@@ -46,9 +46,7 @@ def plan_scores(
 def _with_hard_labels(row: Row) -> Row:
     """The same set under hard labels and their protocol."""
     override = {stage: block for stage, block in row.override.items() if stage == "distill"}
-    return row.model_copy(
-        update={"labels": HARD_LABELS, "protocol": "hard", "override": override}
-    )
+    return row.model_copy(update={"labels": HARD_LABELS, "protocol": "hard", "override": override})
 
 
 def _with_random_images(row: Row) -> Row:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from distillery.errors import PlanError
 from distillery.plan.checks import check_keys
 from distillery.plan.context import Context
 from distillery.plan.nodes import Node, NodeInputs
 from distillery.plan.stage_plans.data import plan_data
-from distillery.plan.types import Component, component, named_modules, traits, validated
+from distillery.plan.types import Component, component, named_modules, validated
 from distillery.training.recipe import Training
 
 
@@ -29,9 +28,7 @@ def plan_teacher(name: str, dataset: str, context: Context) -> Node:
         PlanError: there is no such network, the scale has no teacher recipe for it, or a field is
             wrong.
     """
-    return context.remember(
-        ("teacher", name, dataset), lambda: _teacher(name, dataset, context)
-    )
+    return context.remember(("teacher", name, dataset), lambda: _teacher(name, dataset, context))
 
 
 def _teacher(name: str, dataset: str, context: Context) -> Node:
@@ -72,19 +69,3 @@ def plan_teachers(asking: Component, dataset: str, context: Context) -> NodeInpu
     """
     names = asking.get("teachers") or []
     return {"teachers": [plan_teacher(name, dataset, context) for name in names]} if names else {}
-
-
-def check_teachers(asking: Component, where: str, name: str) -> None:
-    """Refuse a component that needs teachers and whose recipe names none.
-
-    Args:
-        asking: a method, embeddings or an analysis.
-        where: file and key of its recipe.
-        name: what the message calls it.
-
-    Raises:
-        PlanError: its `teachers` are empty.
-    """
-    needs = getattr(traits(asking.kind, asking.name), "needs", ())
-    if "teachers" in needs and not asking.get("teachers"):
-        raise PlanError(f"{where}.teachers: is empty, {name} needs at least one teacher")

@@ -16,7 +16,7 @@ def plan_whitening(name: str, experiment: Experiment, context: Context) -> Node:
         PlanError: there is no such block, or a field is wrong.
     """
     values = context.recipe("whiten", name, experiment)
-    recipe_type = torch_free_part("distillery.stages.whiten").Recipe
+    recipe_type = torch_free_part("distillery.stages.whiten").WhitenRecipe
     return context.node(
         "whiten",
         f"{experiment.dataset}-{name}",

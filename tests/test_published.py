@@ -166,7 +166,7 @@ def test_lookup_needs_the_standard_library_alone():
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT / "src")})
 
 
-# --- a paper beside its tables -----------------------------------------------------------------------
+# --- a paper beside its tables --------------------------------------------------------------------
 
 CSV = """table,dataset,ipc,method,eval_arch,labels,variant,mean,std,compression_ratio,note
 1,digits,5,ours,net-small,,,71.5,0.5,,

@@ -509,7 +509,7 @@ def _source_digest(source: str, root: Path) -> str | None:
     """What identifies the content of `kind:place`; None when its folder is not there."""
     kind, place = parse(source)
     if traits("source", kind).on_disk:
-        return place_digest(root / place, root / "results/.digests.json")
+        return place_digest(root / place, root / "results/scratch/digests.json")
     return source  # it names a fixed release
 
 

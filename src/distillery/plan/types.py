@@ -33,7 +33,13 @@ from distillery.errors import PlanError, nearest
 from distillery.store.fingerprint import module_file
 from distillery.training.recipe import split_at_normalisation
 
-_TORCH_FREE = {"__future__", "dataclasses", "typing", "distillery.components.fields"}
+_TORCH_FREE = {
+    "__future__",
+    "dataclasses",
+    "typing",
+    "distillery.components.fields",
+    "distillery.components.registry",
+}
 
 
 @functools.cache

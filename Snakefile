@@ -10,14 +10,7 @@ configfile: "params.yaml"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/data.smk"
-include: "workflow/rules/whiten.smk"
-include: "workflow/rules/embed.smk"
-include: "workflow/rules/teacher.smk"
-include: "workflow/rules/distill.smk"
-include: "workflow/rules/label.smk"
-include: "workflow/rules/evaluate.smk"
-include: "workflow/rules/analyse.smk"
+include: "workflow/rules/stages.smk"
 include: "workflow/rules/table.smk"
 include: "workflow/rules/picture.smk"
 

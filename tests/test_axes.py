@@ -6,9 +6,7 @@ import typing
 import pytest
 import yaml
 
-from distillery.components.contracts import WITH_RECIPE
 from distillery.components.fields import read
-from distillery.components.registry import index
 from distillery.errors import PlanError
 from distillery.plan.cost import Estimator
 from distillery.plan.nodes import Cell
@@ -17,6 +15,7 @@ from distillery.plan.types import torch_free_part, validated
 from distillery.training.recipe import Training
 from helpers.planning import at, settings_with
 from helpers.project import ROOT
+from helpers.recipes import RECIPES
 
 # --- identities -----------------------------------------------------------------------------------
 
@@ -32,11 +31,7 @@ def optional_fields(recipe: type) -> list[dataclasses.Field]:
 
 def test_none_is_the_default_wherever_it_is_allowed():
     # None is left out of identities, so it must mean the same as saying nothing.
-    recipes = [
-        torch_free_part(module).Recipe
-        for kind in WITH_RECIPE
-        for module in set(index(kind).values())
-    ]
+    recipes = [getattr(torch_free_part(module), name) for module, name in RECIPES]
     found = [
         (recipe, field) for recipe in (*recipes, Training) for field in optional_fields(recipe)
     ]

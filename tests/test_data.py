@@ -18,8 +18,8 @@ from torchvision.transforms import v2
 from distillery.components.fields import read
 from distillery.data.images import load_images
 from distillery.data.parallel import ordered_map
-from distillery.data.recipe import Fit, Recipe
 from distillery.errors import ArtefactError, ClassOrderError
+from distillery.stages.data import DataRecipe, FitRecipe
 from distillery.store.canonical import class_order_hash
 from helpers.sources import arrays, encoded, folders, parquet, parquets, picture, rows, run, write
 
@@ -343,8 +343,8 @@ def test_recipe_reads_what_the_planner_writes():
         "fit": {"train": "crop", "test": "stretch"},
         "mean": [0.5],
     }
-    assert read(Recipe, values) == Recipe(
-        "sklearn:digits", "d", fit=Fit("crop", "stretch"), mean=(0.5,)
+    assert read(DataRecipe, values) == DataRecipe(
+        "sklearn:digits", "d", fit=FitRecipe("crop", "stretch"), mean=(0.5,)
     )
 
 
@@ -352,7 +352,7 @@ def test_a_source_imports_only_its_own_libraries(tmp_path):
     folders(tmp_path / "set")
     program = (
         "import sys; from distillery.data.source import open_source;"
-        "import distillery.data.digest, distillery.data.recipe;"
+        "import distillery.data.digest;"
         "heavy = {'torch', 'numpy', 'PIL', 'pyarrow', 'sklearn', 'torchvision', 'yaml'};"
         "heavy |= {'pydantic'};"
         f"open_source('folder:{tmp_path / 'set'}'); print(sorted(heavy & set(sys.modules)))"

@@ -13,8 +13,11 @@ import pytest
 import yaml
 
 from distillery.data import digest
-from distillery.data.digest import folder_digest, source_digest
-from distillery.errors import DataError
+from distillery.data.digest import folder_digest, place_digest
+from distillery.errors import DataError, PlanError
+from distillery.plan.nodes import Builder
+from distillery.store.spec import Spec
+from helpers.planning import settings_with
 
 FILES = {
     "b.txt": "b",
@@ -50,7 +53,7 @@ def test_digest_is_dvcs(tmp_path):
     recorded = yaml.safe_load((tmp_path / "set.dvc").read_text())["outs"][0]["md5"]
     assert folder_digest(data) == recorded
     shutil.rmtree(data)
-    assert source_digest("parquet:set", tmp_path) == recorded
+    assert place_digest(tmp_path / "set") == recorded
 
 
 @pytest.fixture
@@ -102,18 +105,34 @@ def test_links_and_missing_folders_are_errors(tmp_path):
         folder_digest(tmp_path / "nowhere")
 
 
-def test_source_digest(tmp_path):
-    data = _fill(tmp_path / "data/set")
-    assert (
-        source_digest("folder:data/set", tmp_path)
-        == source_digest(f"parquet:{data}/", Path("/"))
-        == folder_digest(data)
+def _planned(folder: Path, source: str) -> Spec:
+    """What is planned for a data set with this source in a project in `folder`."""
+    shutil.rmtree(folder / "workflow", ignore_errors=True)
+    return (
+        Builder(settings_with(folder, {"datasets": {"one": {"source": source}}})).data("one").spec
     )
-    assert source_digest("sklearn:digits", tmp_path) == "sklearn:digits"
-    assert source_digest("torchvision:CIFAR10", tmp_path) == "torchvision:CIFAR10"
-    assert source_digest("parquet:data/absent", tmp_path) is None
-    with pytest.raises(DataError, match="did you mean 'folder'"):
-        source_digest("foldr:data/set", tmp_path)
+
+
+@pytest.mark.parametrize("place", ["data/set", "data/set/", "{}/data/set"])
+@pytest.mark.parametrize("kind", ["folder", "parquet"])
+def test_a_source_on_disk_is_its_content_wherever_it_lies(tmp_path, kind, place):
+    data = _fill(tmp_path / "data/set")
+    spec = _planned(tmp_path, f"{kind}:{place.format(tmp_path)}")
+    assert spec.recipe["source"] == kind and spec.recipe["digest"] == folder_digest(data)
+    assert Path(spec.local["source"].removeprefix(f"{kind}:")) == data
+
+
+@pytest.mark.parametrize("source", ["sklearn:digits", "torchvision:CIFAR10"])
+def test_a_source_of_a_fixed_release_is_its_own_digest(tmp_path, source):
+    spec = _planned(tmp_path, source)
+    assert spec.recipe["source"] == spec.recipe["digest"] == source and spec.local == {}
+
+
+def test_a_source_that_is_not_there_is_planned_and_an_unknown_one_is_not(tmp_path):
+    assert place_digest(tmp_path / "data/absent") is None
+    assert _planned(tmp_path, "parquet:data/absent").recipe["digest"] == "absent"
+    with pytest.raises(PlanError, match="no such kind as 'foldr': did you mean 'folder'"):
+        _planned(tmp_path, "foldr:data/set")
 
 
 TRACKED, OTHER = "1" * 32 + ".dir", "2" * 32 + ".dir"
@@ -138,4 +157,4 @@ TRACKED, OTHER = "1" * 32 + ".dir", "2" * 32 + ".dir"
 def test_a_dvc_file_stands_for_its_folder(tmp_path, text, expected):
     data = _fill(tmp_path / "set")
     (tmp_path / "set.dvc").write_text(text)
-    assert source_digest("folder:set", tmp_path) == (expected or folder_digest(data))
+    assert place_digest(data) == (expected or folder_digest(data))

@@ -17,7 +17,7 @@ from torch.nn.functional import cosine_similarity
 
 from distillery.components import registry
 from distillery.embeddings import clip
-from distillery.embeddings.distances import Found, cosine_distances, read_distances
+from distillery.embeddings.distances import ClassDistances, cosine_distances, read_distances
 from distillery.embeddings.file import completed
 from distillery.errors import ArtefactError, ClassOrderError, DataError, PlanError
 from distillery.nets.features import penultimate
@@ -40,7 +40,7 @@ def written_out(vectors: Tensor) -> Tensor:
 
 def embed(
     folder: Path, reference: dict, teachers: list | None = None, train: object = TRAIN
-) -> Found:
+) -> ClassDistances:
     source, recipe = registry.build("embedding", reference)
     return source.embed(
         train.classes, recipe, train=train, teachers=teachers or [], job=job_in(folder)
@@ -96,7 +96,7 @@ def test_a_file_is_read_by_class_or_label_whatever_its_order(key, tmp_path):
     path, vectors = table(tmp_path / "a.parquet", shuffled, **columns)
     found = embed(tmp_path, {"name": "file", "path": path})
     in_order = torch.from_numpy(vectors)[torch.tensor(shuffled).argsort()]
-    assert torch.equal(found.embeddings, in_order) and found.how[4] == "file, prompt 'a 4'"
+    assert torch.equal(found.embeddings, in_order) and found.provenance[4] == "file, prompt 'a 4'"
     torch.testing.assert_close(found.distances.float(), written_out(in_order), atol=1e-6, rtol=0)
 
 
@@ -113,8 +113,8 @@ def test_missing_classes_are_an_error_or_take_features_of_the_same_spread(tmp_pa
     )
     assert (
         found.embeddings is None
-        and found.how[3] == "not in the file: features of net-0"
-        and found.how[0] == "file"
+        and found.provenance[3] == "not in the file: features of net-0"
+        and found.provenance[0] == "file"
     )
     torch.testing.assert_close(found.distances[known][:, known].float(), stated, atol=1e-6, rtol=0)
     pairs = [(i, j) for i in range(4) for j in range(i)]
@@ -181,7 +181,7 @@ def test_stage_writes_distances_and_embeddings_and_says_where_from(tmp_path):
         metadata
     )
     assert (
-        metadata["found"] == ["file"] * 5
+        metadata["provenance"] == ["file"] * 5
         and metadata["class_order"] == TRAIN.class_order
         and metadata["dimension"] == 7
     )
@@ -203,7 +203,7 @@ def test_stage_writes_distances_and_embeddings_and_says_where_from(tmp_path):
 def test_stage_hands_teachers_on(tmp_path):
     teacher = teacher_artefact(tmp_path / "teacher", TRAIN)
     job = stage_job(tmp_path / "job", FEATURES, teacher=teacher)
-    assert stage.make(job)["found"] == ["features of convnet"] * 5
+    assert stage.make(job)["provenance"] == ["features of convnet"] * 5
     torch.testing.assert_close(
         load_file(job.out / "embeddings.safetensors")["embeddings"], class_means()
     )
@@ -279,7 +279,7 @@ def test_clip_reads_names_as_the_model_called_by_hand(file, tiny_clip, tmp_path)
     torch.testing.assert_close(
         every.distances.float(), written_out(every.embeddings), atol=1e-6, rtol=0
     )
-    assert every.how[1:3] == [
+    assert every.provenance[1:3] == [
         f"tiny-clip, all tokens, prompt {prompt!r}" for prompt in ("lawn mower", "boat")
     ]
     said = embed(tmp_path, reference | {"tokens": "pooled", "prompt": "a {}"}, train=NAMED)

@@ -55,20 +55,47 @@ def test_identity_covers_recipe_inputs_and_code_only():
     assert Spec.loads(base.dumps()) == base
 
 
-def test_seeds_follow_the_cell_and_the_role(stage, tmp_path):
-    seen = {}
+def test_key_covers_recipe_and_the_keys_of_inputs_but_no_code():
+    base, keys = spec(inputs={"up": "toy/u"}), {"up": "1" * 16}
+    assert base.key(keys) != base.key({"up": "2" * 16}), "another input"
+    assert base.key(keys) != base.key({"other": "1" * 16}), "another role"
+    assert base.key({"up": ["1" * 16]}) != base.key({"up": ["1" * 16, "2" * 16]})
+    assert base.key(keys) != spec({"x": 2}, {"up": "toy/u"}).key(keys)
+    assert base.key(keys) == spec(inputs={"up": "toy/v"}, code="abc").key(keys)
 
-    def make(job):
-        seen[job.recipe["x"]] = (job.seed("a"), job.seed("b"))
-        return {}
 
-    stage.make = make
-    for x in (1, 2):
-        run(spec({"x": x}), tmp_path / "store", "cpu")
-    assert len({*seen[1], *seen[2]}) == 4
-    run(spec({"x": 1}), tmp_path / "again", "cpu")
-    first = seen[1]
-    assert seen[1] == first
+@pytest.fixture
+def seeds(stage, tmp_path):
+    """From the number of a store and a recipe and inputs to the seeds of two roles in that job."""
+
+    def of(store: int, recipe: dict, inputs: dict | None = None) -> tuple[int, int]:
+        seen = []
+
+        def make(job):
+            seen.append((job.seed("a"), job.seed("b")))
+            assert job.generator("a").initial_seed() == job.seed("a")
+            return write(job)
+
+        stage.make = make
+        run(spec(recipe, inputs), tmp_path / str(store) / "store", "cpu")
+        return seen[0]
+
+    return of
+
+
+def test_seeds_follow_the_recipe_and_the_role(seeds):
+    first, other = seeds(0, {"x": 1}), seeds(0, {"x": 2})
+    assert len({*first, *other}) == 4
+    assert seeds(1, {"x": 1}) == first, "a second run of the same job"
+
+
+def test_seeds_follow_what_the_inputs_were_made_of(seeds):
+    """The recipe of an input counts, the store that it lies in does not."""
+    made = {}
+    for store, x in ((0, 1), (1, 2), (2, 1)):
+        seeds(store, {"x": x})
+        made[store] = seeds(store, {"x": 3}, {"up": spec({"x": x}).address})
+    assert made[0] == made[2] and not {*made[0]} & {*made[1]}
 
 
 def test_nothing_is_left_when_a_job_fails(stage, tmp_path):
@@ -104,6 +131,16 @@ def test_a_complete_artefact_is_not_made_again(stage, tmp_path):
     run(spec(), tmp_path / "store", "cpu")
     stage.make = None
     run(spec(), tmp_path / "store", "cpu")
+
+
+def test_a_folder_without_meta_json_is_made_again(stage, tmp_path):
+    """A kill between the moves of the files and that of meta.json leaves such a folder."""
+    half = tmp_path / "store" / spec().address
+    half.mkdir(parents=True)
+    (half / "value.txt").write_text("half")
+    stage.make = write
+    made = open_artefact(run(spec(), tmp_path / "store", "cpu"))
+    assert made.path == half and made.file("value.txt").read_text() == "1"
 
 
 def test_source_changed_after_planning(stage, tmp_path):

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from distillery.embeddings.distances import EMBEDDINGS
+from distillery.embeddings.distances import EMBEDDINGS_FILE
 from distillery.errors import BudgetError, ClassOrderError, DistilleryError, PlanError
 from distillery.methods import bptt, podd, rat_bptt
 from distillery.methods.shared import meta
@@ -427,9 +427,9 @@ def test_class_distances_of_another_class_order_are_refused(tmp_path: Path) -> N
     train = classes()
     # 0 is like 3, 1 is like 2: down the first anti-diagonal 0, then 3 below it
     distances = torch.tensor([[0, 5, 6, 1], [5, 0, 2, 7], [6, 2, 0, 8], [1, 7, 8, 0.0]])
-    save_file({"distances": distances}, tmp_path / EMBEDDINGS)
+    save_file({"distances": distances}, tmp_path / EMBEDDINGS_FILE)
     metadata = {"class_order": train.class_order}
-    stored = Artefact(tmp_path, {"id": "e", "metadata": metadata, "files": {EMBEDDINGS: {}}})
+    stored = Artefact(tmp_path, {"id": "e", "metadata": metadata, "files": {EMBEDDINGS_FILE: {}}})
     recipe = replace(METHODS["podd"][1], order="poco")
     job = job_in(tmp_path / "job", inputs={"embeddings": stored})
     made = podd.distill(train, recipe, ipc=1, teachers=[], job=job)

@@ -16,6 +16,7 @@ from distillery.stages import teacher as stage
 from distillery.store.artefact import Artefact
 from distillery.store.job import Job
 from distillery.teacher.class_order import check_order
+from distillery.teacher.load import check_accuracy
 from helpers.jobs import job_in
 from helpers.tiny import TinySet, data_artefact
 
@@ -110,6 +111,22 @@ def test_a_training_that_taught_nothing_is_no_teacher(data, tmp_path):
     idle = {**TRAINING, "epochs": 1, "optimizer": {"name": "sgd", "lr": 1e-12}}
     with pytest.raises(TeacherError, match=r"data train.*train it for more epochs"):
         stage.make(job(tmp_path, data, "a", training=idle))
+
+
+@pytest.mark.parametrize(
+    ("classes", "least"),
+    # 1.5 times guessing, or, where that is less, a quarter of the way from guessing to 100 %
+    [(2, 62.5), (3, 50.0), (4, 37.5), (10, 15.0), (1000, 0.15)],
+)
+def test_a_teacher_needs_more_than_guessing(classes, least):
+    check_accuracy("net", least + 0.01, classes, "data digits")
+    for accuracy in (least - 0.01, 0.0, float("nan")):
+        with pytest.raises(TeacherError, match=f"guessing has {100 / classes:.2f} %"):
+            check_accuracy("net", accuracy, classes, "data digits")
+
+
+def test_a_teacher_of_two_classes_needs_no_75_percent():
+    check_accuracy("net", 70.0, 2, "data of cats and dogs")
 
 
 def test_an_order_fitted_to_chance_is_none():

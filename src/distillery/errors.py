@@ -1,4 +1,4 @@
-"""The errors a user can cause: each is one line that says what, where, and what to do."""
+"""The errors that a user can cause: each is one line that says what, where, and what to do."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 
 class DistilleryError(Exception):
-    """An error with a one-line message for the user; the command line prints it without a traceback."""
+    """An error with a one-line message, which the command line prints without a traceback."""
 
     def __init__(self, message: str):
         super().__init__(" ".join(str(message).split()))
 
 
 class PlanError(DistilleryError):
-    """params.yaml, a scale or a table file asks for something that does not exist or is impossible."""
+    """params.yaml, a scale or a table file asks for what does not exist or is impossible."""
 
 
 class DataError(DistilleryError):
@@ -34,13 +34,18 @@ class TeacherError(DistilleryError):
 
 
 class BudgetError(DistilleryError):
-    """The budget (ipc) is zero, or larger than a class has images, or too small for the method."""
+    """The budget (ipc) is zero, larger than a class has images, or too small for the method."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """A hint for a wrong name: the nearest valid one, then (when few) all of them.
+    """A hint for a wrong name: the nearest valid one, then all of them, or the first 25.
 
-    Returns a phrase such as ``did you mean 'infer'? (valid: infer, random)``.
+    Args:
+        name: the wrong name.
+        valid: all names that exist.
+
+    Returns:
+        A phrase such as ``did you mean 'infer'? (valid: infer, random)``.
     """
     names = sorted(map(str, valid))
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)

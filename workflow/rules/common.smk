@@ -16,6 +16,7 @@ from distillery.errors import DistilleryError
 from distillery.plan.cost import Estimator
 from distillery.plan.explain import describe, summary
 from distillery.plan.plan import Plan
+from distillery.store.spec import STAGES
 
 # Shows stored artefacts too; for --dag, --rulegraph and --report.
 FULL = bool(config.pop("full_dag", False))
@@ -30,6 +31,7 @@ except DistilleryError as error:
 DISTILLERY = f"{shlex.quote(sys.executable)} -m distillery"
 DEVICE = PLAN.settings.params.device
 GPUS = 1 if DEVICE != "cpu" and shutil.which("nvidia-smi") else 0
+ON_CPU = ("data",)  # stages that compute nothing on a GPU
 
 
 def meta(node):
@@ -59,6 +61,14 @@ def node_of(stage, wildcards):
 
 def upstream(stage):
     return lambda wildcards: absent(node_of(stage, wildcards).upstream())
+
+
+def device(stage):
+    return "cpu" if stage in ON_CPU else DEVICE
+
+
+def gpus(stage):
+    return 0 if stage in ON_CPU else GPUS
 
 
 def spec(stage):

@@ -1,4 +1,7 @@
-"""Bring one image into the form all images of a data set have; those that have it keep their bytes."""
+"""Bring an image into the form that all images of a data set have.
+
+Images that have it already keep their bytes.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,23 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from distillery.data.recipe import Recipe
 from distillery.data.source import Item
 from distillery.errors import DataError
 
 MODES = {1: "L", 3: "RGB"}
 GREY = ("1", "L", "LA")
-BILINEAR = (
-    Image.Resampling.BILINEAR
-)  # Pillow widens it by the scale when shrinking, which is what others call antialias
+# Pillow widens the filter by the scale when it shrinks, which others call antialias.
+BILINEAR = Image.Resampling.BILINEAR
 
 
 class Canonical(NamedTuple):
-    """An image as it is stored: the encoded file, its decoded pixels (H x W x C bytes, row by row) and its label."""
+    """An image as it is stored.
+
+    Attributes:
+        encoded: the image file.
+        pixels: decoded, H x W x C bytes, row by row.
+        label: index of its class.
+    """
 
     encoded: bytes
     pixels: bytes
@@ -34,7 +41,10 @@ def stretch(image: Image.Image, size: int) -> Image.Image:
 
 
 def crop(image: Image.Image, size: int) -> Image.Image:
-    """Resize the shorter side to round(256 size / 224), then cut out the centre: ImageNet's test transform (torchvision)."""
+    """Resize the shorter side to round(256 size / 224), then cut out size x size at the centre.
+
+    This is ImageNet's test transform in torchvision.
+    """
     shorter = round(size * 256 / 224)
     width, height = (int(shorter * side / min(image.size)) for side in image.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
@@ -45,7 +55,11 @@ FITS: dict[str, Callable[[Image.Image, int], Image.Image]] = {"stretch": stretch
 
 
 def decode(item: Item) -> Image.Image:
-    """The item's picture, fully decoded. Raises DataError when it is broken or has more than 8 bits per channel."""
+    """The picture of `item`, fully decoded.
+
+    Raises:
+        DataError: it is broken, or has more than 8 bits per channel.
+    """
     try:
         image = Image.open(io.BytesIO(item.image)) if isinstance(item.image, bytes) else item.image
         image.load()
@@ -54,9 +68,8 @@ def decode(item: Item) -> Image.Image:
             f"{item.origin}: not an image of a known format; replace or remove it"
         ) from None
     except Exception as error:  # each format's decoder raises something else
-        raise DataError(
-            f"{item.origin}: a broken image ({error or type(error).__name__}); replace or remove it"
-        ) from None
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{item.origin}: a broken image ({reason}); replace or remove it") from None
     if image.mode.startswith(("I", "F")):
         raise DataError(
             f"{item.origin}: has more than 8 bits per channel (mode {image.mode}); convert it to 8"
@@ -66,10 +79,15 @@ def decode(item: Item) -> Image.Image:
 
 @dataclass(frozen=True)
 class Form:
-    """What every image becomes: size x size pixels with 1 or 3 channels of 8 bits.
+    """What every image becomes: square, with channels of 8 bits.
 
-    resizes, recolours: whether the recipe states the size and the channels, so that other images are converted; otherwise the
-    first training image sets them, and an image of another size, or a colour image in a grey set, is an error.
+    Attributes:
+        size: height and width in pixels.
+        channels: 1 or 3.
+        resizes: whether the recipe states the size, so that images of another size are resized;
+            otherwise the first training image sets it, and an image of another size is an error.
+        recolours: whether the recipe states the channels, so that images are converted; otherwise
+            the first training image sets them, and a colour image in a grey set is an error.
     """
 
     size: int
@@ -78,21 +96,29 @@ class Form:
     recolours: bool
 
     @classmethod
-    def of(cls, first: Image.Image, origin: str, recipe: Recipe) -> Form:
-        """The form that `recipe` states, completed from the first training image, which `origin` names.
+    def of(cls, first: Image.Image, origin: str, size: int | None, channels: int | None) -> Form:
+        """The form that a recipe states, completed from an image.
 
-        Raises DataError when that image is not square and no size is stated.
+        Args:
+            first: the first training image.
+            origin: where it came from, for error messages.
+            size: stated height and width in pixels, if any.
+            channels: stated channels, 1 or 3, if any.
+
+        Raises:
+            DataError: the image is not square, and no size is stated.
         """
-        if recipe.size is None and first.width != first.height:
+        if size is None and first.width != first.height:
             raise DataError(
-                f"{origin}: is {first.width}x{first.height} pixels, not square; set `size` for this data set"
+                f"{origin}: is {first.width}x{first.height} pixels, not square; "
+                f"set `size` for this data set"
             )
-        channels = recipe.channels or (1 if first.mode in GREY else 3)
+        own_channels = 1 if first.mode in GREY else 3
         return cls(
-            recipe.size or first.width,
-            channels,
-            recipe.size is not None,
-            recipe.channels is not None,
+            size=size or first.width,
+            channels=channels or own_channels,
+            resizes=size is not None,
+            recolours=channels is not None,
         )
 
     @property
@@ -106,11 +132,20 @@ class Form:
         return self.channels * self.size * self.size
 
     def apply(self, item: Item, fit: str) -> Canonical:
-        """`item` in this form; the encoded file stays as it is where the picture already has the form, else it is a new PNG.
+        """`item` in this form.
 
-        fit: the name in `FITS` of how another size is met. Transparency is dropped, orientation tags are not obeyed.
-        Raises DataError as `decode`, and for an image that differs from the first where the recipe does not say what to do.
-        Deviation: an image of the right size is never cropped, where torchvision would enlarge and crop it.
+        The encoded file stays as it is where the picture already has the form, else it is a new
+        PNG. Transparency is dropped, orientation tags are not obeyed.
+        Deviation: an image of the right size is never cropped, where torchvision would enlarge and
+        crop it.
+
+        Args:
+            item: an image of the source.
+            fit: the name in `FITS` of how an image of another size is resized.
+
+        Raises:
+            DataError: as `decode`; and for an image that differs from the first where the recipe
+                does not say what to do.
         """
         image = original = decode(item)
         self._check(item.origin, image)
@@ -118,24 +153,24 @@ class Form:
             image = image.convert(MODES[self.channels])
         if image.size != (self.size, self.size):
             image = FITS[fit](image, self.size)
-        untouched = image is original and isinstance(item.image, bytes)
-        return Canonical(item.image if untouched else _png(image), image.tobytes(), item.label)
+        own_file = item.image if isinstance(item.image, bytes) and image is original else None
+        return Canonical(own_file or _png(image), image.tobytes(), item.label)
 
     def _check(self, origin: str, image: Image.Image) -> None:
         if not self.resizes and image.size != (self.size, self.size):
             raise DataError(
-                f"{origin}: is {image.width}x{image.height} pixels, the images before it are {self.size}x{self.size}; "
-                f"set `size` for this data set"
+                f"{origin}: is {image.width}x{image.height} pixels, the images before it are "
+                f"{self.size}x{self.size}; set `size` for this data set"
             )
         if not self.recolours and self.channels == 1 and image.mode not in GREY:
             raise DataError(
-                f"{origin}: is in colour, the images before it are grey; set `channels` to 3 or 1 for this data set"
+                f"{origin}: is in colour, the images before it are grey; "
+                f"set `channels` to 3 or 1 for this data set"
             )
 
 
 def _png(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    image.save(
-        file, "PNG", compress_level=1
-    )  # four times faster than the default at 224 pixels, 8 % larger
+    # Level 1 is four times faster than the default at 224 pixels, and the file 8 % larger.
+    image.save(file, "PNG", compress_level=1)
     return file.getvalue()

@@ -1,9 +1,12 @@
-"""The images of a data artefact as tensors: all in memory where that is cheap, read at random from the file where it is not."""
+"""The images of a data artefact as tensors.
+
+A small set is held in memory as a whole, of a large one only what is asked for is read.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,42 +15,56 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+import torch.utils.dlpack
 from PIL import Image
 from torch import Tensor
 
+from distillery.data.columns import IMAGE, LABEL, split_file
 from distillery.data.parallel import ordered_map
 from distillery.errors import ArtefactError, ClassOrderError
 from distillery.store.artefact import Artefact
 from distillery.store.canonical import class_order_hash
 
-RESIDENT_LIMIT = 2 << 30  # bytes of decoded pixels; CIFAR has 150 MB, ImageNet at 224 pixels 190 GB
+# Bytes of decoded pixels; CIFAR has 150 MB, ImageNet at 224 pixels 190 GB.
+RESIDENT_LIMIT = 2 << 30
 CACHED_GROUPS = 8
-READ = 1024  # rows
+READ_ROWS = 1024
 
 
 class ImageSet:
-    """One split of a data artefact.
+    """One split of a data artefact; everything lies on the CPU.
 
-    labels: (N,) int64. classes: names in label order, `class_order` their hash. mean, std: per channel, of training pixels in
-    [0, 1]. shape: (C, H, W). Everything lies on the CPU.
+    Attributes:
+        labels: (N,) int64.
+        classes: names in label order.
+        class_order: the hash of `classes`.
+        mean: per channel, of training pixels in [0, 1].
+        std: per channel, of training pixels in [0, 1].
+        shape: (C, H, W) of an image.
+        resident: whether all pixels are kept in memory.
     """
 
-    def __init__(self, path: Path, metadata: dict[str, Any], limit: int = RESIDENT_LIMIT):
-        """path: parquet file as `stages.data` writes it. limit: decoded bytes up to which all pixels are kept in memory."""
+    def __init__(self, path: Path, metadata: Mapping[str, Any], limit: int = RESIDENT_LIMIT):
+        """Open a split.
+
+        Args:
+            path: parquet file as `stages.data` writes it.
+            metadata: of the data artefact.
+            limit: decoded bytes up to which all pixels are kept in memory.
+        """
+        channels, height, width = metadata["shape"]
         self.classes: tuple[str, ...] = tuple(metadata["classes"])
         self.class_order: str = metadata["class_order"]
         self.mean: tuple[float, ...] = tuple(metadata["mean"])
         self.std: tuple[float, ...] = tuple(metadata["std"])
-        self.shape: tuple[int, int, int] = tuple(metadata["shape"])
+        self.shape: tuple[int, int, int] = (channels, height, width)
         self._path = path
         self._file = pq.ParquetFile(path, memory_map=True)
         self._group_rows = self._file.metadata.row_group(0).num_rows
         self._group = lru_cache(CACHED_GROUPS)(self._read_group)
         self._all: Tensor | None = None
-        self.labels: Tensor = torch.from_dlpack(
-            self._file.read(["label"])["label"].combine_chunks()
-        ).long()
-        channels, height, width = self.shape
+        column = self._file.read([LABEL])[LABEL].combine_chunks()
+        self.labels: Tensor = torch.utils.dlpack.from_dlpack(column).long()
         self.resident: bool = len(self) * channels * height * width <= limit
 
     def __len__(self) -> int:
@@ -58,31 +75,43 @@ class ImageSet:
         return (self.labels == label).nonzero().flatten()
 
     def pixels(self, indices: Tensor) -> Tensor:
-        """Images (B, C, H, W) uint8 at `indices` (B,) int64, in that order; a copy.
+        """Pixels of some images; a copy.
 
-        A small set is decoded whole at the first call and stays in memory; of a large one only what is asked for is read.
-        Raises IndexError outside 0..N-1, ArtefactError when an image cannot be decoded.
+        A small set is decoded as a whole at the first call.
+
+        Args:
+            indices: (B,) int64, each in 0..N-1.
+
+        Returns:
+            (B, C, H, W) uint8, in the order of `indices`.
+
+        Raises:
+            IndexError: an index lies outside.
+            ArtefactError: an image cannot be decoded.
         """
         indices = indices.cpu()
-        if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(self):
-            raise IndexError(
-                f"{self._path}: image {int(indices.min())} to {int(indices.max())} asked for, it has {len(self)}"
-            )
+        if len(indices):
+            self._check_range(int(indices.min()), int(indices.max()))
         if not self.resident:
             return self._decoded(self._encoded(indices), len(indices))
         if self._all is None:
             self._all = self._decoded(self._all_encoded(), len(self))
         return self._all[indices]
 
+    def _check_range(self, lowest: int, highest: int) -> None:
+        if not 0 <= lowest <= highest < len(self):
+            raise IndexError(
+                f"{self._path}: image {lowest} to {highest} asked for, it has {len(self)}"
+            )
+
     def _decoded(self, encoded: Iterator[tuple[int, bytes]], count: int) -> Tensor:
         """Pixels (count, C, H, W) of (row, encoded) pairs."""
         channels, height, width = self.shape
-        found = np.empty((count, channels, height, width), np.uint8)
-        for place, pixels in enumerate(ordered_map(self._decode, encoded, height * width)):
-            found[place] = (
-                np.frombuffer(pixels, np.uint8).reshape(height, width, channels).transpose(2, 0, 1)
-            )
-        return torch.from_numpy(found)
+        images = np.empty((count, channels, height, width), np.uint8)
+        for i, pixels in enumerate(ordered_map(self._decode, encoded, height * width)):
+            interleaved = np.frombuffer(pixels, np.uint8).reshape(height, width, channels)
+            images[i] = interleaved.transpose(2, 0, 1)
+        return torch.from_numpy(images)
 
     def _decode(self, numbered: tuple[int, bytes]) -> bytes:
         row, encoded = numbered
@@ -95,30 +124,39 @@ class ImageSet:
             ) from None
 
     def _all_encoded(self) -> Iterator[tuple[int, bytes]]:
-        batches = self._file.iter_batches(READ, columns=["image"])
-        return enumerate(value.as_py() for batch in batches for value in batch["image"])
+        batches = self._file.iter_batches(READ_ROWS, columns=[IMAGE])
+        return enumerate(value.as_py() for batch in batches for value in batch[IMAGE])
 
     def _encoded(self, indices: Tensor) -> Iterator[tuple[int, bytes]]:
         """Rows in the order of `indices`, each row group read once."""
         wanted = indices.tolist()
-        found = {
+        # In ascending order, so that each row group is read once while it is cached.
+        by_row = {
             row: self._group(row // self._group_rows)[row % self._group_rows].as_py()
             for row in sorted(set(wanted))
         }
-        return ((row, found[row]) for row in wanted)
+        return ((row, by_row[row]) for row in wanted)
 
     def _read_group(self, group: int) -> pa.ChunkedArray:
-        return self._file.read_row_group(group, ["image"])["image"]
+        return self._file.read_row_group(group, [IMAGE])[IMAGE]
 
 
 def load_images(artefact: Artefact, split: str, limit: int = RESIDENT_LIMIT) -> ImageSet:
-    """The split "train" or "test" of a data artefact.
+    """One split of a data artefact.
 
-    Raises ArtefactError when the artefact has no such file, ClassOrderError when the recorded order is not that of its classes.
+    Args:
+        artefact: of the data stage.
+        split: one of `data.columns.SPLITS`.
+        limit: decoded bytes up to which all pixels are kept in memory.
+
+    Raises:
+        ArtefactError: the artefact has no such file.
+        ClassOrderError: the recorded class order is not that of the recorded classes.
     """
     metadata = artefact.metadata
-    if class_order_hash(list(metadata["classes"])) != metadata["class_order"]:
+    if class_order_hash(metadata["classes"]) != metadata["class_order"]:
         raise ClassOrderError(
-            f"{artefact.path}: its class order is not that of its class names; delete it and run again"
+            f"{artefact.path}: its class order is not that of its class names; "
+            f"delete it and run again"
         )
-    return ImageSet(artefact.file(f"{split}.parquet"), metadata, limit)
+    return ImageSet(artefact.file(split_file(split)), metadata, limit)

@@ -1,23 +1,26 @@
-"""What a data source is, and how one is found: `kind:place` is read by `source_<kind>.py`, which nothing else lists."""
+"""What a data source is, and how one is opened: `kind:place` is read by `source_<kind>.py`."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from distillery.components import registry
 from distillery.errors import DataError, nearest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-ON_DISK = ("parquet", "folder")  # kinds whose place is a folder with content of its own
-
 
 class Item(NamedTuple):
-    """One image: an encoded file or a Pillow image, its label, and where it came from, for error messages."""
+    """One image of a source.
+
+    Attributes:
+        image: an encoded file, or a Pillow image.
+        label: index of its class; unchecked.
+        origin: where it came from, for error messages.
+    """
 
     image: bytes | Image
     label: int
@@ -26,7 +29,12 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Split:
-    """`count` images; `items()` starts reading them from the first, one at a time and always in the same order."""
+    """The training or the test images of a source.
+
+    Attributes:
+        count: how many there are.
+        items: starts reading them from the first, one at a time and always in the same order.
+    """
 
     count: int
     items: Callable[[], Iterator[Item]]
@@ -34,25 +42,29 @@ class Split:
 
 @dataclass(frozen=True)
 class Source:
-    """Class names in label order and the two splits. Labels are unchecked: the data stage checks those of all sources alike."""
+    """A data set as a source gives it; the data stage checks the labels of all sources alike.
+
+    Attributes:
+        classes: names in label order.
+        train: the training images.
+        test: the test images.
+    """
 
     classes: tuple[str, ...]
     train: Split
     test: Split
 
 
-def kinds() -> list[str]:
-    """All kinds of sources there are."""
-    return sorted(
-        file.stem.removeprefix("source_") for file in Path(__file__).parent.glob("source_*.py")
-    )
-
-
 def parse(source: str) -> tuple[str, str]:
-    """Kind and place of `kind:place`. Raises DataError on an unknown kind or without a place."""
+    """Kind and place of `kind:place`.
+
+    Raises:
+        DataError: the kind is unknown, or there is no place.
+    """
     kind, _, place = source.partition(":")
-    if kind not in kinds():
-        raise DataError(f"source '{source}': no such kind as '{kind}': {nearest(kind, kinds())}")
+    kinds = registry.index("source")
+    if kind not in kinds:
+        raise DataError(f"source '{source}': no such kind as '{kind}': {nearest(kind, kinds)}")
     if not place:
         raise DataError(
             f"source '{source}': says no more than its kind; write '{kind}:' and the name or folder"
@@ -63,7 +75,8 @@ def parse(source: str) -> tuple[str, str]:
 def open_source(source: str) -> Source:
     """The source that `kind:place` names; imports the module of that kind alone.
 
-    Raises DataError when the source is missing, empty or inconsistent.
+    Raises:
+        DataError: the source is missing, empty or inconsistent.
     """
     kind, place = parse(source)
-    return importlib.import_module(f"distillery.data.source_{kind}").read(place)
+    return registry.load("source", kind).read(place)

@@ -1,4 +1,7 @@
-"""`folder:DIR`: image files in one folder per class, below `train` and `test` or `val`; also Tiny-ImageNet as distributed."""
+"""`folder:DIR`: image files in one folder per class, below `train` and `test` or `val`.
+
+Tiny-ImageNet can be read as it is distributed.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +12,34 @@ from pathlib import Path
 from distillery.data.source import Item, Source, Split
 from distillery.errors import DataError
 
+NAMES = ("folder",)
+TRAITS = {"on_disk": True}
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 TESTS = ("test", "val", "validation")
 ANNOTATIONS = "val_annotations.txt"
 
-Files = list[tuple[str, int]]  # path and label of each image
+# Path and label of each image.
+LabelledFiles = list[tuple[str, int]]
 
 
 def read(place: str) -> Source:
-    """The data set in folder `place`: a class is a folder directly below `train`, sorted by name; its images may lie deeper.
+    """The data set in folder `place`.
 
-    The test split is `test`, `val` or `validation` with the same class folders, or Tiny-ImageNet's `val` with
-    `val_annotations.txt`, which comes first, since that set's `test` has no labels. Images are known by their suffix, hidden
-    files do not count. Rows are ordered by class, then path; those of Tiny-ImageNet's val as annotated.
-    Raises DataError naming the folder when it is missing, a split is missing or empty, or a test class is not in train.
+    A class is a folder directly below `train`, sorted by name; its images may lie deeper. The test
+    split is `test`, `val` or `validation` with the same class folders, or Tiny-ImageNet's `val`
+    with `val_annotations.txt`, which comes first, since that set's `test` has no labels. Images are
+    known by their suffix, hidden files do not count. Rows are ordered by class, then path; those of
+    Tiny-ImageNet's val as annotated.
+
+    Raises:
+        DataError: the folder, which the message names, is missing; a split is missing or empty; or
+            a test class is not in train.
     """
     root = Path(place)
     if not root.is_dir():
         raise DataError(
-            f"{root}: no such folder; put the images there, `dvc pull` it, or change the data set's source"
+            f"{root}: no such folder; put the images there, `dvc pull` it, "
+            f"or change the data set's source"
         )
     train, test = _existing(root, ("train",)), _test_folder(root)
     classes = _subfolders(train)
@@ -45,9 +57,8 @@ def _existing(root: Path, names: tuple[str, ...]) -> Path:
     for name in names:
         if (root / name).is_dir():
             return root / name
-    raise DataError(
-        f"{root}: has no folder {' or '.join(repr(name) for name in names)}; add one with a folder per class"
-    )
+    wanted = " or ".join(repr(name) for name in names)
+    raise DataError(f"{root}: has no folder {wanted}; add one with a folder per class")
 
 
 def _subfolders(folder: Path) -> list[str]:
@@ -58,41 +69,46 @@ def _subfolders(folder: Path) -> list[str]:
     )
 
 
-def _labelled(folder: Path, classes: list[str]) -> Files:
+def _labelled(folder: Path, classes: list[str]) -> LabelledFiles:
     unknown = sorted(set(_subfolders(folder)) - set(classes))
     if unknown:
         raise DataError(
-            f"{folder / unknown[0]}: class '{unknown[0]}' is not among those of train; rename or remove the folder"
+            f"{folder / unknown[0]}: class '{unknown[0]}' is not among those of train; "
+            f"rename or remove the folder"
         )
     return [(file, label) for label, name in enumerate(classes) for file in _images(folder / name)]
 
 
 def _images(folder: Path) -> list[str]:
-    found = []
+    images = []
     for base, _, names in os.walk(folder):
-        found += [
-            os.path.join(base, n)
-            for n in names
-            if n.lower().endswith(SUFFIXES) and not n.startswith(".")
+        images += [
+            os.path.join(base, name)
+            for name in names
+            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
         ]
-    return sorted(found)
+    return sorted(images)
 
 
-def _annotated(annotations: Path, classes: list[str]) -> Files:
-    """Tiny-ImageNet: each line of val_annotations.txt is file, WordNet id and a bounding box, separated by tabs."""
+def _annotated(annotations: Path, classes: list[str]) -> LabelledFiles:
+    """The files that Tiny-ImageNet's val_annotations.txt names.
+
+    Each line is a file, a WordNet id and a bounding box, separated by tabs.
+    """
     labels, files = {name: label for label, name in enumerate(classes)}, []
     for number, line in enumerate(annotations.read_text().splitlines(), 1):
         file, _, rest = line.partition("\t")
         name = rest.partition("\t")[0].strip()
         if name not in labels:
             raise DataError(
-                f"{annotations} line {number}: class '{name}' is not among those of train; correct or remove the line"
+                f"{annotations} line {number}: class '{name}' is not among those of train; "
+                f"correct or remove the line"
             )
         files.append((str(annotations.parent / "images" / file), labels[name]))
     return files
 
 
-def _split(folder: Path, files: Files) -> Split:
+def _split(folder: Path, files: LabelledFiles) -> Split:
     if not files:
         raise DataError(
             f"{folder}: holds no images ({', '.join(SUFFIXES)}) in class folders; add some"

@@ -1,4 +1,7 @@
-"""`parquet:DIR`: parquet files of encoded images and labels, our own layout or that of a Hugging Face data set."""
+"""`parquet:DIR`: parquet files of encoded images and labels.
+
+Their layout is our own or that of a Hugging Face data set.
+"""
 
 from __future__ import annotations
 
@@ -6,58 +9,64 @@ import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from distillery.data.columns import CLASSES, IMAGE, LABEL, split_file
 from distillery.data.source import Item, Source, Split
 from distillery.errors import DataError
 
-SPLITS = {"train": ("train",), "test": ("test", "val", "validation")}
-IMAGE, LABEL = "image", "label"
-READ = 256  # rows in memory at a time
+NAMES = ("parquet",)
+TRAITS = {"on_disk": True}
+# The names that a split may have, in the order of trial.
+SPLIT_NAMES = {"train": ("train",), "test": ("test", "val", "validation")}
+READ_ROWS = 256  # in memory at a time
 
 
 def read(place: str) -> Source:
-    """The data set in folder `place`: `train.parquet` and `test.parquet` (or val, validation), or shards, `train-*.parquet`.
+    """The data set in folder `place`.
 
-    Columns: `image`, the encoded file as binary or as Hugging Face's struct with `bytes`, and `label`, an integer. Class names
-    come from classes.json (a list), else from Hugging Face's metadata in the schema, else they are "0", "1", ... Rows keep
-    their order. Raises DataError naming the file when something is missing, unreadable or inconsistent.
+    Files: `train.parquet` and `test.parquet` (or val, validation), or shards, `train-*.parquet`.
+    Columns: `image`, the encoded file as binary or as Hugging Face's struct with `bytes`, and
+    `label`, an integer. Class names come from classes.json (a list), else from Hugging Face's
+    metadata in the schema, else they are "0", "1", ... Rows keep their order.
+
+    Raises:
+        DataError: something is missing, unreadable or inconsistent; the message names the file.
     """
     folder = Path(place)
     if not folder.is_dir():
         raise DataError(
-            f"{folder}: no such folder; put parquet files there, `dvc pull` it, or change the data set's source"
+            f"{folder}: no such folder; put parquet files there, `dvc pull` it, "
+            f"or change the data set's source"
         )
-    files = {split: _shards(folder, split, names) for split, names in SPLITS.items()}
-    counts = {
-        split: sum(_open(file).metadata.num_rows for file in shards)
-        for split, shards in files.items()
-    }
-    for split, count in counts.items():
-        if count == 0:
-            raise DataError(
-                f"{files[split][0]}: the {split} split has no rows; add images or take another file"
-            )
-    classes = _classes(folder, files["train"])
-    return Source(
-        classes,
-        **{split: Split(counts[split], partial(_items, shards)) for split, shards in files.items()},
-    )
+    train, test = (_shards(folder, split) for split in ("train", "test"))
+    splits = _split("train", train), _split("test", test)
+    return Source(_classes(folder, train), *splits)
 
 
-def _shards(folder: Path, split: str, names: tuple[str, ...]) -> list[Path]:
+def _split(name: str, shards: list[Path]) -> Split:
+    count = sum(_open(file).metadata.num_rows for file in shards)
+    if count == 0:
+        raise DataError(
+            f"{shards[0]}: the {name} split has no rows; add images or take another file"
+        )
+    return Split(count, partial(_items, shards))
+
+
+def _shards(folder: Path, split: str) -> list[Path]:
+    names = SPLIT_NAMES[split]
     for name in names:
-        whole = folder / f"{name}.parquet"
+        whole = folder / split_file(name)
         shards = [whole] if whole.is_file() else sorted(folder.glob(f"{name}-*.parquet"))
         if shards:
             _check_complete(shards)
             return shards
-    raise DataError(
-        f"{folder}: has no {split} split; add {' or '.join(f'{name}.parquet' for name in names)}"
-    )
+    wanted = " or ".join(split_file(name) for name in names)
+    raise DataError(f"{folder}: has no {split} split; add {wanted}")
 
 
 def _check_complete(shards: list[Path]) -> None:
@@ -77,17 +86,14 @@ def _open(file: Path) -> pq.ParquetFile:
     for column, fits in ((IMAGE, _holds_images), (LABEL, pa.types.is_integer)):
         if column not in schema.names:
             raise DataError(
-                f"{file}: has no column '{column}' (it has {', '.join(schema.names)}); rename the one you mean"
+                f"{file}: has no column '{column}' (it has {', '.join(schema.names)}); "
+                f"rename the one you mean"
             )
-        if not fits(schema.field(column).type):
-            wanted = (
-                "integers"
-                if column == LABEL
-                else "encoded images (binary, or a struct with 'bytes')"
-            )
-            raise DataError(
-                f"{file}: column '{column}' is {schema.field(column).type}, expected {wanted}"
-            )
+        kind = schema.field(column).type
+        if not fits(kind):
+            images = "encoded images (binary, or a struct with 'bytes')"
+            wanted = "integers" if column == LABEL else images
+            raise DataError(f"{file}: column '{column}' is {kind}, expected {wanted}")
     return opened
 
 
@@ -101,7 +107,7 @@ def _holds_images(kind: pa.DataType) -> bool:
 
 def _batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     try:
-        yield from _open(file).iter_batches(READ, columns=columns)
+        yield from _open(file).iter_batches(READ_ROWS, columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{file}: unreadable, probably cut off ({error}); fetch it again") from None
 
@@ -115,7 +121,7 @@ def _items(shards: list[Path]) -> Iterator[Item]:
                 row += 1
 
 
-def _item(image: bytes | dict | None, label: int | None, origin: str) -> Item:
+def _item(image: bytes | dict[str, Any] | None, label: int | None, origin: str) -> Item:
     encoded = image.get("bytes") if isinstance(image, dict) else image
     if not encoded:
         raise DataError(
@@ -139,18 +145,20 @@ def _classes(folder: Path, shards: list[Path]) -> tuple[str, ...]:
     """Names that fit the training labels: as many as there are labels, 0 to the highest."""
     labels = _labels(shards)
     highest = int(labels.max(initial=-1))
-    listed = folder / "classes.json"
+    listed = folder / CLASSES
     names = _listed(listed) if listed.is_file() else _described(shards[0])
     if names is None:
         if len(np.unique(labels[labels >= 0])) != highest + 1:
             raise DataError(
-                f"{shards[0]}: labels up to {highest} with gaps between; number the classes 0, 1, ..."
+                f"{shards[0]}: labels up to {highest} with gaps between; "
+                f"number the classes 0, 1, ..."
             )
         return tuple(str(label) for label in range(highest + 1))
     if len(names) != highest + 1:
         where = listed if listed.is_file() else f"{shards[0]} (its metadata)"
         raise DataError(
-            f"{where}: lists {len(names)} classes, the training labels go up to {highest}; list one name per label"
+            f"{where}: lists {len(names)} classes, the training labels go up to {highest}; "
+            f"list one name per label"
         )
     return tuple(names)
 
@@ -166,7 +174,7 @@ def _listed(file: Path) -> list[str]:
 
 
 def _described(file: Path) -> list[str] | None:
-    """Class names from the metadata that Hugging Face's library writes into the schema, if it is there."""
+    """Class names from the metadata that Hugging Face's library writes into the schema, if any."""
     try:
         described = json.loads((_open(file).schema_arrow.metadata or {})[b"huggingface"])
         return [str(name) for name in described["info"]["features"][LABEL]["names"]]

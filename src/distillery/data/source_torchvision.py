@@ -1,10 +1,10 @@
-"""`torchvision:NAME`: the data sets that torchvision downloads (CIFAR10, CIFAR100, MNIST, SVHN, ...)."""
+"""`torchvision:NAME`: data sets that torchvision downloads (CIFAR10, CIFAR100, MNIST, SVHN...)."""
 
 from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,17 +13,25 @@ from torchvision import datasets
 from distillery.data.source import Item, Source, Split
 from distillery.errors import DataError, nearest
 
-FOLDER = "DISTILLERY_DATA"  # environment variable: where downloads lie; `data` when it is not set
-SPLITS = {
+NAMES = ("torchvision",)
+# Environment variable: where downloads lie; `data` when it is not set.
+FOLDER = "DISTILLERY_DATA"
+Arguments = dict[str, Any]
+# By an argument of the data set's constructor: how it asks for each split, in the order of trial.
+SPLIT_ARGUMENTS: dict[str, dict[str, tuple[Arguments, ...]]] = {
     "train": {"train": ({"train": True},), "test": ({"train": False},)},
     "split": {"train": ({"split": "train"},), "test": ({"split": "test"}, {"split": "val"})},
 }
 
 
 def read(place: str) -> Source:
-    """The data set `torchvision.datasets.<place>` with its own train and test (or val) split, downloaded where it is missing.
+    """The data set `torchvision.datasets.<place>` with its own train and test (or val) split.
 
-    Raises DataError when torchvision has no such data set, when it has no two such splits, or when it cannot be downloaded.
+    It is downloaded where it is missing.
+
+    Raises:
+        DataError: torchvision has no such data set, it has no two such splits, or it cannot be
+            downloaded.
     """
     kind = getattr(datasets, place, None)
     if place not in datasets.__all__ or kind is None:
@@ -31,28 +39,29 @@ def read(place: str) -> Source:
             f"source 'torchvision:{place}': no such data set: {nearest(place, datasets.__all__)}"
         )
     accepted = inspect.signature(kind.__init__).parameters
-    ways = next((SPLITS[key] for key in SPLITS if key in accepted), None)
-    if ways is None:
+    splits = next((SPLIT_ARGUMENTS[key] for key in SPLIT_ARGUMENTS if key in accepted), None)
+    if splits is None:
         raise DataError(
-            f"source 'torchvision:{place}': has no train and test split; export it to folders and use 'folder:'"
+            f"source 'torchvision:{place}': has no train and test split; "
+            f"export it to folders and use 'folder:'"
         )
-    opened = {split: _open(place, kind, ways[split]) for split in ("train", "test")}
+    train, test = (_open(place, kind, splits[split]) for split in ("train", "test"))
     return Source(
-        _classes(place, opened["train"]),
-        **{split: _split(place, split, found) for split, found in opened.items()},
+        _classes(place, train), _split(place, "train", train), _split(place, "test", test)
     )
 
 
-def _open(place: str, kind: type, ways: tuple[dict[str, Any], ...]) -> Any:
+def _open(place: str, kind: Callable[..., Any], trials: tuple[Arguments, ...]) -> Any:
     root = os.environ.get(FOLDER, "data")
     problem: Exception | None = None
-    for arguments in ways:
+    for arguments in trials:
         try:
             return kind(root, download=True, **arguments)
         except (OSError, RuntimeError, TypeError, ValueError) as error:
             problem = error
     raise DataError(
-        f"source 'torchvision:{place}': cannot be opened or downloaded ({type(problem).__name__}: {problem}); "
+        f"source 'torchvision:{place}': cannot be opened or downloaded "
+        f"({type(problem).__name__}: {problem}); "
         f"put its files into '{root}', or set {FOLDER} to the folder that has them"
     )
 
@@ -64,7 +73,8 @@ def _classes(place: str, dataset: Any) -> tuple[str, ...]:
     labels = getattr(dataset, "targets", getattr(dataset, "labels", None))
     if labels is None:
         raise DataError(
-            f"source 'torchvision:{place}': names no classes; export it to folders and use 'folder:'"
+            f"source 'torchvision:{place}': names no classes; "
+            f"export it to folders and use 'folder:'"
         )
     return tuple(str(label) for label in range(int(max(labels)) + 1))
 
@@ -76,7 +86,8 @@ def _split(place: str, split: str, dataset: Any) -> Split:
             origin = f"torchvision:{place} {split} image {row}"
             if not isinstance(label, (int, np.integer)):
                 raise DataError(
-                    f"{origin}: its target is a {type(label).__name__}, not a class; this data set is not for classification"
+                    f"{origin}: its target is a {type(label).__name__}, not a class; "
+                    f"this data set is not for classification"
                 )
             yield Item(image, int(label), origin)
 

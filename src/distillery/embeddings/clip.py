@@ -1,4 +1,4 @@
-"""Class embeddings from the words: CLIP's text model reads the names of the classes (PoDD, section 4.2)."""
+"""Class embeddings from the words: CLIP's text model reads the class names (PoDD, section 4.2)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
-from distillery.embeddings.distances import Found, cosine_distances
+from distillery.embeddings.distances import ClassDistances, cosine_distances
 from distillery.errors import DataError, PlanError, nearest
 
 if TYPE_CHECKING:
@@ -24,12 +24,31 @@ NAMES = ("clip",)
 BATCH = 64
 
 
+class TextModel(Protocol):
+    """What is used of a model of open_clip."""
+
+    def encode_text(self, text: Tensor) -> Tensor:
+        """Embeddings (n, d) of token ids (n, positions)."""
+        ...
+
+    def to(self, device: torch.device) -> TextModel:
+        """The same model on `device`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """model: open_clip's name of the architecture; OpenAI's weights were trained with its quickgelu kind. weights: open_clip's
-    name of published weights, which are downloaded; unused with `path`. path: a checkpoint on disk, .safetensors or of torch.
-    tokens: pooled, the embedding of the text; all, the final hidden states of all positions side by side. prompt: {} is
-    the name, underscores written as spaces. names: class -> the words to use for it.
+    """Embeddings from the words.
+
+    Attributes:
+        model: open_clip's name of the architecture; OpenAI's weights were trained with its
+            quickgelu kind.
+        weights: open_clip's name of published weights, which are downloaded; unused with `path`.
+        path: a checkpoint on disk, .safetensors or of torch.
+        tokens: "pooled", the embedding of the text; "all", the final hidden states of all positions
+            side by side.
+        prompt: {} is the name, underscores written as spaces.
+        names: class -> the words to use for it.
     """
 
     model: str = "ViT-B-32-quickgelu"
@@ -42,20 +61,32 @@ class Recipe:
 
 def embed(
     classes: Sequence[str], recipe: Recipe, *, train: ImageSet, teachers: list[Teacher], job: Job
-) -> Found:
-    """Text embeddings (n, d) float32, not normalised: d is that of the joint space (pooled) or positions x width (all).
+) -> ClassDistances:
+    """Text embeddings (n, d) float32, not normalised.
 
-    Positions after the end of the text hold the end token again and are read like the others, as in the authors' code: in `all`
+    d is that of the joint space (pooled) or positions x width (all). Positions after the end of the
+    text hold the end token again and are read like the others, as in the authors' code: in `all`
     they dominate. The causal mask lets no pad change a pooled embedding.
-    Deviation: the paper says "the embedding of the class name"; the authors' code is `all`, the default here. Its names
-    differ from those of data sets ("boat" for ship of CIFAR-10): `names`.
-    Raises PlanError without open_clip, for an unknown model, for names of no class, a prompt without a place for them, and a
-    model without hidden states; DataError when weights cannot be had or do not fit.
+    Deviation: the paper says "the embedding of the class name"; the authors' code is `all`, the
+    default here. Its names differ from those of data sets ("boat" for ship of CIFAR-10): `names`.
+
+    Args:
+        classes: names in label order.
+        recipe: model, weights and words.
+        train: unused.
+        teachers: unused.
+        job: its device computes.
+
+    Raises:
+        PlanError: open_clip is not installed; the model is unknown or has no hidden states; `names`
+            holds no class; or the prompt has no place for the name.
+        DataError: weights cannot be had, or do not fit.
     """
-    strangers = [name for name in recipe.names if name not in classes]
-    if strangers:
+    unknown = [name for name in recipe.names if name not in classes]
+    if unknown:
         raise PlanError(
-            f"embeddings 'clip': names has '{strangers[0]}', which is no class: {nearest(strangers[0], classes)}"
+            f"embeddings 'clip': names has '{unknown[0]}', which is no class: "
+            f"{nearest(unknown[0], classes)}"
         )
     if "{}" not in recipe.prompt:
         raise PlanError(f"embeddings 'clip': prompt '{recipe.prompt}' has no {{}} for the name")
@@ -65,38 +96,37 @@ def embed(
     ]
     model, tokenizer = _loaded(recipe)
     tokens = _padded(tokenizer(prompts), getattr(tokenizer, "eot_token_id", None))
-    read = {"pooled": _pooled, "all": _all}[recipe.tokens]
+    encode = {"pooled": _pooled, "all": _all}[recipe.tokens]
     model = model.to(job.device)
     vectors = torch.cat(
-        [read(model, part.to(job.device)).float().cpu() for part in tokens.split(BATCH)]
+        [encode(model, part.to(job.device)).float().cpu() for part in tokens.split(BATCH)]
     )
-    return Found(
-        cosine_distances(vectors),
-        [f"{recipe.model}, {recipe.tokens} tokens, prompt {p!r}" for p in prompts],
-        vectors,
-    )
+    origin = f"{recipe.model}, {recipe.tokens} tokens"
+    provenance = [f"{origin}, prompt {prompt!r}" for prompt in prompts]
+    return ClassDistances(cosine_distances(vectors), provenance, vectors)
 
 
-def _loaded(recipe: Recipe) -> tuple[torch.nn.Module, Any]:
+def _loaded(recipe: Recipe) -> tuple[TextModel, Any]:
     """Model, frozen, in eval mode, on the CPU, and its tokenizer.
 
-    open_clip reads .safetensors as such and other checkpoints by torch.load(weights_only=True), which unpickles nothing but
-    tensors and plain containers; TorchScript archives are refused there.
+    open_clip reads .safetensors as such, and other checkpoints by torch.load(weights_only=True),
+    which unpickles nothing but tensors and plain containers; TorchScript archives are refused.
     """
     try:
         import open_clip  # optional, and seconds to import
     except ImportError:
         raise PlanError(
-            "embeddings 'clip' need open_clip: pip install open_clip_torch, or use a file or features"
+            "embeddings 'clip' need open_clip: "
+            "pip install open_clip_torch, or use a file or features"
         ) from None
-    if recipe.model not in open_clip.list_models():
-        raise PlanError(
-            f"open_clip has no model '{recipe.model}': {nearest(recipe.model, open_clip.list_models())}"
-        )
+    models = open_clip.list_models()
+    if recipe.model not in models:
+        raise PlanError(f"open_clip has no model '{recipe.model}': {nearest(recipe.model, models)}")
     weights = recipe.weights if recipe.path is None else recipe.path
     try:
         with warnings.catch_warnings():
-            # open_clip only warns when weights were trained with another activation than the model's, and gives wrong numbers
+            # Where weights were trained with another activation than the model's, open_clip only
+            # warns, and gives wrong numbers.
             warnings.filterwarnings("error", message="QuickGELU mismatch")
             model = open_clip.create_model(recipe.model, pretrained=weights, weights_only=True)
         return model.eval().requires_grad_(False), open_clip.get_tokenizer(recipe.model)
@@ -116,25 +146,29 @@ def _loaded(recipe: Recipe) -> tuple[torch.nn.Module, Any]:
 
 
 def _padded(tokens: Tensor, end: int | None) -> Tensor:
-    """Tokens (n, positions) with `end` wherever the text is over: open_clip pads with 0, the authors' tokenizer with `end`."""
+    """Tokens (n, positions) with `end` wherever the text is over.
+
+    open_clip pads with 0, the authors' tokenizer with `end`.
+    """
     if end is None:
         return tokens
+    # The count of end tokens so far is 1 or more from the end of the text on.
     return tokens.masked_fill((tokens == end).cumsum(1) > 0, end)
 
 
-def _pooled(model: torch.nn.Module, tokens: Tensor) -> Tensor:
+def _pooled(model: TextModel, tokens: Tensor) -> Tensor:
     return model.encode_text(tokens)
 
 
-def _all(model: torch.nn.Module, tokens: Tensor) -> Tensor:
-    """Final hidden states, after the last norm and before the projection: (n, positions * width)."""
-    text = getattr(model, "text", model)
-    if not hasattr(text, "ln_final"):
+def _all(model: TextModel, tokens: Tensor) -> Tensor:
+    """Final hidden states, after the last norm, before the projection: (n, positions * width)."""
+    last_norm = getattr(getattr(model, "text", model), "ln_final", None)
+    if not isinstance(last_norm, nn.Module):
         raise PlanError(
             f"embeddings 'clip': {type(model).__name__} shows no hidden states; set tokens: pooled"
         )
     states: list[Tensor] = []
-    hook = text.ln_final.register_forward_hook(lambda module, inputs, output: states.append(output))
+    hook = last_norm.register_forward_hook(lambda module, inputs, output: states.append(output))
     try:
         model.encode_text(tokens)
     finally:

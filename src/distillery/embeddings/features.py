@@ -1,4 +1,4 @@
-"""Class embeddings from a teacher: the mean of its penultimate features over the training images of each class."""
+"""Class embeddings from a teacher: its mean penultimate features of each class's images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from distillery.embeddings.distances import Found, cosine_distances
+from distillery.embeddings.distances import ClassDistances, cosine_distances
 from distillery.errors import PlanError
 from distillery.nets.features import penultimate
 from distillery.training.samples import Samples
@@ -26,27 +26,51 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Recipe:
-    """teachers: network names, the first one's penultimate features count."""
+    """Embeddings from features.
+
+    Attributes:
+        teachers: network names; the penultimate features of the first count.
+    """
 
     teachers: tuple[str, ...]
 
 
 def embed(
     classes: Sequence[str], recipe: Recipe, *, train: ImageSet, teachers: list[Teacher], job: Job
-) -> Found:
-    """Class means (n, F) of the clean training images' features. Raises PlanError without a teacher.
+) -> ClassDistances:
+    """Class means of the features of the training images, which are not augmented.
 
     Deviation: stands in for the paper's text embeddings where there are no words, or no text model.
+
+    Args:
+        classes: names in label order.
+        recipe: read by the planner alone, which provides the teachers.
+        train: training images.
+        teachers: the first one counts.
+        job: its device computes.
+
+    Raises:
+        PlanError: there is no teacher.
     """
     means = class_means(train, teachers, job)
-    return Found(cosine_distances(means), [f"features of {teachers[0].name}"] * len(classes), means)
+    provenance = [f"features of {teachers[0].name}"] * len(classes)
+    return ClassDistances(cosine_distances(means), provenance, means)
 
 
 @torch.no_grad()
 def class_means(train: ImageSet, teachers: list[Teacher], job: Job) -> Tensor:
-    """Mean penultimate features (n, F) float64 of the first teacher over the clean training images of each class, on the CPU.
+    """Mean penultimate features of the images of each class, which are not augmented.
 
-    Raises PlanError without a teacher, and for a network without a linear layer.
+    Args:
+        train: training images of n classes.
+        teachers: the first one counts.
+        job: its device computes.
+
+    Returns:
+        (n, F) float64, on the CPU.
+
+    Raises:
+        PlanError: there is no teacher, or it is a network without a linear layer.
     """
     if not teachers:
         raise PlanError(
@@ -54,12 +78,12 @@ def class_means(train: ImageSet, teachers: list[Teacher], job: Job) -> Tensor:
         )
     samples = Samples.from_images(train, job.device)
     sums: Tensor | None = None
-    for part in job.progress(
-        torch.arange(len(samples), device=samples.device).split(BATCH), "class features"
-    ):
-        features = (
-            penultimate(teachers[0].model, samples.normalise(samples.take(part))).double().cpu()
-        )
-        sums = features.new_zeros(len(train.classes), features.shape[1]) if sums is None else sums
+    everything = torch.arange(len(samples), device=samples.device)
+    for part in job.progress(everything.split(BATCH), "class features"):
+        images = samples.normalise(samples.take(part))
+        features = penultimate(teachers[0].model, images).double().cpu()
+        if sums is None:
+            sums = features.new_zeros(len(train.classes), features.shape[1])
         sums.index_add_(0, train.labels[part.cpu()], features)
+    assert sums is not None, "no class is without training images"
     return sums / train.labels.bincount(minlength=len(train.classes))[:, None]

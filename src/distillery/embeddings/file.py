@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from distillery.embeddings.distances import Found, cosine_distances
+from distillery.embeddings.distances import ClassDistances, cosine_distances
 from distillery.embeddings.features import class_means
 from distillery.errors import DataError
 
@@ -23,14 +23,20 @@ if TYPE_CHECKING:
     from distillery.teacher.load import Teacher
 
 NAMES = ("file",)
-KNOWN_NEEDED = 3  # classes: with two there is one distance, and no spread to agree with
+# Classes. With two there is one distance, and no standard deviation to agree with.
+KNOWN_NEEDED = 3
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """path: a parquet file with the columns `class` (names) or `label` (from 0), and `embedding` (lists of numbers); `match`
-    and `prompt` are repeated in the metadata. missing: classes absent from the file are an error, or take their
-    distances from class-mean features of the first of `teachers`.
+    """Embeddings from a file.
+
+    Attributes:
+        path: a parquet file with the columns `class` (names) or `label` (from 0), and `embedding`
+            (lists of numbers); the columns `match` and `prompt` are repeated in the metadata.
+        missing: classes absent from the file are an error, or take their distances from class-mean
+            features of the first teacher.
+        teachers: network names.
     """
 
     path: str
@@ -40,41 +46,62 @@ class Recipe:
 
 def embed(
     classes: Sequence[str], recipe: Recipe, *, train: ImageSet, teachers: list[Teacher], job: Job
-) -> Found:
-    """The file's embeddings, or, where it lacks classes, distances of two kinds, made alike in `completed`.
+) -> ClassDistances:
+    """The file's embeddings, or, where it lacks classes, distances of two kinds (see `completed`).
 
-    Raises DataError when the file is no such table or names a class twice; when it lacks classes and may not, or has fewer
-    than three; PlanError when features are needed and there is no teacher.
-    Deviation: the paper embeds all names with one model; distances from features stand in where a name has none.
+    Deviation: the paper embeds all names with one model; distances from features stand in where a
+    name has none.
+
+    Args:
+        classes: names in label order.
+        recipe: which file.
+        train: training images, for features.
+        teachers: the first one gives the features.
+        job: its device computes them.
+
+    Raises:
+        DataError: the file is no such table, or names a class twice; or it lacks classes and may
+            not, or has fewer than three.
+        PlanError: features are needed and there is no teacher.
     """
     rows = _rows(Path(recipe.path), classes)
     absent = [name for name in classes if name not in rows]
     _check(recipe, absent, len(classes))
-    known = torch.tensor([i for i, name in enumerate(classes) if name in rows])
-    vectors = torch.from_numpy(np.stack([rows[classes[i]][0] for i in known.tolist()]))
+    present = torch.tensor([i for i, name in enumerate(classes) if name in rows])
+    vectors = torch.from_numpy(np.stack([rows[classes[i]][0] for i in present.tolist()]))
+    stated = cosine_distances(vectors)
     if not absent:
-        return Found(cosine_distances(vectors), [rows[name][1] for name in classes], vectors)
-    distances = completed(
-        cosine_distances(vectors), known, cosine_distances(class_means(train, teachers, job))
-    )
+        return ClassDistances(stated, [rows[name][1] for name in classes], vectors)
+    features = cosine_distances(class_means(train, teachers, job))
     stand_in = f"not in the file: features of {teachers[0].name}"
-    return Found(distances, [rows[name][1] if name in rows else stand_in for name in classes])
+    provenance = [rows[name][1] if name in rows else stand_in for name in classes]
+    return ClassDistances(completed(stated, present, features), provenance)
 
 
-def completed(stated: Tensor, known: Tensor, others: Tensor) -> Tensor:
-    """Distances (n, n) that are `stated` (k, k) between the classes `known` (k,), and elsewhere those of `others` (n, n),
-    shifted and scaled so that over the pairs of known classes their mean and standard deviation are those of `stated`;
-    at least 0."""
-    pairs = torch.triu_indices(len(known), len(known), 1).unbind()
-    goal, given = stated[pairs], others[known][:, known][pairs]
+def completed(stated: Tensor, present: Tensor, others: Tensor) -> Tensor:
+    """Distances between all classes, from those stated between some, and others between all.
+
+    The others are shifted and scaled so that over the pairs of present classes their mean and
+    standard deviation are those of `stated`.
+
+    Args:
+        stated: (k, k) distances between the present classes.
+        present: (k,) their labels.
+        others: (n, n) distances of another kind, between all classes.
+
+    Returns:
+        (n, n), `stated` between the present classes, elsewhere the adjusted others; at least 0.
+    """
+    pairs = torch.triu_indices(len(present), len(present), 1).unbind()
+    goal, given = stated[pairs], others[present][:, present][pairs]
     scale = goal.std() / given.std().clamp_min(1e-12)
-    found = (goal.mean() + scale * (others - given.mean())).clamp_min(0).fill_diagonal_(0)
-    found[known[:, None], known] = stated
-    return found
+    distances = (goal.mean() + scale * (others - given.mean())).clamp_min(0).fill_diagonal_(0)
+    distances[present[:, None], present] = stated
+    return distances
 
 
 def _rows(file: Path, classes: Sequence[str]) -> dict[str, tuple[np.ndarray, str]]:
-    """Embedding (d,) float32, and how it was found, by class name."""
+    """Embedding (d,) float32 and provenance, by class name."""
     try:
         rows = pq.read_table(file).to_pylist()
         names = [row["class"] if "class" in row else classes[row["label"]] for row in rows]
@@ -84,28 +111,30 @@ def _rows(file: Path, classes: Sequence[str]) -> dict[str, tuple[np.ndarray, str
             f"{file}: no table of class (or label) and embedding ({type(error).__name__}: {error})"
         ) from None
     if len(set(names)) < len(names):
-        raise DataError(
-            f"{file}: names class '{max(names, key=names.count)}' twice; keep one row of each class"
-        )
+        twice = max(names, key=names.count)
+        raise DataError(f"{file}: names class '{twice}' twice; keep one row of each class")
     return {
-        name: (vector, _how(row)) for name, vector, row in zip(names, vectors, rows, strict=True)
+        name: (vector, _provenance(row))
+        for name, vector, row in zip(names, vectors, rows, strict=True)
     }
 
 
-def _how(row: dict[str, object]) -> str:
-    said = [
-        f"{column} {row[column]!r}" for column in ("match", "prompt") if row.get(column) is not None
-    ]
-    return ", ".join(["file", *said])
+def _provenance(row: dict[str, object]) -> str:
+    values = {column: row.get(column) for column in ("match", "prompt")}
+    stated = [f"{column} {value!r}" for column, value in values.items() if value is not None]
+    return ", ".join(["file", *stated])
 
 
 def _check(recipe: Recipe, absent: list[str], classes: int) -> None:
     listed = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
     if absent and recipe.missing == "error":
         raise DataError(
-            f"{recipe.path}: lacks {len(absent)} of {classes} classes ({listed}); add them, or set missing: features"
+            f"{recipe.path}: lacks {len(absent)} of {classes} classes ({listed}); "
+            f"add them, or set missing: features"
         )
-    if absent and classes - len(absent) < KNOWN_NEEDED:
+    present = classes - len(absent)
+    if absent and present < KNOWN_NEEDED:
         raise DataError(
-            f"{recipe.path}: has {classes - len(absent)} of {classes} classes, {KNOWN_NEEDED} needed; use features"
+            f"{recipe.path}: has {present} of {classes} classes, {KNOWN_NEEDED} needed; "
+            f"use features"
         )

@@ -1,4 +1,7 @@
-"""Any classifier of timm or torchvision by its own name, randomly initialised: `timm:resnet26`, `torchvision:vgg11_bn`."""
+"""Any classifier of timm or torchvision by its own name, randomly initialised.
+
+Names are such as `timm:resnet26` and `torchvision:vgg11_bn`.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,18 @@ class Recipe:
 
 
 def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) -> nn.Module:
-    """The network `library:name` for images (B, channels, size, size) float32, normalised; returns logits (B, classes) float32.
+    """A network of a library, with the library's stem, which is made for large images.
 
-    The stem is the library's, made for large images. Raises PlanError for a name that the library does not have, and for a
-    network that cannot take images of this shape, which one blank image finds out.
+    Args:
+        name: "library:name".
+        recipe: has no fields.
+        channels: of the images (B, channels, size, size) float32, normalised.
+        size: their height and width in pixels.
+        classes: length of the logits (B, classes) float32.
+
+    Raises:
+        PlanError: the library has no such network, or it cannot take images of this shape, which is
+            tried with one blank image.
     """
     library, _, model = name.partition(":")
     net = {"timm": _timm, "torchvision": _torchvision}[library](model, channels, classes)
@@ -51,9 +62,8 @@ def _timm(model: str, channels: int, classes: int) -> nn.Module:
 def _torchvision(model: str, channels: int, classes: int) -> nn.Module:
     from torchvision import models
 
-    names = models.list_models(
-        module=models
-    )  # classifiers, not those of models.detection and its like
+    # Of the module itself: classifiers, not those of models.detection and its like.
+    names = models.list_models(module=models)
     if model not in names:
         raise PlanError(f"torchvision has no classifier '{model}': {nearest(model, names)}")
     options = {"aux_logits": False, "init_weights": True} if model in WITH_AUXILIARY else {}

@@ -1,4 +1,7 @@
-"""ConvNet of the small-image literature (DC, MTT, PoDD): blocks of convolution, norm, ReLU, average pool."""
+"""ConvNet of the small-image literature (DC, MTT, PoDD).
+
+It consists of blocks of convolution, norm, ReLU and average pool.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,14 @@ NAMES = ("convnet",)
 
 @dataclass(frozen=True)
 class Recipe:
-    """width: filters per block. depth: blocks, each halving the side; None means round(log2(side)) - 2 and at least 2, that is
-    2 at 8 and 16 px, 3 at 32, 4 at 64, 5 at 128, 6 at 256. norm: "instance" is affine GroupNorm with one group per channel (DC,
-    MTT, G-VBSM), "batch" is BatchNorm2d (UFC's ConvNet128).
+    """A ConvNet.
+
+    Attributes:
+        width: filters per block.
+        depth: blocks, each halving the side; None means round(log2(side)) - 2 and at least 2, that
+            is 2 at 8 and 16 px, 3 at 32, 4 at 64, 5 at 128, 6 at 256.
+        norm: "instance" is affine GroupNorm with one group per channel (DC, MTT, G-VBSM), "batch"
+            is BatchNorm2d (UFC's ConvNet128).
     """
 
     width: Count = 128
@@ -27,16 +35,27 @@ class Recipe:
 
 
 def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) -> nn.Module:
-    """A ConvNet for images (B, channels, size, size) float32, normalised; returns logits (B, classes) float32.
+    """A ConvNet.
 
-    Raises PlanError when the pools of `recipe.depth` blocks would leave less than one pixel.
-    Deviation: the references pad one-channel 28 px images to 32 in the first block; here 28 px stays 28 px.
+    Deviation: the references pad one-channel 28 px images to 32 in the first block; here 28 px
+    stays 28 px.
+
+    Args:
+        name: for error messages.
+        recipe: width, depth and norm.
+        channels: of the images (B, channels, size, size) float32, normalised.
+        size: their height and width in pixels.
+        classes: length of the logits (B, classes) float32.
+
+    Raises:
+        PlanError: the pools of so many blocks would leave less than one pixel.
     """
     depth = recipe.depth or max(2, round(math.log2(size)) - 2)
     side, deepest = size >> depth, int(math.log2(size))
     if side < 1:
         raise PlanError(
-            f"network {name}: depth {depth} pools {size} px below one pixel; use depth {deepest} or less"
+            f"network {name}: depth {depth} pools {size} px below one pixel; "
+            f"use depth {deepest} or less"
         )
     inputs = [channels] + [recipe.width] * (depth - 1)
     blocks = [layer for inp in inputs for layer in _block(inp, recipe)]

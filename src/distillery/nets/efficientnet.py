@@ -1,4 +1,7 @@
-"""EfficientNet-B0 (Tan and Le 2019): the CIFAR model zoo's variant for small images, torchvision's for large."""
+"""EfficientNet-B0 (Tan and Le 2019).
+
+Small images get the variant of the CIFAR model zoo, large ones torchvision's.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from distillery.components.fields import Positive
 from distillery.nets.stem import LARGE, default_init, restem
 
 NAMES = ("efficientnet_b0",)
+# Per stage: expansion, kernel, stride, channels in and out, blocks (Table 1 of the paper).
 STAGES = (
     (1, 3, 1, 32, 16, 1),
     (6, 3, 2, 16, 24, 2),
@@ -21,22 +25,34 @@ STAGES = (
     (6, 5, 2, 112, 192, 4),
     (6, 3, 1, 192, 320, 1),
 )
-"""Per stage: expansion, kernel, stride, channels in and out, blocks (Table 1 of the paper)."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """width: factor on all channels, rounded to multiples of 8, at least 8."""
+    """An EfficientNet-B0.
+
+    Attributes:
+        width: factor on all channels, rounded to multiples of 8, at least 8.
+    """
 
     width: Positive = 1.0
 
 
 def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) -> nn.Module:
-    """An EfficientNet-B0 for images (B, channels, size, size) float32, normalised; returns logits (B, classes) float32.
+    """An EfficientNet-B0.
 
-    Below 128 px, as in UFC: stem of stride 1; no 1x1 head, so the classifier reads 320 features; dropout 0.2; drop-connect 0,
-    which is what UFC's 0.2 comes to, its block counter never advancing. From 128 px on: torchvision's own network.
-    Deviation: without the expansion convolution and batch norm (1,088 parameters) of UFC's first block, which never run there.
+    Below 128 px, as in UFC: stem of stride 1; no 1x1 head, so that the classifier reads 320
+    features; dropout 0.2; drop-connect 0, which UFC's 0.2 amounts to, since its block counter never
+    advances. From 128 px on: torchvision's own network.
+    Deviation: without the expansion convolution and batch norm (1,088 parameters) of UFC's first
+    block, which never run there.
+
+    Args:
+        name: has one value.
+        recipe: the width.
+        channels: of the images (B, channels, size, size) float32, normalised.
+        size: their height and width in pixels.
+        classes: length of the logits (B, classes) float32.
     """
     stages = [MBConvConfig(*stage, width_mult=recipe.width) for stage in STAGES]
     if size >= LARGE:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
 from distillery.errors import PlanError
 
+M = TypeVar("M", bound=nn.Module)
+
 
 def penultimate(model: nn.Module, images: Tensor) -> Tensor:
     """Features before the classifier: the input of the last nn.Linear that runs.
 
-    images: (B, C, H, W) float32, normalised as `model` expects. Returns (B, F) float32, with gradient unless the caller turns
-    gradients off. The mode of `model` is the caller's too. Raises PlanError for a network without a linear layer.
+    Args:
+        model: a classifier, in the mode that the caller wants.
+        images: (B, C, H, W) float32, normalised as `model` expects.
+
+    Returns:
+        (B, F) float32, with gradient unless the caller turns gradients off.
+
+    Raises:
+        PlanError: the network has no linear layer.
     """
     inputs: list[Tensor] = []
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
@@ -27,18 +38,24 @@ def penultimate(model: nn.Module, images: Tensor) -> Tensor:
             hook.remove()
     if not inputs:
         raise PlanError(
-            f"network {type(model).__name__}: no nn.Linear runs, so no penultimate features; use another network"
+            f"network {type(model).__name__}: no nn.Linear runs, so no penultimate features; "
+            f"use another network"
         )
     return inputs[-1]
 
 
 def fired_layers(
-    model: nn.Module, example: Tensor, kinds: type | tuple[type, ...]
-) -> list[nn.Module]:
-    """The layers of `kinds` that take part in a forward pass, in order of registration.
+    model: nn.Module, example: Tensor, kinds: type[M] | tuple[type[M], ...]
+) -> list[M]:
+    """The layers of some kinds that take part in a forward pass, in order of registration.
 
-    example: (B, C, H, W) float32, any B >= 1. It passes in eval mode and without gradient, so that neither weights nor
-    running statistics change; the mode of every module is restored.
+    The pass is in eval mode and without gradient, so that neither weights nor running statistics
+    change; the mode of every module is restored.
+
+    Args:
+        model: any network.
+        example: (B, C, H, W) float32, any B >= 1.
+        kinds: classes of layers.
     """
     layers = [module for module in model.modules() if isinstance(module, kinds)]
     modes = [(module, module.training) for module in model.modules()]
@@ -58,5 +75,10 @@ def fired_layers(
 
 
 def fired_batch_norms(model: nn.Module, example: Tensor) -> list[nn.BatchNorm2d]:
-    """The BatchNorm2d layers that take part in a forward pass: those whose statistics INFER matches. See `fired_layers`."""
+    """The BatchNorm2d layers that take part in a forward pass: INFER matches their statistics.
+
+    Args:
+        model: any network.
+        example: (B, C, H, W) float32, any B >= 1, as for `fired_layers`.
+    """
     return fired_layers(model, example, nn.BatchNorm2d)

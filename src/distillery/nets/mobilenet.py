@@ -1,4 +1,7 @@
-"""MobileNetV2 (Sandler et al. 2018): the CIFAR model zoo's variant for small images, torchvision's for large."""
+"""MobileNetV2 (Sandler et al. 2018).
+
+Small images get the variant of the CIFAR model zoo, large ones torchvision's.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from distillery.components.fields import Positive
 from distillery.nets.stem import LARGE, default_init, restem
 
 NAMES = ("mobilenet_v2",)
+# Per stage: expansion, channels, blocks, stride. The second stage of torchvision has stride 2.
 STAGES = [
     [1, 16, 1, 1],
     [6, 24, 2, 1],
@@ -22,13 +26,17 @@ STAGES = [
     [6, 160, 3, 2],
     [6, 320, 1, 1],
 ]
-"""Per stage: expansion, channels, blocks, stride. The second stage has stride 1, where torchvision's has 2."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """width: factor on all channels, rounded to multiples of 8, the head's 1280 never below that (torchvision's rule).
-    stem_stride: stride of the first convolution below 128 px (UFC 1; G-VBSM 2); from 128 px on it is torchvision's 2.
+    """A MobileNetV2.
+
+    Attributes:
+        width: factor on all channels, rounded to multiples of 8, the head's 1280 never below that
+            (torchvision's rule).
+        stem_stride: stride of the first convolution below 128 px (UFC 1; G-VBSM 2); from 128 px on
+            it is torchvision's 2.
     """
 
     width: Positive = 1.0
@@ -36,11 +44,19 @@ class Recipe:
 
 
 def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) -> nn.Module:
-    """A MobileNetV2 for images (B, channels, size, size) float32, normalised; returns logits (B, classes) float32.
+    """A MobileNetV2.
 
-    Below 128 px, as in UFC: ReLU, not ReLU6; an expansion convolution also for expansion 1; a shortcut
-    around every block of stride 1, with 1x1 convolution and batch norm where the channels change; no dropout.
+    Below 128 px, as in UFC: ReLU, not ReLU6; an expansion convolution also for expansion 1; a
+    shortcut around every block of stride 1, with 1x1 convolution and batch norm where the channels
+    change; no dropout.
     Deviation: global average pool where UFC pools 4x4; equal at 32 px, and other sizes work.
+
+    Args:
+        name: has one value.
+        recipe: width and stride of the stem.
+        channels: of the images (B, channels, size, size) float32, normalised.
+        size: their height and width in pixels.
+        classes: length of the logits (B, classes) float32.
     """
     if size >= LARGE:
         net = MobileNetV2(classes, recipe.width)
@@ -55,7 +71,10 @@ def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) 
 
 
 class _Block(nn.Module):
-    """Inverted residual: 1x1 expansion, 3x3 depthwise, linear 1x1 projection. The signature is that of torchvision's block."""
+    """Inverted residual: 1x1 expansion, 3x3 depthwise, linear 1x1 projection.
+
+    The signature is that of torchvision's block.
+    """
 
     def __init__(self, inp: int, out: int, stride: int, expand_ratio: int, norm_layer: Any):
         super().__init__()
@@ -73,4 +92,5 @@ class _Block(nn.Module):
         self.shortcut = match if stride == 1 else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.branch(x) if self.shortcut is None else self.branch(x) + self.shortcut(x)
+        branch: Tensor = self.branch(x)
+        return branch if self.shortcut is None else branch + self.shortcut(x)

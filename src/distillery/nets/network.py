@@ -1,10 +1,9 @@
-"""Networks: build one from its reference in a recipe, write its weights, and read it back frozen."""
+"""Networks: build one from its reference in a recipe, write its weights, read it back frozen."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -12,13 +11,23 @@ from safetensors.torch import load_model, save_file
 from torch import nn
 
 from distillery.components import registry
+from distillery.components.registry import Reference
 from distillery.errors import ArtefactError
 
 
-def build_network(reference: Mapping[str, Any], shape: Sequence[int], classes: int) -> nn.Module:
-    """The network of `reference` (name and recipe fields) for square images of `shape` (C, H, W); it gives logits (B, classes).
+def build_network(reference: Reference, shape: Sequence[int], classes: int) -> nn.Module:
+    """A network, randomly initialised.
 
-    Raises PlanError when the network does not exist or does not fit the images.
+    Args:
+        reference: name and recipe fields.
+        shape: (C, H, W) of the images, which are square.
+        classes: length of the logits.
+
+    Returns:
+        From (B, C, H, W) float32, normalised, to logits (B, classes) float32.
+
+    Raises:
+        PlanError: the network does not exist, or does not fit the images.
     """
     module, recipe = registry.build("network", reference)
     channels, size, _ = shape
@@ -33,15 +42,25 @@ def save_network(model: nn.Module, file: Path) -> None:
 
 
 def load_network(
-    reference: Mapping[str, Any],
+    reference: Reference,
     shape: Sequence[int],
     classes: int,
     file: Path,
     device: torch.device | str = "cpu",
 ) -> nn.Module:
-    """The network of `reference` with the weights of `file`, on `device`: eval mode, no parameter requires a gradient.
+    """A network with stored weights: in eval mode, no parameter requires a gradient.
 
-    Raises ArtefactError when the file is unreadable or not that network's, or holds a number that is not finite.
+    Args:
+        reference: name and recipe fields.
+        shape: (C, H, W) of the images, which are square.
+        classes: length of the logits.
+        file: weights, as `save_network` writes them.
+        device: where the network is put.
+
+    Raises:
+        ArtefactError: the file is unreadable or not that network's, or holds a number that is not
+            finite.
+        PlanError: as `build_network`.
     """
     model = build_network(reference, shape, classes)
     try:

@@ -1,4 +1,4 @@
-"""ResNets (He et al. 2016) of torchvision, with the small-image stem that this field gives them (UFC, SRe2L)."""
+"""ResNets (He et al. 2016) of torchvision, with the stem for small images of UFC and SRe2L."""
 
 from __future__ import annotations
 
@@ -22,20 +22,32 @@ BOTTLENECK = ("resnet50", "resnet101")
 
 @dataclass(frozen=True)
 class Recipe:
-    """width: factor on the channels of the stem and of every stage (64, 64, 128, 256, 512), rounded, at least 1 channel."""
+    """A ResNet.
+
+    Attributes:
+        width: factor on the channels of the stem and of every stage (64, 64, 128, 256, 512),
+            rounded, at least 1 channel.
+    """
 
     width: Positive = 1.0
 
 
 def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) -> nn.Module:
-    """A ResNet for images (B, channels, size, size) float32, normalised; returns logits (B, classes) float32.
+    """A ResNet.
 
-    Below 128 px the stem is a 3x3 convolution of stride 1 and there is no max-pool; from 128 px on it is torchvision's own.
-    resnet10 (one basic block per stage) is for small scales; no paper of ours uses it.
+    Below 128 px the stem is a 3x3 convolution of stride 1 and there is no max-pool; from 128 px on
+    the stem is torchvision's own. resnet10 (one basic block per stage) is for small scales; no
+    paper of ours uses it.
+
+    Args:
+        name: which ResNet.
+        recipe: the width.
+        channels: of the images (B, channels, size, size) float32, normalised.
+        size: their height and width in pixels.
+        classes: length of the logits (B, classes) float32.
     """
-    net = _ResNet(
-        Bottleneck if name in BOTTLENECK else BasicBlock, BLOCKS[name], recipe.width, classes
-    )
+    block = Bottleneck if name in BOTTLENECK else BasicBlock
+    net = _ResNet(block, BLOCKS[name], recipe.width, classes)
     small = {"kernel_size": 3, "stride": 1, "padding": 1} if size < LARGE else {}
     restem(net, in_channels=channels, out_channels=_scaled(64, recipe.width), **small)
     if small:
@@ -48,7 +60,7 @@ def _scaled(planes: int, width: float) -> int:
 
 
 class _ResNet(ResNet):
-    """torchvision's ResNet with all widths scaled, save the stem convolution, which `build` replaces."""
+    """The ResNet of torchvision with all widths scaled but the stem's, which `build` replaces."""
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
-"""ShuffleNet V1 (Zhang et al. 2018), groups 2, and V2 (Ma et al. 2018), with the CIFAR model zoo's stem for small images.
+"""ShuffleNet V1 (Zhang et al. 2018), with 2 groups, and V2 (Ma et al. 2018).
 
-The INFER paper says ShuffleNetV2; its code (UFC) runs V1. Both are here under their own names.
+Small images get the stem of the CIFAR model zoo. The INFER paper says ShuffleNetV2; its code (UFC)
+runs V1. Both are here under their own names.
 """
 
 from __future__ import annotations
@@ -32,17 +33,34 @@ V2_CHANNELS = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """width: V1: factor on all channels, rounded to multiples of 8, at least 8. V2: one of the published 0.5, 1, 1.5, 2."""
+    """A ShuffleNet.
+
+    Attributes:
+        width: V1: factor on all channels, rounded to multiples of 8, at least 8. V2: one of the
+            published 0.5, 1, 1.5, 2.
+    """
 
     width: Annotated[float, Range(ge=0.1)] = 1.0
 
 
 def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) -> nn.Module:
-    """A ShuffleNet for images (B, channels, size, size) float32, normalised; returns logits (B, classes) float32.
+    """A ShuffleNet.
 
-    Below 128 px the stem is a 1x1 convolution of stride 1 without a pool; from 128 px on a 3x3 one of stride 2 and a max-pool,
-    as published. V1 has a ReLU after its depthwise convolution, as in UFC. Raises PlanError for an undefined V2 width.
-    Deviation: V1 ends in a global average pool where UFC pools 4x4; equal at 32 px, and other sizes work.
+    Below 128 px the stem is a 1x1 convolution of stride 1 without a pool; from 128 px on a 3x3 one
+    of stride 2 and a max-pool, as published. V1 has a ReLU after its depthwise convolution, as in
+    UFC.
+    Deviation: V1 ends in a global average pool where UFC pools 4x4; equal at 32 px, and other sizes
+    work.
+
+    Args:
+        name: V1 or V2.
+        recipe: the width.
+        channels: of the images (B, channels, size, size) float32, normalised.
+        size: their height and width in pixels.
+        classes: length of the logits (B, classes) float32.
+
+    Raises:
+        PlanError: V2 has no such width.
     """
     net = {"shufflenet_v1": _v1, "shufflenet_v2": _v2}[name](recipe.width, classes)
     small = {"kernel_size": 1, "stride": 1, "padding": 0} if size < LARGE else {}
@@ -54,14 +72,18 @@ def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) 
 
 def _v2(width: float, classes: int) -> ShuffleNetV2:
     if width not in V2_CHANNELS:
+        published = map(str, V2_CHANNELS)
         raise PlanError(
-            f"network shufflenet_v2: no width {width}: {nearest(str(width), V2_CHANNELS)}"
+            f"network shufflenet_v2: no width {width}: {nearest(str(width), published)}"
         )
     return ShuffleNetV2(list(REPEATS), list(V2_CHANNELS[width]), classes)
 
 
 def _v1(width: float, classes: int) -> ShuffleNetV2:
-    """torchvision's V2 frame (stem, three stages, pool, classifier) around V1's units; V1 has no 1x1 head."""
+    """V1's units within the V2 of torchvision: its stem, three stages, pool and classifier.
+
+    V1 has no 1x1 head.
+    """
     channels = [MBConvConfig.adjust_channels(c, width) for c in V1_CHANNELS]
     net = ShuffleNetV2(list(REPEATS), [*channels, channels[-1]], classes, _Unit)
     net.stage2[0] = _Unit(channels[0], channels[1], 2, groups=1)
@@ -70,9 +92,11 @@ def _v1(width: float, classes: int) -> ShuffleNetV2:
 
 
 class _Unit(nn.Module):
-    """V1's unit: grouped 1x1, shuffle, 3x3 depthwise, grouped 1x1; plus its input, or, at stride 2, beside its 3x3 average.
+    """V1's unit: a branch of grouped 1x1, shuffle, 3x3 depthwise and grouped 1x1 convolutions.
 
-    groups: of the first convolution, 1 where the unit reads the stem. The bottleneck is a quarter of what the branch makes.
+    At stride 1 the input is added to the branch; at stride 2 its 3x3 average is concatenated with
+    it. The bottleneck has a quarter of the channels that the branch makes. `groups` are those of
+    the first convolution, 1 where the unit reads the stem.
     """
 
     def __init__(self, inp: int, out: int, stride: int, groups: int = GROUPS):

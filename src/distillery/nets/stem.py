@@ -1,4 +1,7 @@
-"""What small-image variants of published networks have in common: another first layer, and torch's own initialisation."""
+"""What variants of published networks for small images have in common.
+
+These are another first layer, and torch's own initialisation.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ from typing import Any
 
 from torch import nn
 
+# Side in pixels from which a network keeps its published (ImageNet) stem; smaller images get one
+# that does not shrink.
 LARGE = 128
-"""Side in pixels from which a network keeps its published (ImageNet) stem; smaller images get one that does not shrink."""
 
 _ARGUMENTS = (
     "in_channels",
@@ -22,10 +26,14 @@ _ARGUMENTS = (
 
 
 def restem(net: nn.Module, **changes: Any) -> None:
-    """Replace in place the first convolution of `net`, in registration order, by one with other constructor arguments.
+    """Replace in place the first convolution of a network by one with other arguments.
 
-    changes: arguments of nn.Conv2d, such as in_channels or stride. The new layer has torch's default initialisation, as in UFC,
-    which swaps the stems of its students after construction; when nothing would change the layer is left as it is.
+    The new layer has torch's default initialisation, as in UFC, which swaps the stems of its
+    students after construction; when nothing would change, the layer is left as it is.
+
+    Args:
+        net: a network; its first convolution in registration order counts.
+        **changes: arguments of nn.Conv2d, such as in_channels or stride.
     """
     name, conv = next(
         (name, module) for name, module in net.named_modules() if isinstance(module, nn.Conv2d)
@@ -36,7 +44,11 @@ def restem(net: nn.Module, **changes: Any) -> None:
 
 
 def default_init(net: nn.Module) -> None:
-    """Draw every layer of `net` anew from torch's default initialisation, in place: that of the CIFAR model zoo."""
+    """Draw every layer of `net` anew, in place, from torch's default initialisation.
+
+    It is that of the CIFAR model zoo.
+    """
     for module in net.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()

@@ -1,4 +1,7 @@
-"""Wide ResNet (Zagoruyko and Komodakis 2016): pre-activation residual blocks for small images, depth 16, widened by 2."""
+"""Wide ResNet (Zagoruyko and Komodakis 2016) for small images, of depth 16, widened by 2.
+
+Its residual blocks activate before they convolve.
+"""
 
 from __future__ import annotations
 
@@ -17,23 +20,38 @@ BASE = (16, 32, 64)
 
 @dataclass(frozen=True)
 class Recipe:
-    """width: factor on the channels of the stem and of the groups (16, 32, 64, 128), rounded, at least 1 channel."""
+    """A WRN-16-2.
+
+    Attributes:
+        width: factor on the channels of the stem and of the groups (16, 32, 64, 128), rounded, at
+            least 1 channel.
+    """
 
     width: Positive = 1.0
 
 
 def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) -> nn.Module:
-    """A WRN-16-2 for images (B, channels, size, size) float32, normalised; returns logits (B, classes) float32.
+    """A WRN-16-2.
 
-    Three groups of two blocks, the second and third of stride 2, no dropout; He initialisation (fan-out), as published.
-    691,674 parameters for 10 classes and 703,284 for 100. The stem keeps the size of the image at any size.
-    Deviation: global average pool where the reference pools 8x8; equal at 32 px, and other sizes work.
+    Three groups of two blocks, the second and third of stride 2, no dropout; He initialisation
+    (fan-out), as published. 691,674 parameters for 10 classes and 703,284 for 100. The stem keeps
+    the size of the image at any size.
+    Deviation: global average pool where the reference pools 8x8; equal at 32 px, and other sizes
+    work.
+
+    Args:
+        name: has one value.
+        recipe: the width.
+        channels: of the images (B, channels, size, size) float32, normalised.
+        size: their height and width in pixels.
+        classes: length of the logits (B, classes) float32.
     """
     stem, *widths = (
         max(1, round(planes * recipe.width))
         for planes in (BASE[0], *(WIDEN * planes for planes in BASE))
     )
-    blocks, inp = [], stem
+    blocks: list[nn.Module] = []
+    inp = stem
     for group, out in enumerate(widths):
         for block in range(BLOCKS):
             blocks.append(_Block(inp, out, 2 if group and not block else 1))
@@ -53,7 +71,10 @@ def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) 
 
 
 class _Block(nn.Module):
-    """BN, ReLU, 3x3, BN, ReLU, 3x3, plus the input; where the channels change, a 1x1 convolution of the activated input."""
+    """BN, ReLU, 3x3, BN, ReLU, 3x3, plus the input.
+
+    Where the channels or the size change, a 1x1 convolution of the activated input is added.
+    """
 
     def __init__(self, inp: int, out: int, stride: int):
         super().__init__()

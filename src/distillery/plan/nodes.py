@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from distillery.components.registry import module_name
-from distillery.data.digest import source_digest
-from distillery.data.recipe import Recipe as DataRecipe
-from distillery.data.source import ON_DISK, parse
+from distillery.data.digest import place_digest
+from distillery.data.source import parse
 from distillery.errors import DataError, PlanError
 from distillery.plan.checks import (
     PARTS,
@@ -135,33 +134,28 @@ class Builder:
 
     def _data(self, name: str, dataset: Dataset) -> Node:
         root, where = self.settings.root, f"{self.settings.scale_file}.datasets.{name}"
+        data_recipe = torch_free_part("distillery.stages.data").DataRecipe
         try:
             kind, place = parse(dataset.source)
-            digest = (
-                dataset.digest
-                or source_digest(dataset.source, root, root / "results/.digests.json")
-                or "absent"
-            )
+            on_disk = traits("source", kind).on_disk
+            digest = dataset.digest or _source_digest(dataset.source, root) or "absent"
         except DataError as error:
             raise PlanError(f"{where}.source: {error}") from None
-        fields = {f.name for f in dataclasses.fields(DataRecipe)} & set(Dataset.model_fields) - {
+        fields = {f.name for f in dataclasses.fields(data_recipe)} & set(Dataset.model_fields) - {
             "source",
             "digest",
         }
         values = {
             key: value for key in fields if (value := getattr(dataset, key)) not in (None, {})
         }
-        on_disk = kind in ON_DISK
         checked = validated(
-            DataRecipe,
+            data_recipe,
             values | {"source": kind if on_disk else dataset.source, "digest": digest},
             where,
         )
-        recipe = dict.fromkeys(f.name for f in dataclasses.fields(DataRecipe)) | checked
+        recipe = dict.fromkeys(f.name for f in dataclasses.fields(data_recipe)) | checked
         local = {"source": f"{kind}:{root / place}"} if on_disk else {}
-        return self._node(
-            "data", name, recipe, {}, [f"distillery.data.source_{kind}"], name, **local
-        )
+        return self._node("data", name, recipe, {}, [module_name("source", kind)], name, **local)
 
     def teacher(self, name: str, dataset: str) -> Node:
         """A teacher of architecture `name` (an entry of `networks`, or a network) on a data set."""
@@ -264,7 +258,7 @@ class Builder:
             "whiten", name, settings.dataset(cell.dataset), cell.row.override, cell
         )
         recipe = validated(
-            torch_free_part("distillery.stages.whiten").Recipe,
+            torch_free_part("distillery.stages.whiten").WhitenRecipe,
             values,
             f"{settings.scale_file}.whiten.{name}",
         )
@@ -509,6 +503,14 @@ class Builder:
         if "teachers" in traits("analysis", name).needs and not recipe.get("teachers"):
             raise PlanError(f"{where}.teachers: is empty, {name} needs at least one teacher")
         return recipe
+
+
+def _source_digest(source: str, root: Path) -> str | None:
+    """What identifies the content of `kind:place`; None when its folder is not there."""
+    kind, place = parse(source)
+    if traits("source", kind).on_disk:
+        return place_digest(root / place, root / "results/scratch/digests.json")
+    return source  # it names a fixed release
 
 
 def _content(file: Path) -> str:

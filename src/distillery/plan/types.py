@@ -33,7 +33,13 @@ from distillery.errors import PlanError, nearest
 from distillery.store.fingerprint import module_file
 from distillery.training.recipe import split_at_normalisation
 
-_TORCH_FREE = {"__future__", "dataclasses", "typing", "distillery.components.fields"}
+_TORCH_FREE = {
+    "__future__",
+    "dataclasses",
+    "typing",
+    "distillery.components.fields",
+    "distillery.components.registry",
+}
 
 
 @functools.cache
@@ -123,10 +129,10 @@ def _check_named(recipe: type, values: Mapping[str, Any], where: str) -> None:
     for path, mark, names in named_fields(recipe, values):
         for text in names:
             try:
+                traits(mark.kind, component_name(mark.kind, text))
                 parse(mark.kind, text)
             except PlanError as error:
                 raise PlanError(f"{where}.{path} = '{text}': {error}") from None
-            traits(mark.kind, component_name(mark.kind, text))
         if mark.kind == "augmentation" and not mark.any_order:
             try:
                 split_at_normalisation(names)

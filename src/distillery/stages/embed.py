@@ -1,58 +1,94 @@
-"""The embed stage: how far the classes of a data set are from each other, for orders that put like beside like."""
+"""The embed stage: the class-distance matrix of a data set, by which a poster is laid out."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
 
 from distillery.components import registry
+from distillery.components.fields import read
+from distillery.components.registry import Reference
 from distillery.data.images import load_images
-from distillery.embeddings.distances import EMBEDDINGS, check_file
+from distillery.embeddings.distances import EMBEDDINGS_FILE, check_file
 from distillery.errors import DataError
 from distillery.teacher.load import load_teachers
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from distillery.embeddings.distances import ClassDistances
     from distillery.store.job import Job
 
 
-def make(job: Job) -> dict[str, Any]:
-    """Write embeddings.safetensors: `distances` (n, n) float32, 1 - cosine, and, where the classes share one space,
-    `embeddings` (n, d) float32; classes in label order.
+@dataclass(frozen=True)
+class EmbedRecipe:
+    """Where the class embeddings come from.
 
-    recipe: source (component reference of an embedding) and, where the source reads a file (field `path`, machine-local),
-    digest, the file's SHA-256. inputs: data, and the teachers that the source names. Metadata: source, classes, class_order,
-    found (per class, how), dimension (of the embeddings, or None).
-    Raises DataError when a file has changed, or a source has no embedding of a class or one that is not finite; ClassOrderError
-    and TeacherError when a teacher does not fit the data; PlanError when the source needs a teacher and has none.
+    Attributes:
+        source: component reference of an embedding; its field `path`, if any, differs between
+            machines.
+        digest: SHA-256 (hex) of the file at that path, where there is one.
     """
-    reference, data = job.recipe["source"], job.input("data")
-    if reference.get("path"):
-        check_file(reference["path"], job.recipe["digest"])
+
+    source: Reference
+    digest: str | None = None
+
+
+def make(job: Job) -> dict[str, Any]:
+    """Write embeddings.safetensors.
+
+    It holds `distances` (n, n) float32, 1 - cosine, and, where the classes share one space,
+    `embeddings` (n, d) float32; classes in label order. Inputs: data, and the teachers that the
+    source names.
+
+    Returns:
+        source; classes; class_order; provenance (of each class, in words); dimension (of the
+        embeddings, or None).
+
+    Raises:
+        DataError: a file has changed, or a source has no embedding of a class, or one that is not
+            finite.
+        ClassOrderError: a teacher knows other classes than the data.
+        TeacherError: a teacher does not fit the data.
+        PlanError: the source needs a teacher and has none.
+    """
+    recipe, data = read(EmbedRecipe, job.recipe), job.input("data")
+    if recipe.source.get("path"):
+        check_file(recipe.source["path"], recipe.digest)
     train = load_images(data, "train")
-    owner, fits = (
-        f"data {data.id}",
-        {"class_order": train.class_order, "mean": train.mean, "std": train.std},
+    teachers = load_teachers(
+        job.inputs_of("teachers"),
+        job.device,
+        class_order=train.class_order,
+        mean=train.mean,
+        std=train.std,
+        owner=f"data {data.id}",
     )
-    teachers = load_teachers(job.inputs_of("teachers"), job.device, owner=owner, **fits)
-    source, recipe = registry.build("embedding", reference)
-    found = source.embed(train.classes, recipe, train=train, teachers=teachers, job=job)
-    if not torch.isfinite(found.distances).all():
+    embedding, embedding_recipe = registry.build("embedding", recipe.source)
+    classes = embedding.embed(
+        train.classes, embedding_recipe, train=train, teachers=teachers, job=job
+    )
+    if not torch.isfinite(classes.distances).all():
         raise DataError(
-            f"embeddings '{reference['name']}' of {owner}: not all finite; take another source"
+            f"embeddings '{recipe.source['name']}' of data {data.id}: not all finite; "
+            f"take another source"
         )
-    tensors = {"distances": found.distances}
-    if found.embeddings is not None:
-        tensors["embeddings"] = found.embeddings
-    save_file(
-        {name: tensor.cpu().float().contiguous() for name, tensor in tensors.items()},
-        job.out / EMBEDDINGS,
-    )
+    _save(classes, job.out / EMBEDDINGS_FILE)
+    vectors = classes.embeddings
     return {
-        "source": reference["name"],
+        "source": recipe.source["name"],
         "classes": list(train.classes),
         "class_order": train.class_order,
-        "found": found.how,
-        "dimension": None if found.embeddings is None else found.embeddings.shape[1],
+        "provenance": classes.provenance,
+        "dimension": None if vectors is None else vectors.shape[1],
     }
+
+
+def _save(classes: ClassDistances, file: Path) -> None:
+    tensors = {"distances": classes.distances}
+    if classes.embeddings is not None:
+        tensors["embeddings"] = classes.embeddings
+    save_file({name: tensor.cpu().float().contiguous() for name, tensor in tensors.items()}, file)

@@ -14,7 +14,7 @@ from distillery.data.images import ImageSet, load_images
 from distillery.errors import TeacherError
 from distillery.nets.network import build_network, save_network
 from distillery.teacher.class_order import check_order
-from distillery.teacher.load import WEIGHTS, check_accuracy
+from distillery.teacher.load import WEIGHTS_FILE, check_accuracy
 from distillery.training.loop import (
     Accuracies,
     History,
@@ -101,7 +101,7 @@ def make(job: Job) -> dict[str, Any]:
     else:
         history = _train(model, train_images, test, recipe, job)
     check_accuracy(recipe.network["name"], history.last, classes, f"data {data.id}")
-    save_network(model, job.out / WEIGHTS)
+    save_network(model, job.out / WEIGHTS_FILE)
     known = {key: data.metadata[key] for key in ("classes", "class_order", "shape", "mean", "std")}
     return asdict(Measured(recipe.network, **known, accuracy=history.accuracies, loss=history.loss))
 

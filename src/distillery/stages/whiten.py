@@ -20,27 +20,39 @@ BATCH = 2048
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """ridge: added to every eigenvalue, in units of their mean; 0.1 in the code of PoDD and RaT-BPTT."""
+class WhitenRecipe:
+    """How a data set is whitened.
+
+    Attributes:
+        ridge: added to every eigenvalue, in units of their mean; 0.1 in the code of PoDD and
+            RaT-BPTT.
+    """
 
     ridge: NonNegative = 0.1
 
 
 def make(job: Job) -> dict[str, Any]:
-    """Write whitening.safetensors: `matrix` (D, D) float32, the ZCA of the training images with `job.recipe`'s ridge.
+    """Write whitening.safetensors: `matrix` (D, D) float32, the ZCA of the training images.
 
-    Everything is computed in float64 on the job's device, the covariance batch by batch. Returns the digest of the matrix, the
-    ends and the sum of the eigenvalues of the covariance, and the classes and shape of the data.
-    Raises DataError when the images give no finite matrix: all of one colour, or fewer than dimensions without a ridge.
+    Everything is computed in float64 on the job's device, the covariance batch by batch.
+
+    Returns:
+        The digest of the matrix; the least, the largest and the sum of the eigenvalues of the
+        covariance; class order and shape of the data.
+
+    Raises:
+        DataError: the images give no finite matrix: all of one colour, or fewer than dimensions
+            without a ridge.
     """
     train = load_images(job.input("data"), "train")
     parts = job.progress(torch.arange(len(train)).split(BATCH), "whiten")
     sigma = covariance(train.pixels(part).to(job.device) for part in parts)
-    matrix, values = zca(sigma, read(Recipe, job.recipe).ridge)
+    matrix, values = zca(sigma, read(WhitenRecipe, job.recipe).ridge)
     whitening = Whitening.of(matrix.float().cpu())
     if not torch.isfinite(whitening.matrix).all():
         raise DataError(
-            f"data {job.input('data').id}: its images give no finite whitening; raise the ridge of `whiten`"
+            f"data {job.input('data').id}: its images give no finite whitening; "
+            f"raise the ridge of `whiten`"
         )
     save_file({"matrix": whitening.matrix.contiguous()}, job.out / FILE)
     return {

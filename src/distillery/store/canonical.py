@@ -1,22 +1,28 @@
-"""One way to write a value as JSON, and one way to hash it: the ground of every identity."""
+"""One way to write a value as JSON, and one way to hash it: every identity is built on both."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 
 def dumps(value: Any) -> str:
-    """Canonical JSON: sorted keys, no spaces, no NaN. Raises ValueError on NaN, TypeError on what JSON cannot say."""
+    """Canonical JSON of a value: sorted keys, no spaces, no NaN.
+
+    Raises:
+        ValueError: the value holds a NaN or an infinite number.
+        TypeError: it holds something that JSON has no form for.
+    """
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
     )
 
 
 def digest(value: Any, length: int = 12) -> str:
-    """The first `length` hex digits of the SHA-256 of a value's canonical JSON."""
+    """The first `length` hex digits of the SHA-256 of the value's canonical JSON."""
     return hashlib.sha256(dumps(value).encode()).hexdigest()[:length]
 
 
@@ -26,6 +32,10 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def class_order_hash(classes: list[str]) -> str:
-    """Hash of the class names in label order (16 hex digits): equal only for the same classes in the same order."""
+def class_order_hash(classes: Iterable[str]) -> str:
+    """Hash of the class names in label order: equal only for the same classes in the same order.
+
+    Returns:
+        16 hex digits.
+    """
     return digest(list(classes), 16)

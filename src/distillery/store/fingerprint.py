@@ -1,7 +1,10 @@
-"""The digest of the code an artefact runs: blind to comments, docstrings and layout, aware of every import.
+"""The digest of the code that an artefact runs.
 
-It covers the modules of this package reachable from given roots by any import statement, wherever it stands. Imports below
-`if TYPE_CHECKING` do not run and do not count. The dump is our own, since `ast.dump` and `ast.unparse` differ between Pythons.
+Comments, docstrings and layout do not count, and every import does.
+
+It covers the modules of this package that are reachable from given roots by any import statement,
+wherever it stands. Imports below `if TYPE_CHECKING` do not run and do not count. The dump is our
+own, since `ast.dump` and `ast.unparse` differ between versions of Python.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ def module_file(name: str) -> Path | None:
 
 def closure(roots: Iterable[str]) -> list[str]:
     """All modules of this package that importing `roots` can run, packages included, sorted."""
-    todo, seen = list(roots), set()
+    todo: list[str] = list(roots)
+    seen: set[str] = set()
     while todo:
         name = todo.pop()
         if name in seen or module_file(name) is None:
@@ -49,13 +53,23 @@ def _code_digest(roots: tuple[str, ...]) -> str:
 
 
 def code_digest(roots: Iterable[str]) -> str:
-    """One digest (12 hex digits) for the closure of `roots`: equal means the same behaviour from our own code."""
+    """The digest of the closure of `roots`: equal means that our own code behaves the same.
+
+    Returns:
+        12 hex digits.
+    """
     return _code_digest(tuple(sorted(roots)))
+
+
+def _existing_file(name: str) -> Path:
+    file = module_file(name)
+    assert file is not None, f"{name} is no module of this package"
+    return file
 
 
 @functools.cache
 def _tree(name: str) -> ast.Module:
-    return ast.parse(module_file(name).read_text())
+    return ast.parse(_existing_file(name).read_text())
 
 
 @functools.cache
@@ -65,7 +79,8 @@ def _module_digest(name: str) -> str:
 
 @functools.cache
 def _imports(name: str) -> tuple[str, ...]:
-    package = name if module_file(name).name == "__init__.py" else name.rpartition(".")[0]
+    is_package = _existing_file(name).name == "__init__.py"
+    package = name if is_package else name.rpartition(".")[0]
     return tuple(found for node in _running(_tree(name)) for found in _imported(node, package))
 
 
@@ -85,16 +100,18 @@ def _imported(node: ast.AST, package: str) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom):
-        parents = (
-            package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-        )
+        packages = package.split(".")
+        # `from . import x` has level 1 and starts at the package itself, each further dot one up.
+        parents = packages[: len(packages) - node.level + 1] if node.level else []
         base = ".".join([*parents, *([node.module] if node.module else [])])
         return [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return []
 
 
 def _canon(node: Any) -> Any:
+    """A node as nested lists of strings; constants by `repr`, which tells 1 from True and "1"."""
     if isinstance(node, ast.AST):
+        # Fields that are None or empty count as absent: versions of Python differ in which exist.
         fields = [
             (key, value)
             for key, value in ast.iter_fields(node)

@@ -1,6 +1,7 @@
-"""Run one job: check the spec, make the artefact aside, move it into the store, write meta.json last.
+"""Run one job: make an artefact aside, move it into the store, write its meta.json last.
 
-Killed at any moment it leaves nothing where a result belongs; started again it continues from its checkpoint.
+Killed at any moment, a job leaves nothing where a result belongs; started again, it continues from
+its checkpoint.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import resource
 import shutil
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +26,16 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from distillery.errors import ArtefactError
-from distillery.store.artefact import FORMAT, META, Artefact, open_artefact, read_meta
+from distillery.store.artefact import (
+    FORMAT,
+    META,
+    Artefact,
+    Circumstances,
+    FileRecord,
+    Meta,
+    open_artefact,
+    read_meta,
+)
 from distillery.store.canonical import file_sha256
 from distillery.store.fingerprint import code_digest, module_digests
 from distillery.store.runtime import prepare_torch, seed
@@ -35,11 +46,12 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 LIBRARIES = ("torch", "torchvision", "numpy", "pyarrow", "pillow", "scikit-learn", "safetensors")
+# Parameter numbers and values of glibc's mallopt.
 _MALLOPT = {
     "trim_threshold": (-1, 2**31 - 1),
     "top_pad": (-2, 64 << 20),
     "mmap_max": (-4, 0),
-}  # glibc's numbers
+}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -47,54 +59,74 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 class Job:
     """What a stage's `make` works with.
 
-    recipe: the resolved values. inputs: verified artefacts by role. out: staging folder, its files become the artefact.
-    scratch: folder for checkpoints, survives kills, removed on success. key: identity without code, the root of all seeds.
+    Attributes:
+        recipe: the resolved recipe as the planner wrote it, JSON values by field name: those of the
+            spec's recipe, with what differs between machines (`Spec.local`) put in. Stages read it
+            into their recipe type by `components.fields.read`.
+        inputs: verified artefacts by role; a list where a role may have several.
+        out: staging folder; its files become the artefact.
+        scratch: folder for checkpoints; it survives kills and is removed on success.
+        key: the identity without code, from which all seeds follow.
+        device: where tensors are computed.
     """
 
-    recipe: dict[str, Any]
-    inputs: dict[str, Artefact | list[Artefact]]
+    recipe: Mapping[str, Any]
+    inputs: Mapping[str, Artefact | list[Artefact]]
     out: Path
     scratch: Path
     key: str
-    device: torch.device = field(default=None)
+    device: torch.device
 
     def input(self, role: str) -> Artefact:
-        """The one artefact of `role`. Raises ArtefactError when the job has none."""
-        found = self.find_input(role)
-        if found is None:
+        """The one artefact of `role`.
+
+        Raises:
+            ArtefactError: the job has none, or several.
+        """
+        artefact = self.find_input(role)
+        if artefact is None:
             raise ArtefactError(f"the job has no input '{role}'; plan again")
-        return found
+        return artefact
 
     def find_input(self, role: str) -> Artefact | None:
-        """The one artefact of `role`, or None."""
-        found = self.inputs.get(role)
-        if isinstance(found, list):
+        """The one artefact of `role`, or None.
+
+        Raises:
+            ArtefactError: the job has several.
+        """
+        artefact = self.inputs.get(role)
+        if isinstance(artefact, list):
             raise ArtefactError(
                 f"the job has several inputs '{role}' where one is read; plan again"
             )
-        return found
+        return artefact
 
     def inputs_of(self, role: str) -> list[Artefact]:
         """The artefacts of `role`, which may be several; none when the job has none."""
-        found = self.inputs.get(role, [])
-        return found if isinstance(found, list) else [found]
+        artefacts = self.inputs.get(role, [])
+        return artefacts if isinstance(artefacts, list) else [artefacts]
 
     def seed(self, role: str) -> int:
-        """A 63-bit seed for `role`, derived from the cell."""
+        """A 63-bit seed for `role`, derived from the job's key."""
         return seed(self.key, role)
 
     def generator(self, role: str, device: str = "cpu") -> torch.Generator:
-        """A fresh generator for `role`; the same cell and role always give the same stream."""
+        """A fresh generator for `role`; the same key and role always give the same stream."""
         import torch
 
         return torch.Generator(device).manual_seed(self.seed(role))
 
-    def progress(self, work: Any, label: str) -> tqdm:
-        """A tqdm bar with an estimate of the time left, over an iterable or a total; in a log a line every 15 s."""
+    def progress(self, work: int | Iterable[Any], label: str) -> tqdm:
+        """A progress bar with an estimate of the time left; in a log file a line every 15 s.
+
+        Args:
+            work: what to iterate over, or the number of steps.
+            label: what stands before the bar.
+        """
         from tqdm import tqdm
 
         live = sys.stderr.isatty()
-        options = {
+        options: dict[str, Any] = {
             "desc": label,
             "file": sys.stderr if live else _Lines(),
             "mininterval": 0.5 if live else 15,
@@ -116,10 +148,21 @@ class _Lines:
 
 
 def run(spec: Spec, store: Path, device: str = "auto", threads: int = 1) -> Path:
-    """Make the artefact of `spec` in `store` and return its folder; a complete one is left alone.
+    """Make the artefact of `spec` in `store`, unless it is there and complete.
 
-    Raises ArtefactError when the code is not the planned one, an input is missing or corrupt, or the disk is full, and whatever
-    error of `distillery.errors` the stage raises.
+    Args:
+        spec: what to make.
+        store: folder of the store.
+        device: auto, cpu, cuda or cuda:N.
+        threads: CPU threads that torch may use.
+
+    Returns:
+        The folder of the artefact.
+
+    Raises:
+        ArtefactError: the code is not the planned one, an input is missing or corrupt, or the disk
+            is full.
+        DistilleryError: as the stage raises it.
     """
     target = folder(store, spec.address)
     scratch = store.parent / "scratch" / spec.address
@@ -150,28 +193,16 @@ def run(spec: Spec, store: Path, device: str = "auto", threads: int = 1) -> Path
 
 def _full(scratch: Path, error: Exception) -> ArtefactError:
     return ArtefactError(
-        f"{scratch}: the disk or quota is full ({error}); free space, then run the same command again"
+        f"{scratch}: the disk or quota is full ({error}); "
+        f"free space, then run the same command again"
     )
 
 
 def _make(spec: Spec, store: Path, target: Path, scratch: Path, device: str, threads: int) -> None:
     started = time.perf_counter()
-    keys = spec.map_inputs(lambda address: read_meta(folder(store, address))["key"])
-    out = scratch / "out"
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir()
-    inputs = spec.map_inputs(lambda address: open_artefact(folder(store, address)))
-    keep_freed_memory()
-    job = Job(
-        spec.recipe | spec.local,
-        inputs,
-        out,
-        scratch,
-        spec.key(keys),
-        prepare_torch(device, threads),
-    )
+    job = _prepare(spec, store, scratch, device, threads)
     metadata = importlib.import_module(f"distillery.stages.{spec.stage}").make(job)
-    meta = {
+    meta: Meta = {
         "format": FORMAT,
         "stage": spec.stage,
         "id": spec.id,
@@ -180,43 +211,75 @@ def _make(spec: Spec, store: Path, target: Path, scratch: Path, device: str, thr
         "metadata": metadata,
         "modules": module_digests(spec.roots),
         **_circumstances(job, started, threads),
+        "files": file_records(job.out),
     }
-    publish(out, target, meta)
+    publish(job.out, target, meta)
+
+
+def _prepare(spec: Spec, store: Path, scratch: Path, device: str, threads: int) -> Job:
+    keys = spec.map_inputs(lambda address: read_meta(folder(store, address))["key"])
+    out = scratch / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    inputs = spec.map_inputs(lambda address: open_artefact(folder(store, address)))
+    keep_freed_memory()
+    return Job(
+        recipe=spec.recipe | spec.local,
+        inputs=inputs,
+        out=out,
+        scratch=scratch,
+        key=spec.key(keys),
+        device=prepare_torch(device, threads),
+    )
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep memory that is freed: a step of a training frees tensors of the sizes that the next one asks for,
-    and the kernel would hand out new, zeroed pages every time (up to a quarter of a small student's time)."""
+    """Let the C library keep memory that is freed, where it is glibc.
+
+    A training step frees tensors of the sizes that the next step asks for, and the kernel would
+    hand out new, zeroed pages every time (up to a quarter of a small student's time).
+    """
     with suppress(OSError, AttributeError):  # another C library
         for option in _MALLOPT.values():
             ctypes.CDLL(None).mallopt(*option)
 
 
-def publish(out: Path, target: Path, meta: dict[str, Any]) -> None:
-    """Move the files of `out` to the artefact folder `target`, then write its meta.json, which makes it exist."""
-    files = sorted(f for f in out.iterdir() if f.is_file())
-    meta["files"] = {f.name: {"bytes": f.stat().st_size, "sha256": file_sha256(f)} for f in files}
+def file_records(folder: Path) -> dict[str, FileRecord]:
+    """Size and checksum of each file directly in `folder`, by name."""
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    return {
+        file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)} for file in files
+    }
+
+
+def publish(out: Path, target: Path, meta: Meta) -> None:
+    """Move files to their artefact folder, then write its meta.json, which makes it exist.
+
+    Args:
+        out: staging folder with the files that `meta` lists.
+        target: folder of the artefact.
+        meta: the content of meta.json.
+    """
     target.mkdir(parents=True, exist_ok=True)
-    for file in files:
-        os.replace(file, target / file.name)
+    for name in meta["files"]:
+        os.replace(out / name, target / name)
     aside = out / META
     aside.write_text(json.dumps(meta, indent=1, sort_keys=True, allow_nan=False) + "\n")
     os.replace(aside, target / META)
 
 
-def _circumstances(job: Job, started: float, threads: int) -> dict[str, Any]:
-    """What may differ between two makings of the same artefact; kept beside the metadata, never in a table."""
+def _circumstances(job: Job, started: float, threads: int) -> Circumstances:
     import torch
 
     cuda = job.device.type == "cuda"
+    processor = platform.processor() or platform.machine()
+    # Linux counts the peak in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
     return {
         "seconds": round(time.perf_counter() - started, 2),
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        * (1 if sys.platform == "darwin" else 1024),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
         "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if cuda else 0,
-        "device": torch.cuda.get_device_name()
-        if cuda
-        else platform.processor() or platform.machine(),
+        "device": torch.cuda.get_device_name() if cuda else processor,
         "threads": threads,
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in LIBRARIES},

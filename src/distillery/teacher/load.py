@@ -13,16 +13,25 @@ from distillery.nets.network import load_network
 from distillery.store.artefact import Artefact
 from distillery.store.canonical import class_order_hash
 
-WEIGHTS = "weights.safetensors"
+WEIGHTS_FILE = "weights.safetensors"
+# The accuracy that a teacher must exceed: a multiple of that of guessing, or, where it is less, so
+# large a part of the way from guessing to 100 %.
 CHANCE_FACTOR, CHANCE_SHARE = 1.5, 0.25
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A network to learn from: eval mode, no parameter requires a gradient.
+    """A network to learn from.
 
-    model: (B, C, H, W) float32, normalised with `mean` and `std` (per channel, of pixels in [0, 1]) -> (B, classes) logits.
-    accuracy: percent of the test set after the last epoch. classes: names in label order, `class_order` their hash.
+    Attributes:
+        name: of its architecture.
+        model: from (B, C, H, W) float32, normalised with `mean` and `std`, to logits (B, classes);
+            in eval mode, no parameter requires a gradient.
+        mean: per channel, of pixels in [0, 1].
+        std: per channel, of pixels in [0, 1].
+        classes: names in label order.
+        class_order: the hash of `classes`.
+        accuracy: percent of the test set after the last epoch.
     """
 
     name: str
@@ -35,71 +44,107 @@ class Teacher:
 
 
 def load_teacher(artefact: Artefact, device: torch.device | str = "cpu") -> Teacher:
-    """The teacher of a teacher artefact, on `device`.
+    """The teacher of a teacher artefact.
 
-    Raises ArtefactError without a weights file, or when the weights are not those of the named network or hold a number that is
-    not finite; ClassOrderError when the recorded class order is not that of the recorded classes.
+    Args:
+        artefact: of the teacher stage.
+        device: where its network is put.
+
+    Raises:
+        ArtefactError: there is no file of weights, or they are not those of the named network, or
+            hold a number that is not finite.
+        ClassOrderError: the recorded class order is not that of the recorded classes.
     """
     metadata = artefact.metadata
-    if class_order_hash(list(metadata["classes"])) != metadata["class_order"]:
+    network, classes = metadata["network"], tuple(metadata["classes"])
+    if class_order_hash(classes) != metadata["class_order"]:
         raise ClassOrderError(
-            f"{artefact.path}: its class order is not that of its class names; train this teacher again"
+            f"{artefact.path}: its class order is not that of its class names; "
+            f"train this teacher again"
         )
+    weights = artefact.file(WEIGHTS_FILE)
     return Teacher(
-        metadata["network"]["name"],
-        load_network(
-            metadata["network"],
-            metadata["shape"],
-            len(metadata["classes"]),
-            artefact.file(WEIGHTS),
-            device,
-        ),
-        tuple(metadata["mean"]),
-        tuple(metadata["std"]),
-        tuple(metadata["classes"]),
-        metadata["class_order"],
-        metadata["accuracy"]["last"],
+        name=network["name"],
+        model=load_network(network, metadata["shape"], len(classes), weights, device),
+        mean=tuple(metadata["mean"]),
+        std=tuple(metadata["std"]),
+        classes=classes,
+        class_order=metadata["class_order"],
+        accuracy=metadata["accuracy"]["last"],
     )
 
 
 def check_teacher(teacher: Teacher, class_order: str, owner: str) -> None:
-    """Raise unless `teacher` may teach `owner` (named in the message), whose classes have the hash `class_order`.
+    """Check that a teacher knows the classes that it shall teach.
 
-    ClassOrderError: other classes, or another order. TeacherError: too near to guessing (`check_accuracy`); a teacher that far
-    down was trained on other labels or hardly at all, and its logits say nothing.
+    A teacher that is little better than guessing was trained on other labels or hardly at all, and
+    its logits say nothing.
+
+    Args:
+        teacher: the teacher.
+        class_order: hash of the classes of what it shall teach.
+        owner: what it shall teach, for error messages.
+
+    Raises:
+        ClassOrderError: it knows other classes, or another order.
+        TeacherError: it is too near to guessing (`check_accuracy`).
     """
     if teacher.class_order != class_order:
         raise ClassOrderError(
-            f"teacher '{teacher.name}' has class order {teacher.class_order}, {owner} has {class_order}: "
-            f"train the teacher on the same data source"
+            f"teacher '{teacher.name}' has class order {teacher.class_order}, "
+            f"{owner} has {class_order}: train the teacher on the same data source"
         )
     check_accuracy(teacher.name, teacher.accuracy, len(teacher.classes), owner)
 
 
 def check_accuracy(name: str, accuracy: float, classes: int, owner: str) -> None:
-    """Raise TeacherError unless the teacher `name` has more test accuracy (percent) than 1.5 times that of guessing; of few
-    classes, where that is much, than a quarter of the way from guessing to 100."""
+    """Check that a teacher is better than guessing.
+
+    It must have more than 1.5 times the accuracy of guessing; of few classes, where that is much,
+    more than a quarter of the way from guessing to 100 %.
+
+    Args:
+        name: of the teacher, for error messages.
+        accuracy: percent of the test set.
+        classes: how many there are.
+        owner: what it shall teach, for error messages.
+
+    Raises:
+        TeacherError: its accuracy is less, or no number.
+    """
     chance = 100 / classes
     needed = min(CHANCE_FACTOR * chance, chance + CHANCE_SHARE * (100 - chance))
     if not accuracy > needed:
         raise TeacherError(
-            f"teacher '{name}' has {accuracy:.2f} % test accuracy, guessing has {chance:.2f} %: it cannot teach {owner} "
-            f"(more than {needed:.2f} % needed); train it for more epochs, or take other weights"
+            f"teacher '{name}' has {accuracy:.2f} % test accuracy, guessing has {chance:.2f} %: "
+            f"it cannot teach {owner} (more than {needed:.2f} % needed); "
+            f"train it for more epochs, or take other weights"
         )
 
 
 def check_normalisation(
     teacher: Teacher, mean: Sequence[float], std: Sequence[float], owner: str
 ) -> None:
-    """Raise TeacherError unless `teacher` was trained with the normalisation of `owner` (named in the message).
+    """Check that a teacher was trained with the normalisation of what it shall teach.
 
-    Feeding other constants is a contrast error that shows in no shape and in no loss curve.
+    Other constants are an error of contrast that shows in no shape and in no loss curve.
+
+    Args:
+        teacher: the teacher.
+        mean: per channel, of pixels in [0, 1].
+        std: per channel, of pixels in [0, 1].
+        owner: what it shall teach, for error messages.
+
+    Raises:
+        TeacherError: a constant differs by more than 1e-4.
     """
-    own, other = torch.tensor([teacher.mean, teacher.std]), torch.tensor([tuple(mean), tuple(std)])
-    if not torch.allclose(own, other, atol=1e-4, rtol=0):
+    own = torch.tensor([teacher.mean, teacher.std])
+    wanted = torch.tensor([tuple(mean), tuple(std)])
+    if not torch.allclose(own, wanted, atol=1e-4, rtol=0):
         raise TeacherError(
-            f"teacher '{teacher.name}' was trained with mean {teacher.mean}, std {teacher.std}; {owner} has mean "
-            f"{tuple(mean)}, std {tuple(std)}: train the teacher on the same data source"
+            f"teacher '{teacher.name}' was trained with mean {teacher.mean}, std {teacher.std}; "
+            f"{owner} has mean {tuple(mean)}, std {tuple(std)}: "
+            f"train the teacher on the same data source"
         )
 
 
@@ -112,7 +157,21 @@ def load_teachers(
     std: Sequence[float],
     owner: str,
 ) -> list[Teacher]:
-    """Load several teachers and check the classes and the normalisation of each against `owner`'s. Raises as those above."""
+    """Load teachers and check each.
+
+    Args:
+        artefacts: of the teacher stage.
+        device: where their networks are put.
+        class_order: hash of the classes of what they shall teach.
+        mean: its mean per channel, of pixels in [0, 1].
+        std: its std per channel, of pixels in [0, 1].
+        owner: what they shall teach, for error messages.
+
+    Raises:
+        ArtefactError: as `load_teacher`.
+        ClassOrderError: as `load_teacher` and `check_teacher`.
+        TeacherError: as `check_teacher` and `check_normalisation`.
+    """
     teachers = [load_teacher(artefact, device) for artefact in artefacts]
     for teacher in teachers:
         check_teacher(teacher, class_order, owner)

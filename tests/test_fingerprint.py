@@ -1,11 +1,13 @@
 """The code digest: blind to wording, awake to behaviour, and as small as the imports allow."""
 
+import importlib
+
 import pytest
 
-from distillery.components.contracts import WITH_RECIPE
-from distillery.components.registry import KINDS, index, load
+from distillery.components.registry import KINDS, index
 from distillery.plan.types import torch_free_part
 from distillery.store import fingerprint as code
+from helpers.recipes import RECIPES
 
 
 @pytest.fixture
@@ -57,6 +59,17 @@ def test_behaviour_counts_through_imports(package, body):
     assert digest() != before
 
 
+@pytest.mark.parametrize("form", ["x = {}", "def f(a={}):\n    return a", "f(1, {})"])
+def test_constants_of_different_type_differ(package, form):
+    """1 == True and 0 == False in Python, and str(1) == "1"; none may stand for another."""
+    toy, digest = package
+    digests = {}
+    for constant in ("1", '"1"', "1.0", "True", "0", "0.0", "False", '""', 'b""', "None", "()"):
+        (toy / "b.py").write_text(form.format(constant) + "\n")
+        digests[constant] = digest()
+    assert len(set(digests.values())) == len(digests)
+
+
 def test_type_checking_imports_do_not_count(package):
     toy, digest = package
     before = digest()
@@ -90,14 +103,10 @@ def test_stages_do_not_reach_the_planner_the_runner_or_components(stage):
     assert not (kinds & set(reached))
 
 
-@pytest.mark.parametrize(
-    ("kind", "module"),
-    [(kind, m) for kind in WITH_RECIPE for m in sorted(set(index(kind).values()))],
-)
-def test_recipe_read_without_torch_is_the_imported_one(kind, module):
-    name = next(n for n, m in index(kind).items() if m == module)
-    real = load(kind, name.replace("*", "x")).Recipe
-    read = torch_free_part(module).Recipe
+@pytest.mark.parametrize(("module", "recipe"), RECIPES)
+def test_recipe_read_without_torch_is_the_imported_one(module, recipe):
+    real = getattr(importlib.import_module(module), recipe)
+    read = getattr(torch_free_part(module), recipe)
     assert {f: str(v.type) for f, v in read.__dataclass_fields__.items()} == {
         f: str(v.type) for f, v in real.__dataclass_fields__.items()
     }

@@ -194,7 +194,8 @@ def test_seeds_do_not_depend_on_code(project):
         ),
         (
             {"evaluate": {"static": {"training": {"augment": ["cropp:4"]}}}},
-            "training.augment = 'cropp:4': augmentation 'cropp' does not exist: did you mean 'crop'?",
+            "training.augment = 'cropp:4': augmentation 'cropp' does not exist: "
+            "did you mean 'crop'?",
         ),
         (
             {"evaluate": {"hard": {"loss": {"name": "kl"}}}},

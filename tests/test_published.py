@@ -16,31 +16,28 @@ from helpers.project import ROOT
 
 PUBLISHED = ROOT / "workflow/published"
 ROWS = {
-    **{
-        "infer_table1": 81,
-        "infer_table2": 42,
-        "infer_table3": 16,
-        "infer_table4": 24,
-        "infer_table5": 12,
-        "infer_table6": 16,
-    },
-    **{
-        "gift_table1": 88,
-        "gift_table2": 36,
-        "gift_table3": 42,
-        "gift_table4": 84,
-        "gift_table5": 48,
-        "gift_table6": 56,
-    },
-    **{
-        "gift_table7": 48,
-        "gift_table8": 4,
-        "gift_table9": 8,
-        "gift_table10": 8,
-        "gift_table11": 12,
-        "gift_table12": 36,
-    },
-    **{"gift_table13": 54, "podd_table1": 40, "podd_table2": 43, "podd_figure6": 7},
+    "infer_table1": 81,
+    "infer_table2": 42,
+    "infer_table3": 16,
+    "infer_table4": 24,
+    "infer_table5": 12,
+    "infer_table6": 16,
+    "gift_table1": 88,
+    "gift_table2": 36,
+    "gift_table3": 42,
+    "gift_table4": 84,
+    "gift_table5": 48,
+    "gift_table6": 56,
+    "gift_table7": 48,
+    "gift_table8": 4,
+    "gift_table9": 8,
+    "gift_table10": 8,
+    "gift_table11": 12,
+    "gift_table12": 36,
+    "gift_table13": 54,
+    "podd_table1": 40,
+    "podd_table2": 43,
+    "podd_figure6": 7,
 }
 
 
@@ -166,7 +163,7 @@ def test_lookup_needs_the_standard_library_alone():
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT / "src")})
 
 
-# --- a paper beside its tables -----------------------------------------------------------------------
+# --- a paper beside its tables --------------------------------------------------------------------
 
 CSV = """table,dataset,ipc,method,eval_arch,labels,variant,mean,std,compression_ratio,note
 1,digits,5,ours,net-small,,,71.5,0.5,,

@@ -169,7 +169,10 @@ def _plan(arguments: argparse.Namespace) -> None:
     tables = _tables(plan, arguments.tables)
     if arguments.write:
         paths = {table: arguments.root / "results/plan" / f"{table}.json" for table in tables}
-        print(*(write_plan(path, plan.document(table).json()) for table, path in paths.items()), sep="\n")
+        print(
+            *(write_plan(path, plan.document(table).json()) for table, path in paths.items()),
+            sep="\n",
+        )
     elif arguments.commands:
         print(*_commands(arguments, plan, tables), sep="\n")
     else:

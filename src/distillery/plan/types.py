@@ -129,10 +129,10 @@ def _check_named(recipe: type, values: Mapping[str, Any], where: str) -> None:
     for path, mark, names in named_fields(recipe, values):
         for text in names:
             try:
+                traits(mark.kind, component_name(mark.kind, text))
                 parse(mark.kind, text)
             except PlanError as error:
                 raise PlanError(f"{where}.{path} = '{text}': {error}") from None
-            traits(mark.kind, component_name(mark.kind, text))
         if mark.kind == "augmentation" and not mark.any_order:
             try:
                 split_at_normalisation(names)

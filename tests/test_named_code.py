@@ -68,7 +68,7 @@ def code(node):
 def test_an_artefact_holds_the_training_components_that_it_names_and_no_others(scale):
     plan = at(scale)
     list(plan.growing())
-    nodes = plan.builder.nodes.values()
+    nodes = plan.nodes.values()
     wrong = [node.address for node in nodes if held(node) != named(node.spec.recipe)]
     assert wrong == []
     used = set().union(*(held(node) for node in nodes))

@@ -16,7 +16,7 @@ from helpers.project import ROOT
 
 CACHED = (
     *(registry.constants, registry.index, parameters.component_name, parameters.parse),
-    *(types.torch_free_part, types.traits, fingerprint._tree, fingerprint._module_digest),
+    *(types.torch_free_part, types._traits, fingerprint._tree, fingerprint._module_digest),
     *(fingerprint._imports, fingerprint._code_digest),
 )
 

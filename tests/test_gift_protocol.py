@@ -8,8 +8,9 @@ import pytest
 
 from distillery.components.fields import read
 from distillery.nets.network import build_network
+from distillery.plan.cell import TableCell
 from distillery.plan.checks import instances
-from distillery.plan.plan import Plan, Position
+from distillery.plan.plan import Plan
 from distillery.training.optim import factor
 from distillery.training.recipe import Training, batch_size
 from helpers.planning import at
@@ -23,12 +24,12 @@ def plan() -> Plan:
     return at("paper")
 
 
-def measured(plan: Plan, *tables: str) -> Iterator[Position]:
+def measured(plan: Plan, *tables: str) -> Iterator[TableCell]:
     for table in tables:
-        yield from (p for p in plan.positions(table) if p.evaluations)
+        yield from (p for p in plan.cells(table) if p.evaluations)
 
 
-def recipe(position: Position) -> dict:
+def recipe(position: TableCell) -> dict:
     return position.evaluations[0].spec.recipe
 
 

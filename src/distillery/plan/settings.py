@@ -15,7 +15,7 @@ from distillery.plan.models import Dataset, Paper, Params, Scale, Table, checked
 from distillery.store.spec import STAGES
 
 if TYPE_CHECKING:
-    from distillery.plan.nodes import Cell
+    from distillery.plan.cell import Experiment
 
 RECIPES = tuple(
     stage for stage in STAGES if stage != "data"
@@ -225,11 +225,11 @@ class Settings:
         name: str,
         dataset: Dataset,
         override: Mapping[str, Any],
-        cell: Cell | None = None,
+        experiment: Experiment | None = None,
     ) -> dict[str, Any]:
         """The recipe `stage.name`, layer on layer: scale, data set, params.yaml, table row; later ones win, since a row without
         its override would no longer be that row. In each layer, what stands below `per_ipc.<ipc>` and `per_student.<student>`
-        wins over what stands beside it. `teachers` may be the ensemble, or the cell's student.
+        wins over what stands beside it. `teachers` may be the ensemble, or the experiment's student.
 
         Raises PlanError when no layer has a block of that name, or the ensemble is too small.
         """
@@ -245,15 +245,17 @@ class Settings:
             )
         where = f"{self.scale_file}.{stage}.{name}"
         layers = [*(block.get(name) for block in blocks[:3]), blocks[3]]
-        recipe = merge(*({name: self._at(layer, cell, where)} for layer in layers))[name]
+        recipe = merge(*({name: self._at(layer, experiment, where)} for layer in layers))[name]
         if "teachers" in recipe:
             recipe["teachers"] = self._teachers(
-                recipe["teachers"], dataset, cell, f"{where}.teachers"
+                recipe["teachers"], dataset, experiment, f"{where}.teachers"
             )
         return recipe
 
-    def _at(self, layer: Mapping[str, Any] | None, cell: Cell | None, where: str) -> dict[str, Any]:
-        """A layer of a recipe with what it says about this cell's budget and student."""
+    def _at(
+        self, layer: Mapping[str, Any] | None, experiment: Experiment | None, where: str
+    ) -> dict[str, Any]:
+        """A layer of a recipe with what it says about this experiment's ipc and student."""
         plain = dict(layer or {})
         for axis, kinds in (("ipc", (int, float)), ("student", (str,))):
             special = plain.pop(f"per_{axis}", {})
@@ -264,12 +266,14 @@ class Settings:
                 raise PlanError(
                     f"{where}.per_{axis} = {special!r}: expected keys and values below each {axis}"
                 )
-            plain = merge(plain, special.get(getattr(cell, axis, None)))
+            plain = merge(plain, special.get(getattr(experiment, axis, None)))
         return plain
 
-    def _teachers(self, teachers: Any, dataset: Dataset, cell: Cell | None, where: str) -> Any:
-        if teachers == "student" and cell and cell.student:
-            return [cell.student]
+    def _teachers(
+        self, teachers: Any, dataset: Dataset, experiment: Experiment | None, where: str
+    ) -> Any:
+        if teachers == "student" and experiment and experiment.student:
+            return [experiment.student]
         if isinstance(teachers, str):
             return self.ensemble(teachers, dataset, where)
         return (
@@ -293,11 +297,11 @@ class Settings:
             )
         return networks[:first]
 
-    def alias(self, name: str, cell: Cell) -> str:
-        """The network that a recipe means: the cell's student for "student", else what stands in for `name`."""
+    def alias(self, name: str, experiment: Experiment) -> str:
+        """The network that a recipe means: the experiment's student for "student", else what stands in for `name`."""
         return (
-            cell.student
-            if name == "student" and cell.student
+            experiment.student
+            if name == "student" and experiment.student
             else self.scale.network_aliases.get(name, name)
         )
 

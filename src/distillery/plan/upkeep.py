@@ -103,7 +103,7 @@ def every_plan(root: Path) -> list[Plan]:
 
 def unreachable(plans: list[Plan]) -> list[Path]:
     """Artefact folders of the store that none of these plans, at any table of their scales, names."""
-    wanted = {address for plan in plans for address in plan.builder.nodes}
+    wanted = {address for plan in plans for address in plan.nodes}
     store = plans[0].store
     return [
         path.parent

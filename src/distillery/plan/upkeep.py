@@ -15,8 +15,9 @@ from distillery.errors import PlanError
 from distillery.plan.explain import stored_metas
 from distillery.plan.nodes import Node
 from distillery.plan.plan import Plan
-from distillery.plan.settings import RECIPES, read_yaml
+from distillery.plan.table_files import RECIPES
 from distillery.plan.upgrade import convert
+from distillery.plan.yaml_files import read_yaml
 from distillery.store.artefact import META, verify_files
 from distillery.store.fingerprint import module_digests
 from distillery.store.spec import folder

@@ -170,7 +170,7 @@ def test_every_kl_row_of_a_table_of_optimisers_has_a_row_with_its_factor_beside_
     } == OPTIMIZERS.keys()
     for (row, *rest), found in plain.items():
         scaled = found | {"loss": found["loss"] | {"squared": True}}
-        assert cells[f"{row}, KL × T²", *rest] == scaled
+        assert cells[f"{row}, KL \N{MULTIPLICATION SIGN} T²", *rest] == scaled
 
 
 @pytest.mark.parametrize("table", ["gift/table7", "gift/table13", "cross/ablation"])

@@ -26,6 +26,7 @@ class Context:
     """
 
     def __init__(self, settings: Settings) -> None:
+        """Start with no nodes."""
         self.settings = settings
         self.nodes: dict[str, Node] = {}
         self._remembered: dict[Hashable, Any] = {}

@@ -28,6 +28,7 @@ class PrintedNumbers:
     """The printed numbers of all papers, each paper read once."""
 
     def __init__(self, settings: Settings) -> None:
+        """Read nothing yet; `settings` know the papers."""
         self._settings = settings
         self._papers: dict[str, PublishedNumbers] = {}
 

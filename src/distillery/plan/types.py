@@ -105,6 +105,7 @@ def traits(kind: Literal["source"], name: str) -> SourceTraits: ...
 def traits(kind: str, name: str) -> Traits: ...
 
 
+@functools.cache
 def traits(kind: str, name: str) -> Traits:
     """The traits of component `name`.
 
@@ -119,11 +120,6 @@ def traits(kind: str, name: str) -> Traits:
         PlanError: an unknown trait, a wrong value, or a constant that looks like a trait; it names
             the file.
     """
-    return _traits(kind, name)
-
-
-@functools.cache
-def _traits(kind: str, name: str) -> Traits:
     file, contract = module_path(module_name(kind, name)), TRAITS[kind]
     where = f"{KINDS[kind]}/{file.name}"
     contract.check_stray([constant for constant in constants(file) if constant.isupper()], where)

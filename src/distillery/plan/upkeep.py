@@ -13,8 +13,9 @@ from distillery.errors import PlanError
 from distillery.plan.explain import stored_metas
 from distillery.plan.nodes import Node
 from distillery.plan.plan import Plan
-from distillery.plan.settings import RECIPES, read_yaml
+from distillery.plan.table_files import RECIPES
 from distillery.plan.upgrade import convert
+from distillery.plan.yaml_files import read_yaml
 from distillery.store.artefact import FORMAT, META, check_meta, meta_writer, verify_files
 from distillery.store.atomic import copier, write_file
 from distillery.store.fingerprint import module_digests

@@ -93,7 +93,7 @@ class Meta(Circumstances):
     metadata: dict[str, Any]
     modules: dict[str, str]
     files: dict[str, FileRecord]
-    checksum: NotRequired[str]
+    checksum: NotRequired[str]  # `meta_writer` puts it in
     adopted_from: NotRequired[dict[str, Any]]
 
 
@@ -185,20 +185,19 @@ def check_meta(meta: Any, path: Path) -> None:
         )
     if meta["checksum"] != _checksum(meta):
         raise ArtefactError(f"{file}: its content was changed since it was written; {_AGAIN}")
-    _check_identity(meta, path)
+    address, place = f"{meta['stage']}/{meta['id']}", "/".join(path.resolve().parts[-2:])
+    if address != place:
+        raise ArtefactError(f"{path}: holds another artefact, {address}; {_AGAIN}")
 
 
-def _check_identity(meta: Meta, path: Path) -> None:
-    """What a folder holds is what its name says, and the recipe is the one that the name hashes."""
-    address = f"{meta['stage']}/{meta['id']}"
-    place = "/".join(path.resolve().parts[-2:])
+def _check_recipe(meta: Meta, path: Path) -> None:
+    """The recipe that the artefact says it was made with is the one that its name is a hash of."""
     try:
-        planned = Spec(**meta["spec"]).address
+        planned = Spec(**meta["spec"]).id
     except (TypeError, ValueError, AttributeError) as error:
         raise ArtefactError(f"{path / META}: spec: {error}; {_AGAIN}") from None
-    if address != planned or address != place:
-        other = address if address != place else planned
-        raise ArtefactError(f"{path}: holds another artefact, {other}; {_AGAIN}")
+    if planned != meta["id"]:
+        raise ArtefactError(f"{path / META}: its spec is that of {planned}; {_AGAIN}")
 
 
 def _checksum(meta: Mapping[str, Any]) -> str:
@@ -223,9 +222,11 @@ def open_artefact(path: Path) -> Artefact:
     """Open the artefact in folder `path` and verify the size and SHA-256 of every file it lists.
 
     Raises:
-        ArtefactError: a file, which the message names, is missing, truncated or changed.
+        ArtefactError: as `read_meta` does; the artefact's name does not follow from its recipe; or
+            a file, which the message names, is missing, truncated or changed.
     """
     meta = read_meta(path)
+    _check_recipe(meta, path)
     verify_files(path, meta["files"])
     return Artefact(path, meta)
 

@@ -8,8 +8,9 @@ import pytest
 
 from distillery.components.fields import read
 from distillery.nets.network import build_network
+from distillery.plan.cell import TableCell
 from distillery.plan.checks import instances
-from distillery.plan.plan import Plan, Position
+from distillery.plan.plan import Plan
 from distillery.training.optim import factor
 from distillery.training.recipe import Training, batch_size
 from helpers.planning import at
@@ -23,19 +24,19 @@ def plan() -> Plan:
     return at("paper")
 
 
-def measured(plan: Plan, *tables: str) -> Iterator[Position]:
+def measured(plan: Plan, *tables: str) -> Iterator[TableCell]:
     for table in tables:
-        yield from (p for p in plan.positions(table) if p.evaluations)
+        yield from (p for p in plan.cells(table) if p.evaluations)
 
 
-def recipe(position: Position) -> dict:
-    return position.evaluations[0].spec.recipe
+def recipe(cell: TableCell) -> dict:
+    return cell.evaluations[0].spec.recipe
 
 
 def test_every_row_is_trained_by_table_11(plan):
-    for position in measured(plan, *TABLES, "gift/figure3", "cross/gift", "cross/ablation"):
-        training = read(Training, recipe(position)["training"])
-        epochs, drops = (300, (200, 250)) if position.dataset == SHORT else (1000, (666, 833))
+    for cell in measured(plan, *TABLES, "gift/figure3", "cross/gift", "cross/ablation"):
+        training = read(Training, recipe(cell)["training"])
+        epochs, drops = (300, (200, 250)) if cell.dataset == SHORT else (1000, (666, 833))
         assert training.epochs == epochs and training.test_every == epochs // 4
         rates = [factor(training.schedule, epoch, epochs) for epoch in range(epochs)]
         assert rates == pytest.approx(
@@ -46,8 +47,8 @@ def test_every_row_is_trained_by_table_11(plan):
             "none",
             "fp32",
         )
-        if position.extra.get("optimizer", "adamw") == "adamw":
-            rate = 1e-4 if position.student == "swin_v2_t" else 1e-3  # the authors' code
+        if cell.extra.get("optimizer", "adamw") == "adamw":
+            rate = 1e-4 if cell.student == "swin_v2_t" else 1e-3  # the authors' code
             found = training.optimizer
             assert (found.name, found.lr, found.betas) == ("adamw", rate, (0.9, 0.999))
             assert (found.weight_decay, found.decay) == (1e-4, "all")
@@ -169,7 +170,7 @@ def test_every_kl_row_of_a_table_of_optimisers_has_a_row_with_its_factor_beside_
     } == OPTIMIZERS.keys()
     for (row, *rest), found in plain.items():
         scaled = found | {"loss": found["loss"] | {"squared": True}}
-        assert cells[f"{row}, KL × T²", *rest] == scaled
+        assert cells[f"{row}, KL \N{MULTIPLICATION SIGN} T²", *rest] == scaled
 
 
 @pytest.mark.parametrize("table", ["gift/table7", "gift/table13", "cross/ablation"])

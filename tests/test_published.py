@@ -215,7 +215,7 @@ def planned(project, **changes) -> Plan:
 
 def test_a_new_paper_is_files_beside_its_tables(new_paper):
     plan = planned(new_paper)
-    random, ours = plan.positions("new/table1")
+    random, ours = plan.cells("new/table1")
     assert (ours.published.mean, ours.published.std, ours.published.table) == (71.5, 0.5, "1")
     assert (random.published.mean, random.comparable) == (40.25, True)
     document = plan.document("new/table1")
@@ -265,4 +265,4 @@ def test_a_folder_without_a_paper_file_is_called_by_its_name(new_paper):
 
 def test_a_paper_file_is_no_table(new_paper):
     with pytest.raises(PlanError, match="table 'new/paper' does not exist"):
-        planned(new_paper).positions("new/paper")
+        planned(new_paper).cells("new/paper")

@@ -1,19 +1,20 @@
-"""The specification of one artefact: everything that can change its bytes, and the identity that follows from it."""
+"""The specification of one artefact: all that can change its bytes, and the identity from that."""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from distillery.errors import ArtefactError
+from distillery.errors import ArtefactError, nearest
 from distillery.store.canonical import digest, dumps
 
 # Those that make artefacts, in the order of the flow.
 STAGES = ("data", "whiten", "embed", "teacher", "distill", "label", "evaluate", "analyse")
-# Seeds and adoption follow from the key, so a field keeps the name there under which it was first identified.
+# Seeds and adoption follow from the key, so a renamed field keeps its first name there.
 KEY_NAMES = {
     "parallel_groups": "together",
     "inner_steps": "longest",
@@ -21,6 +22,7 @@ KEY_NAMES = {
     "step_ipc": "of_each",
     "step_classes": "chosen",
 }
+NAME = re.compile(r"[^/\x00.][^/\x00]{0,250}")  # of an artefact's folder: no path, no hidden file
 Inputs = dict[str, str | list[str]]  # role -> "stage/id", or a list of them
 
 
@@ -28,10 +30,17 @@ Inputs = dict[str, str | list[str]]  # role -> "stage/id", or a list of them
 class Spec:
     """What one job makes.
 
-    stage: one of STAGES. label: readable part of the name. recipe: resolved values, only those this
-    artefact reads. inputs: addresses of the upstream artefacts by role. roots: modules whose import closure is the code, code:
-    its digest. local: what differs between machines without changing a byte (where a data source lies), not in the identity.
-    environment: params.yaml's number for the libraries, raised by hand when an upgrade should make everything anew.
+    Attributes:
+        stage: one of `STAGES`.
+        label: readable part of the name.
+        recipe: resolved values, only those that this artefact reads.
+        inputs: addresses of the upstream artefacts by role.
+        roots: modules whose import closure is the code.
+        code: digest of that code.
+        local: what differs between machines without changing a byte (where a data source lies); not
+            in the identity.
+        environment: params.yaml's number for the libraries, raised by hand when an upgrade should
+            make everything anew.
     """
 
     stage: str
@@ -46,7 +55,8 @@ class Spec:
     @cached_property
     def id(self) -> str:
         """`label-<12 hex>`: SHA-256 of stage, recipe, inputs, code digest and environment."""
-        return f"{self.label}-{digest([self.stage, self.recipe, self.inputs, self.code, self.environment])}"
+        identity = [self.stage, self.recipe, self.inputs, self.code, self.environment]
+        return f"{self.label}-{digest(identity)}"
 
     @property
     def address(self) -> str:
@@ -54,7 +64,16 @@ class Spec:
         return f"{self.stage}/{self.id}"
 
     def key(self, input_keys: Inputs) -> str:
-        """The identity without code, given the keys of the inputs; seeds and adoption must not depend on wording."""
+        """The identity without code, from which seeds and adoption follow.
+
+        Code is left out, since these must not change when it is reworded.
+
+        Args:
+            input_keys: the keys of the inputs, by role.
+
+        Returns:
+            16 hex digits.
+        """
         return digest([self.stage, _with_key_names(self.recipe), input_keys], 16)
 
     def dumps(self) -> str:
@@ -63,13 +82,39 @@ class Spec:
 
     @classmethod
     def loads(cls, text: str) -> Spec:
-        """Parse `dumps()`. Raises ArtefactError when the text is no spec."""
+        """Parse what `dumps` wrote.
+
+        Raises:
+            ArtefactError: the text is no specification of a job that a planner could write.
+        """
         try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError) as error:
+            spec = cls(**json.loads(text, parse_constant=_no_constant))
+            spec._check()
+            return spec
+        except (ValueError, TypeError, RecursionError) as error:
             raise ArtefactError(
                 f"--spec: no job specification ({error}); take it from `distillery plan --commands`"
             ) from None
+
+    def _check(self) -> None:
+        """Raise ValueError for what no planner writes, such as a path that leaves the store."""
+        if self.stage not in STAGES:
+            raise ValueError(
+                f"stage = {self.stage!r}: does not exist: {nearest(str(self.stage), STAGES)}"
+            )
+        _check_name(self.label, "label")
+        kinds = {"recipe": dict, "inputs": dict, "roots": list, "code": str, "local": dict}
+        for name, kind in kinds.items():
+            if not isinstance(value := getattr(self, name), kind):
+                raise ValueError(f"{name} = {value!r}: is no {kind.__name__}")
+        if not isinstance(self.environment, int) or isinstance(self.environment, bool):
+            raise ValueError(f"environment = {self.environment!r}: is no whole number")
+        for root in self.roots:
+            if not isinstance(root, str) or not re.fullmatch(r"distillery(\.\w+)+", root):
+                raise ValueError(f"roots: {root!r} is no module of this package")
+        for role, addresses in self.inputs.items():
+            for address in addresses if isinstance(addresses, list) else [addresses]:
+                _check_address(address, f"inputs.{role}")
 
     def map_inputs(self, convert: Any) -> dict[str, Any]:
         """The inputs with each address replaced by `convert(address)`."""
@@ -77,6 +122,22 @@ class Spec:
             role: convert(a) if isinstance(a, str) else [convert(x) for x in a]
             for role, a in self.inputs.items()
         }
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"holds {name}")
+
+
+def _check_name(name: object, where: str) -> None:
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ValueError(f"{where} = {name!r}: is no name of an artefact")
+
+
+def _check_address(address: object, where: str) -> None:
+    stage, slash, name = address.partition("/") if isinstance(address, str) else ("", "", "")
+    if stage not in STAGES or not slash:
+        raise ValueError(f"{where} = {address!r}: is no address of an artefact, stage/name")
+    _check_name(name, where)
 
 
 def _with_key_names(value: Any) -> Any:

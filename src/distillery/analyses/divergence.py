@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from distillery.analyses.inputs import BATCH, Result, columns, outputs
 from distillery.components.fields import Count, Positive
-from distillery.labels.ensemble import mean_logits
+from distillery.teacher.ensemble import mean_logits
 from distillery.training.augment import normalising_pipeline
 from distillery.training.recipe import Augmentations
 

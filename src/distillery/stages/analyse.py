@@ -66,7 +66,7 @@ def make(job: Job) -> dict[str, Any]:
 
 
 def _check_inputs(name: str, needs: Sequence[str], job: Job) -> None:
-    given = job.inputs | {"protocol": job.recipe.get("training")}
+    given = {**job.inputs, "protocol": job.recipe.get("training")}
     missing = [role for role in needs if not given.get(role)]
     if missing:
         raise PlanError(

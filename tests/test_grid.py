@@ -37,7 +37,7 @@ def test_a_wrong_axis_is_named(axes, message):
         grid(axes, ["dataset", "ipc"], "here")
 
 
-def test_a_place_stands_for_itself_or_for_the_papers_place_at_the_same_position():
+def test_a_place_stands_for_itself_or_for_the_papers_place_with_the_same_index():
     paper = {
         "dataset": ["cifar10", "cifar100"],
         "ipc": {"cifar10": [10, 50], "cifar100": [10, 50, 100]},
@@ -97,19 +97,19 @@ def test_params_win_over_the_scale_and_a_row_over_params(tmp_path):
     settings = settings_with(
         tmp_path, {"distill": {"infer": base}}, {"distill": {"infer": {"b": 3}}}
     )
-    cell, dataset = Experiment("one", 50, None, None), "one"
-    assert settings.recipe("distill", "infer", dataset, {}, cell) == {
+    experiment, dataset = Experiment("one", 50, None, None), "one"
+    assert settings.recipe("distill", "infer", dataset, {}, experiment) == {
         "a": 1,
         "b": 3,
     }  # also over what the scale says at 50
-    assert settings.recipe("distill", "infer", dataset, {"distill": {"b": 4}}, cell) == {
+    assert settings.recipe("distill", "infer", dataset, {"distill": {"b": 4}}, experiment) == {
         "a": 1,
         "b": 4,
     }
 
 
 @pytest.mark.parametrize("wrong", [5, None, {10: [1]}, {"10": {"a": 1}}])
-def test_a_wrong_at_ipc_is_one_line(tmp_path, wrong):
+def test_a_wrong_per_ipc_is_one_line(tmp_path, wrong):
     settings = settings_with(tmp_path, {"distill": {"x": {"per_ipc": wrong}}})
     with pytest.raises(
         PlanError, match=r"small.yaml.distill.x.per_ipc = .*expected keys and values below each ipc"
@@ -459,7 +459,7 @@ def test_every_printed_number_stands_in_its_table(paper, table, printed):
 
 def test_cells_that_tables_share_are_one_artefact():
     plan = at("paper")
-    cell = {
+    cells = {
         table: next(
             p
             for p in plan.cells(table)
@@ -472,7 +472,7 @@ def test_cells_that_tables_share_are_one_artefact():
         )
         for place in [("cifar100", "resnet18", 10)]
     }
-    assert len({p.evaluations for p in cell.values()}) == 1
+    assert len({p.evaluations for p in cells.values()}) == 1
     assert Counter(n.spec.stage for n in plan.missing(["table3"]))["teacher"] == 4
 
 

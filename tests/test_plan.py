@@ -37,7 +37,7 @@ def test_counts_of_the_papers_table2():
     assert len(plan.cells("table2")) == 42
 
 
-def test_published_numbers_stand_in_their_positions():
+def test_published_numbers_stand_in_their_cells():
     plan = Plan(ROOT, read_yaml(ROOT / "params.yaml") | {"scale": "paper"})
     cell = next(
         p
@@ -294,7 +294,7 @@ def test_raising_the_environment_makes_everything_anew(project):
     assert len(moved(planned(project), planned(project, environment=2))) == 10
 
 
-def test_a_mark_never_touches_what_dvc_tracks(project):
+def test_a_stamp_never_touches_what_dvc_tracks(project):
     planned(project).write_plan_stamp("table2")
     assert not (project / "results/plan").exists()
 

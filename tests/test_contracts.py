@@ -10,9 +10,10 @@ import sys
 import pytest
 
 from distillery.components import contracts, registry
-from distillery.components.contracts import CONTRACTS, TRAITS
+from distillery.components.contracts import CONTRACTS
 from distillery.components.parameters import PARAMETERS, parse
 from distillery.components.registry import KINDS, index, module_path
+from distillery.components.traits import TRAITS
 from distillery.errors import PlanError
 from distillery.plan.types import component, traits
 from helpers.components import package_copy

@@ -20,7 +20,16 @@ from typing import Any, Literal, overload
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from distillery.components.contracts import (
+from distillery.components.fields import named_fields, read
+from distillery.components.parameters import component_name, parse
+from distillery.components.registry import (
+    KINDS,
+    constants,
+    literal,
+    module_name,
+    module_path,
+)
+from distillery.components.traits import (
     TRAITS,
     AnalysisTraits,
     EmbeddingTraits,
@@ -30,15 +39,6 @@ from distillery.components.contracts import (
     RefinementTraits,
     SourceTraits,
     Traits,
-)
-from distillery.components.fields import named_fields, read
-from distillery.components.parameters import component_name, parse
-from distillery.components.registry import (
-    KINDS,
-    constants,
-    literal,
-    module_name,
-    module_path,
 )
 from distillery.errors import PlanError, nearest
 from distillery.plan.origins import Where, below
@@ -119,7 +119,7 @@ def traits(kind: str, name: str) -> Traits:
         name: a name that a module of this kind declares.
 
     Returns:
-        An object of the kind's class in `components.contracts`.
+        An object of the kind's class in `components.traits`.
 
     Raises:
         PlanError: an unknown trait, a wrong value, or a constant that looks like a trait; it names

@@ -179,7 +179,14 @@ def validated(recipe: type, values: Mapping[str, Any], where: Where | str) -> di
 
 def _check_named(recipe: type, values: Mapping[str, Any], where: Where | str) -> None:
     """Check the names of components in the fields of a recipe, and the traits of these."""
-    for path, mark, names in named_fields(recipe, values):
+    fields = list(named_fields(recipe, values))
+    for field in values.keys() - {field.path for field in fields}:
+        if field == "augment" or field.endswith("_augment"):
+            raise PlanError(
+                f"{where}.{field}: names augmentations; give the field of its recipe the type "
+                "Augmentations of training/recipe.py, so that their code counts"
+            )
+    for path, mark, names in fields:
         for text in names:
             try:
                 traits(mark.kind, component_name(mark.kind, text))

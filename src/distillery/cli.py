@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +18,19 @@ from distillery.store.spec import STAGES
 if TYPE_CHECKING:
     from distillery.plan.plan import Plan
 
+BUG = 70  # exit code, as sysexits.h has it
+
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit code. Errors a user can cause are one line on stderr and exit code 1."""
+    """Run one command.
+
+    Args:
+        argv: the words after `distillery`; None: those of the process.
+
+    Returns:
+        The exit code: 0; 1 for what a user, a file or the machine caused, said in one line on
+        stderr; 70 for a bug, with its traceback; 130 when interrupted.
+    """
     arguments = _parser().parse_args(argv)
     try:
         return arguments.run(arguments) or 0
@@ -32,6 +43,20 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("distillery: interrupted; the same command continues", file=sys.stderr)
         return 130
+    except Exception as error:
+        return _failed(error)
+
+
+def _failed(error: Exception) -> int:
+    """Say an error that is none of this package's own: one line, or a bug with its traceback."""
+    from distillery.store.failures import bug, explained
+
+    if text := explained(error):
+        print(f"distillery: {text}", file=sys.stderr)
+        return 1
+    traceback.print_exc()
+    print(f"distillery: {bug(error)}", file=sys.stderr)
+    return BUG
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -160,7 +160,7 @@ def test_a_broken_promise_is_one_line(learner: SimpleNamespace, case: str) -> No
         check(make())
     line = str(caught.value)
     assert re.search(words, line), line
-    assert "\n" not in line and line.startswith("method 'learner': ") and ";" in line or "exp" in line
+    assert "\n" not in line and line.startswith("method 'learner': ")
 
 
 def test_a_good_set_passes(learner: SimpleNamespace) -> None:
@@ -179,7 +179,7 @@ def test_the_recipe_says_how_many_instances(learner: SimpleNamespace) -> None:
     images, soft = IMAGES.repeat(3, 1, 1, 1), SOFT.repeat(3, 1)
     large = made(images=images, labels=by_index(6), soft=soft)
     assert len(check(large, recipe=recipe)) == 18
-    with pytest.raises(SetError, match="6 instances, .* promises 18"):
+    with pytest.raises(SetError, match=r"6 instances, .* promises 18"):
         check(made(), recipe=recipe)
 
 
@@ -238,7 +238,7 @@ STORED: dict[str, Case] = {
         *("one image too few", "normalised", "0 to 255", "all but black", "nan", "nan label"),
         *("narrow soft labels", "short soft labels", "label too high", "label below 0"),
         *("float labels", "missing class", "draw order", "unequal", "double", "half", "flat"),
-        *("range upside down", "no images", "three channels"),
+        *("range upside down", "no images"),
     )
 } | {
     "three channels": (
@@ -247,9 +247,7 @@ STORED: dict[str, Case] = {
     ),
     "no std": (lambda: made(std=()), r"std = \[\]: expected one number per channel"),
     "std of 0": (lambda: made(std=(0.0,)), "std above 0"),
-    "ipc of nobody": (lambda: made(ipc=2, **{}).__class__, "")
-    if False
-    else (lambda: replace(made(), ipc=True), "ipc = True: expected a number above 0"),
+    "ipc of true": (lambda: replace(made(), ipc=True), "ipc = True: expected a number above 0"),
     "one class": (
         lambda: made(classes=("a",), labels=LABELS * 0, soft=SOFT[:, :1]),
         "expected two or more different names",
@@ -318,9 +316,11 @@ def _other_labels(draw: Draw) -> DistilledSet:
 
 
 def _other_shape(draw: Draw) -> DistilledSet:
-    shape = draw(st.lists(st.integers(1, 9), min_size=2, max_size=5).filter(
-        lambda found: found[1:] != [1, 8, 8] or found[0] < 6
-    ))
+    shape = draw(
+        st.lists(st.integers(1, 9), min_size=2, max_size=5).filter(
+            lambda found: found[1:] != [1, 8, 8] or found[0] < 6
+        )
+    )
     return made(images=torch.rand(shape))
 
 

@@ -59,6 +59,7 @@ def check_made(
     _check_origin(distilled, who, method, ipc, train)
     check_form(distilled, who)
     instances = expanded(distilled, who)
+    _check_labels(instances.labels, len(distilled.classes), who)
     count, promised = len(instances.labels), _promised(recipe, ipc, len(train.classes))
     if count != promised:
         raise SetError(

@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 def make(job: Job) -> dict[str, Any]:
     """Write the distilled set and return its metadata.
 
-    Inputs: data; teachers, whitening and embeddings where the method needs them. Recipe: method (name and fields), ipc. Raises
-    ClassOrderError and TeacherError when a teacher does not fit the data, BudgetError when the method cannot work with the
-    budget, SetError when the set is not what recipe, budget and data promise.
+    Inputs: data; teachers, whitening and embeddings where the method needs them. Recipe: method
+    (name and fields), ipc.
+
+    Raises:
+        ClassOrderError: a teacher knows other classes than the data.
+        TeacherError: a teacher does not fit the data.
+        BudgetError: the method cannot work with the budget.
+        SetError: the set is not what recipe, budget and data promise (`sets.contract`).
     """
     method, recipe = registry.build("method", job.recipe["method"])
     train = load_images(job.input("data"), "train")

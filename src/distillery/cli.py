@@ -1,4 +1,4 @@
-"""The command line: one command per stage, and the plan. No workflow engine is needed for any of them."""
+"""The command line: one command per stage, and the plan. None of them needs a workflow engine."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distillery.errors import DistilleryError, PlanError, nearest
 from distillery.store.spec import STAGES
 
 if TYPE_CHECKING:
     from distillery.plan.plan import Plan
+    from distillery.store.spec import Spec
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 BUG = 70  # exit code, as sysexits.h has it
 
@@ -93,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         "--commands", action="store_true", help="print the shell commands that make it, in order"
     )
     plan.add_argument("--write", action="store_true", help="write results/plan/<table>.json")
+    _explain_parser(commands)
     make = _command(
         commands, "make", _make, "make tables in this one process: fastest where jobs are small"
     )
@@ -107,7 +111,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands, name: str, run, about: str) -> argparse.ArgumentParser:
+def _explain_parser(commands: Commands) -> None:
+    explain = _command(commands, "explain", _explain, "say which file and key set a value")
+    explain.add_argument(
+        "key", help="evaluate.static.training.epochs, or its beginning for several values"
+    )
+    explain.add_argument("--dataset", help="of the scale (default: its only one)")
+    explain.add_argument("--ipc", type=_number, help="images per class")
+    explain.add_argument("--student", help="a network")
+    explain.add_argument("--table", help="table2, infer/table2: the table of --row")
+    explain.add_argument("--row", help="a row of --table, with its overrides")
+    explain.add_argument(
+        "--axis",
+        action="append",
+        default=[],
+        metavar="AXIS=VALUE",
+        help="the value of an axis of --table's own; may be given again",
+    )
+
+
+def _number(text: str) -> float:
+    return int(text) if text.isdecimal() else float(text)
+
+
+def _command(
+    commands: Commands, name: str, run: Callable[[argparse.Namespace], None], about: str
+) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=about, description=about)
     parser.add_argument(
         "--root", type=Path, default=Path(), help="the project's folder (default: here)"
@@ -117,7 +146,7 @@ def _command(commands, name: str, run, about: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _stage_parser(commands, stage: str) -> None:
+def _stage_parser(commands: Commands, stage: str) -> None:
     parser = commands.add_parser(stage, help=f"make one artefact of the {stage} stage")
     parser.add_argument("artefact", nargs="?", help="its id, or the part of it before the hash")
     parser.add_argument("--spec", help="the job as JSON, in place of an id (what Snakemake passes)")
@@ -149,7 +178,7 @@ def _stage(stage: str, arguments: argparse.Namespace) -> None:
     print(path)
 
 
-def _find(stage: str, arguments: argparse.Namespace):
+def _find(stage: str, arguments: argparse.Namespace) -> Spec:
     plan = load_plan(arguments)
     for _ in plan.growing():
         pass
@@ -168,11 +197,38 @@ def _find(stage: str, arguments: argparse.Namespace):
 def load_plan(arguments: argparse.Namespace) -> Plan:
     """The plan of the project at `arguments.root`, at `arguments.scale` when one is given."""
     from distillery.plan.plan import Plan
-    from distillery.plan.settings import merge, read_yaml
+
+    return Plan(arguments.root, _params(arguments))
+
+
+def _params(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """Values in place of params.yaml, when the command line names a scale."""
+    from distillery.plan.origins import merge
+    from distillery.plan.yaml_files import read_yaml
 
     scale = arguments.scale
-    params = merge(read_yaml(arguments.root / "params.yaml"), {"scale": scale}) if scale else None
-    return Plan(arguments.root, params)
+    return merge(read_yaml(arguments.root / "params.yaml"), {"scale": scale}) if scale else None
+
+
+def _explain(arguments: argparse.Namespace) -> None:
+    from distillery.plan.explain_value import Question, explain_value
+    from distillery.plan.settings import Settings
+
+    axes = dict(_axis(text) for text in arguments.axis)
+    names = ("key", "dataset", "ipc", "student", "table", "row")
+    question = Question(**{name: getattr(arguments, name) for name in names}, axes=axes)
+    settings = Settings(arguments.root, _params(arguments))
+    print(*explain_value(settings, question), sep="\n")
+
+
+def _axis(text: str) -> tuple[str, Any]:
+    """The axis and the value of `axis=value`, read as YAML reads a value."""
+    import yaml
+
+    axis, equals, value = text.partition("=")
+    if not equals:
+        raise PlanError(f"--axis '{text}': write axis=value")
+    return axis, yaml.safe_load(value)
 
 
 def _tables(plan: Plan, names: list[str]) -> list[str]:
@@ -219,7 +275,7 @@ def _commands(arguments: argparse.Namespace, plan: Plan, tables: list[str]) -> I
 
 
 def _make(arguments: argparse.Namespace) -> None:
-    """What a run of the printed commands would do, without a start of Python and torch for every job."""
+    """Do what the printed commands would, without a start of Python and torch for every job."""
     os.environ.setdefault("OMP_NUM_THREADS", str(arguments.threads))
     from distillery.store.job import run
 

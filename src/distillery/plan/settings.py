@@ -42,6 +42,7 @@ __all__ = ["ENSEMBLE", "RECIPES", "Point", "Settings", "merge", "read_yaml"]
 COMPONENTS = {"distill": "method", "embed": "embedding"}
 ENSEMBLE = "ensemble"
 PARAMS = "params.yaml"
+SHARED = ("datasets", "networks", ENSEMBLE)  # keys of params.yaml that change the scale's
 
 
 class Point(Protocol):
@@ -100,14 +101,21 @@ class Settings:
 
     def _with_params(self, scale: Any) -> Tree:
         """The scale with the data sets, networks, ensemble and grid of params.yaml."""
-        found = as_tree(scale)
-        keys = ("datasets", "networks", ENSEMBLE)
-        changes = {key: self._params[key] for key in keys if getattr(self.params, key)}
+        self._scale = found = as_tree(scale)
+        changes = {key: self._params[key] for key in SHARED if getattr(self.params, key)}
         self._check_names(combine(found, Tree(changes, [])))
         grid = as_tree(self._params.get("grid"))
         axes = {self.full_name(name): values for name, values in grid.items()}
         changes |= {"tables": Tree(axes, grid.places)} if axes else {}
-        return combine(found, Tree(changes, []))
+        self._changes = Tree(changes, [])
+        return combine(found, self._changes)
+
+    def plain_layers(self) -> dict[str, Tree]:
+        """What the scale and params.yaml say beside recipes; the grid is called `tables`."""
+        own = {key: item for key, item in self._params.items() if key not in (*RECIPES, "grid")}
+        of_params = combine(Tree(own, []), self._changes)
+        of_scale = {key: item for key, item in self._scale.items() if key not in RECIPES}
+        return {"scale": Tree(of_scale, []), PARAMS: of_params}
 
     def _check_names(self, scale: Tree) -> None:
         """Every block of params.yaml must change something.

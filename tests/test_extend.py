@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distillery.components.contracts import CONTRACTS, TRAITS
+from distillery.components.contracts import CONTRACTS
 from distillery.components.registry import KINDS
+from distillery.components.traits import TRAITS
 from distillery.plan.settings import merge
 from helpers.project import ROOT
 

@@ -10,18 +10,16 @@ flags were tensors, and the log of its meta-steps called the start of the window
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillery.sets.parts import PARTS, SIDECAR, Kind
 from distillery.store.artefact import FORMAT
+from distillery.store.atomic import write_file, write_text
 from distillery.store.canonical import file_sha256
 from distillery.store.spec import KEY_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
 
 Meta = dict[str, Any]  # a meta.json
@@ -96,8 +94,8 @@ def _convert_set(meta: Meta, source: Path, target: Path) -> Meta:
         name: {"kind": kind, "derived": name in _DERIVED} for name, kind in sorted(kinds.items())
     }
     text = json.dumps(sidecar | {"layout": layout, "parts": stated}, indent=1, sort_keys=True)
-    _replace(target / SIDECAR, lambda aside: aside.write_text(text + "\n"))
-    _replace(target / PARTS, lambda aside: save_file(parts, aside))
+    write_text(target / SIDECAR, text + "\n")
+    write_file(target / PARTS, lambda aside: save_file(parts, aside))
     counted = {name: tensor for name, tensor in parts.items() if name not in _DERIVED}
     metadata = {
         "bytes": {name: tensor.nbytes for name, tensor in counted.items()},
@@ -107,7 +105,7 @@ def _convert_set(meta: Meta, source: Path, target: Path) -> Meta:
     if _META_STEPS in meta["files"]:
         header, rows = (source / _META_STEPS).read_text().split("\n", 1)
         table = f"{header.replace('offset', 'window_start')}\n{rows}"
-        _replace(target / _META_STEPS, lambda aside: aside.write_text(table))
+        write_text(target / _META_STEPS, table)
         changed.append(_META_STEPS)
     files = {name: _recorded(target / name) for name in changed}
     return meta | {"metadata": meta["metadata"] | metadata, "files": meta["files"] | files}
@@ -127,12 +125,6 @@ def _layout(tensors: dict[str, np.ndarray]) -> dict[str, Any]:
         "cyclic": bool(cyclic),
         "reference": bool(reference),
     }
-
-
-def _replace(file: Path, write: Callable[[Path], object]) -> None:
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
-    write(aside)
-    os.replace(aside, file)
 
 
 def _recorded(file: Path) -> dict[str, Any]:

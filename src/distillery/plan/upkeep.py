@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import shutil
 import time
 from dataclasses import asdict
@@ -18,7 +16,8 @@ from distillery.plan.plan import Plan
 from distillery.plan.table_files import RECIPES
 from distillery.plan.upgrade import convert
 from distillery.plan.yaml_files import read_yaml
-from distillery.store.artefact import META, verify_files
+from distillery.store.artefact import FORMAT, META, check_meta, meta_writer, verify_files
+from distillery.store.atomic import copier, write_file
 from distillery.store.fingerprint import module_digests
 from distillery.store.spec import folder
 
@@ -52,12 +51,14 @@ def adopt(plan: Plan, tables: list[str]) -> list[tuple[Node, str]]:
 
 def _adopt(store: Path, node: Node, meta: dict[str, Any]) -> None:
     source, target = folder(store, f"{meta['stage']}/{meta['id']}"), folder(store, node.address)
+    if meta["format"] >= FORMAT:
+        check_meta(meta, source)
     verify_files(source, meta["files"])
     target.mkdir(parents=True, exist_ok=True)
     new = convert(meta, source, target)
     for name, recorded in new["files"].items():
         if recorded == meta["files"][name]:
-            _link(source / name, target / name)
+            write_file(target / name, copier(source / name))
     new |= {
         "id": node.spec.id,
         "spec": asdict(node.spec),
@@ -68,19 +69,7 @@ def _adopt(store: Path, node: Node, meta: dict[str, Any]) -> None:
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         },
     }
-    aside = target / f".{META}.{os.getpid()}"
-    aside.write_text(json.dumps(new, indent=1, sort_keys=True) + "\n")
-    os.replace(aside, target / META)
-
-
-def _link(source: Path, target: Path) -> None:
-    """Make `target` a hard link to `source`, or a copy where the file system has no links."""
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        os.link(source, aside)
-    except OSError:
-        shutil.copyfile(source, aside)
-    os.replace(aside, target)
+    write_file(target / META, meta_writer(new))
 
 
 def every_plan(root: Path) -> list[Plan]:

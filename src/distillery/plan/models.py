@@ -88,6 +88,8 @@ class Dataset(Recipes):
 
     RENAMED: ClassVar[dict[str, str]] = {"facts": "expected"}
 
+    RENAMED: ClassVar[dict[str, str]] = {"facts": "expected"}
+
     source: str
     digest: str | None = None
     size: int | None = Field(default=None, gt=0)
@@ -344,6 +346,6 @@ def checked(model: type[Strict], values: Any, where: Where | str) -> Any:
         return model.model_validate(dict(values))
     except ValidationError as error:
         kinds = [model, *NESTED.get(model, ())]
-        names = [name for kind in kinds for name in kind.model_fields]
+        names = list(dict.fromkeys(name for kind in kinds for name in kind.model_fields))
         renamed = {old: new for kind in kinds for old, new in kind.RENAMED.items()}
         raise PlanError(explain(error, where, names, renamed)) from None

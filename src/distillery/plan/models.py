@@ -88,8 +88,6 @@ class Dataset(Recipes):
 
     RENAMED: ClassVar[dict[str, str]] = {"facts": "expected"}
 
-    RENAMED: ClassVar[dict[str, str]] = {"facts": "expected"}
-
     source: str
     digest: str | None = None
     size: int | None = Field(default=None, gt=0)

@@ -62,6 +62,8 @@ def test_cifar_cells_find_the_numbers_of_table1():
     }
     assert (found["Random"].published.mean, found["INFER"].published.mean) == (31.0, 34.0)
     assert found["INFER"].comparable
+    # The table file says that this row's network is not the printed one's.
+    assert found["G-VBSM"].published and not found["G-VBSM"].comparable
 
 
 @pytest.mark.parametrize(
@@ -288,6 +290,14 @@ def test_the_runtime_is_part_of_every_artefacts_code(project):
         "distillery.store.runtime" in node.spec.roots
         for node in planned(project).missing(["table2"])
     )
+
+
+def test_what_is_missing_is_listed_after_what_it_reads(project):
+    missing = planned(project).missing(["table2"])
+    place = {node: index for index, node in enumerate(missing)}
+    assert len(place) == len(missing) == 10
+    for node in missing:
+        assert all(place[upstream] < place[node] for upstream in node.upstream())
 
 
 def test_raising_the_environment_makes_everything_anew(project):

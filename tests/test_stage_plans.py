@@ -13,6 +13,7 @@ from distillery.plan.context import Context
 from distillery.plan.models import Row
 from distillery.plan.nodes import Node
 from distillery.plan.plan import Plan
+from distillery.plan.stage_plans.analyse import plan_analyses
 from distillery.plan.stage_plans.data import plan_data
 from distillery.plan.stage_plans.distill import plan_distilled
 from distillery.plan.stage_plans.evaluate import plan_evaluations
@@ -138,6 +139,35 @@ def test_without_augmentation_nothing_else_changes(project):
     assert plain.spec.recipe == augmented.spec.recipe | {"training": training | {"augment": []}}
 
 
+ANALYSES = {
+    "similarity": ({"data", "distilled", "teachers"}, 1),
+    "divergence": ({"data", "distilled", "teachers", "label"}, 1),
+    "difficulty": ({"data", "distilled", "teachers", "student"}, 2),
+    "landscape": ({"data", "distilled", "student"}, 2),
+    "convergence": ({"data", "distilled", "label"}, 2),
+}
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_an_analysis_reads_what_its_traits_say(project, edit, name):
+    scale = project / "workflow/scales/tiny.yaml"
+    teachers = "" if name in ("landscape", "convergence") else "teachers: [net-b]"
+    edit(scale, "\ntables:", f"\nanalyse: {{{name}: {{{teachers}}}}}\ntables:")
+    context, (inputs, count) = planned(project).context, ANALYSES[name]
+    found = plan_analyses(name, experiment("infer", "static"), 2, context)
+    assert [set(node.inputs) for node in found] == [inputs] * count
+    students = plan_evaluations(experiment("infer", "static"), 2, context)
+    for node, student in zip(found, students, strict=False):
+        assert node.input("distilled") is student.input("distilled")
+        teachers_of_recipe = [plan_teacher("net-b", "digits", context)]
+        assert "teachers" not in inputs or node.inputs_of("teachers") == teachers_of_recipe
+        assert "student" not in inputs or node.input("student") is student
+        trains = name == "convergence"
+        has_network = "distillery.nets.convnet" in node.spec.roots
+        assert has_network == ("student" in inputs or trains), "a student is loaded, or trained"
+        assert ("training" in node.spec.recipe) == trains
+
+
 def test_an_input_is_one_or_a_list(context):
     node = plan_distilled(experiment("infer", "static"), context)
     assert [n.spec.label for n in node.upstream()] == ["digits", "digits-net-a", "digits-net-b"]
@@ -175,8 +205,8 @@ def test_a_mixing_that_the_loss_is_not_defined_for_is_one_line(project):
     with pytest.raises(PlanError) as error:
         plan_evaluations(experiment("infer", "static"), 1, planned(project, **wrong).context)
     assert str(error.value) == (
-        "workflow/scales/tiny.yaml.evaluate.static.training.mix = 'cutmix': loss 'dkd' is not "
-        "defined for mixed images; set mix to 'none'"
+        "params.yaml.evaluate.static.training.mix.name = 'cutmix': loss 'dkd' is not defined for "
+        "mixed images; set mix to 'none'"
     )
 
 

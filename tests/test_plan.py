@@ -337,3 +337,19 @@ def test_a_fresh_table_needs_nothing(project):
     assert plan.missing(["table2"]) == []
     files["csv"].write_text("edited by hand")
     assert not plan.fresh("table2")
+
+
+def test_a_drawn_picture_needs_all_its_files_and_the_same_plan(project, edit):
+    edit(project / "workflow/tables/infer/table2.yaml", "panel:", "figure: accuracy\npanel:")
+    plan, results = planned(project), project / "results"
+    sidecar = results / "table2.picture.json"
+    files = [results / f"table2.{suffix}" for suffix in ("png", "pdf", "values.csv")]
+    assert not plan.drawn("table2")
+    sidecar.write_text(plan.write_picture_stamp("table2").read_text())
+    for file in files:
+        assert not plan.drawn("table2")
+        file.write_text("x")
+    assert plan.drawn("table2")
+    assert not planned(project, repeats=3).drawn("table2")
+    sidecar.write_text("{")
+    assert not plan.drawn("table2")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from distillery.errors import PlanError
 from distillery.plan.plan import Plan
 from helpers.planning import planned
 
@@ -25,6 +26,8 @@ def write_layers(project: Path, blocks: dict[str, dict]) -> Plan:
     loss = {"name": "kl", "temperature": 4.0}
     scale["evaluate"]["static"] = {"loss": loss, **training(9), **blocks.get("scale", {})}
     scale["datasets"]["digits"]["evaluate"] = {"static": blocks.get("data set", {})}
+    # a second budget at this scale, for overrides that must not apply
+    scale["tables"]["infer/table1"] = {"dataset": ["digits"], "student": ["net-a"], "ipc": [7]}
     scale_file.write_text(yaml.safe_dump(scale))
     table_file = project / "workflow/tables/infer/table2.yaml"
     table = yaml.safe_load(table_file.read_text())
@@ -125,3 +128,36 @@ def test_an_edit_of_the_tables_code_is_another_plan_and_a_comment_is_none(projec
     assert after != before
     told_apart = {k for k, v in json.loads(after).items() if json.loads(before)[k] != v}
     assert told_apart == {"code"}
+
+
+UNMATCHED = {
+    "a student": ("per_student: {net-z: {training: {epochs: 3}}}", "net-z", "did you mean 'net-"),
+    "an ipc": ("per_ipc: {8: {training: {epochs: 3}}}", "per_ipc.8", "(valid: 5)"),
+    "a student of an ipc": (
+        "per_ipc: {5: {per_student: {net-z: {training: {epochs: 3}}}}}",
+        "per_ipc.5.per_student.net-z",
+        "did you mean 'net-",
+    ),
+}
+
+
+@pytest.mark.parametrize("file", ["params.yaml", "workflow/scales/tiny.yaml"])
+@pytest.mark.parametrize(("block", "place", "hint"), UNMATCHED.values(), ids=UNMATCHED)
+def test_an_override_that_matches_nothing_is_an_error(file, block, place, hint, project, edit):
+    if file == "params.yaml":
+        edit(project / file, "evaluate: {}", f"evaluate: {{static: {{{block}}}}}")
+    else:
+        edit(project / file, "  static: {loss", f"  static: {{{block}, loss")
+    with pytest.raises(PlanError) as error:
+        Plan(project)
+    message = str(error.value)
+    assert message.startswith(f"{file}.evaluate.static.") and place in message
+    assert "matches nothing" in message and hint in message
+
+
+def test_an_override_of_a_student_or_ipc_that_there_is_counts(project, edit):
+    block = "per_ipc: {5: {training: {epochs: 3}}}, per_student: {net-a: {training: {batch: 16}}}"
+    edit(project / "params.yaml", "evaluate: {}", f"evaluate: {{static: {{{block}}}}}")
+    (cell,) = [c for c in Plan(project).cells("table2") if c.row.row == "INFER"]
+    training = cell.evaluations[0].spec.recipe["training"]
+    assert (training["epochs"], training["batch"]) == (3, 16)

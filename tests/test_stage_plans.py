@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from distillery.components.registry import module_name
 from distillery.errors import PlanError
 from distillery.plan.cell import Experiment
 from distillery.plan.context import Context
@@ -126,6 +127,16 @@ def test_a_student_reads_stored_labels_or_the_teachers_that_give_them(context):
     assert dynamic.inputs_of("teachers") == [plan_teacher("net-a", "digits", context)]
     assert set(hard.inputs) == {"data", "distilled"}
     assert "distillery.methods.infer" in hard.spec.roots, "a set is read by its method"
+
+
+def test_a_refinement_is_code_of_its_students(project):
+    refine = {"name": "gift", "gamma": 0.2}
+    context = planned(project, evaluate={"static": {"refine": refine}}).context
+    (static,) = plan_evaluations(experiment("infer", "static"), 1, context)
+    (hard,) = plan_evaluations(experiment("infer", "hard"), 1, context)
+    module = module_name("refinement", "gift")
+    assert static.spec.recipe["refine"]["gamma"] == 0.2 and module in static.spec.roots
+    assert "refine" not in hard.spec.recipe and module not in hard.spec.roots
 
 
 def test_without_augmentation_nothing_else_changes(project):

@@ -26,6 +26,7 @@ from distillery.plan.origins import (
     merge,
     plain,
 )
+from distillery.plan.overrides import check_overrides
 from distillery.plan.table_files import (
     RECIPES,
     check_table,
@@ -93,6 +94,7 @@ class Settings:
         self.tree = self._with_params(located(raw, self.scale_file))
         whole = plain(self.tree) if isinstance(raw, Mapping) else raw
         self.scale: Scale = checked(Scale, whole, self.where)
+        self._check_overrides()
 
     @property
     def where(self) -> Where:
@@ -136,6 +138,18 @@ class Settings:
             if self.full_name(table) not in tables:
                 hint = nearest(table, tables)
                 raise PlanError(f"{PARAMS}.grid.{table}: no such table at this scale: {hint}")
+
+    def _check_overrides(self) -> None:
+        """What the scale says per ipc or student must fit its tables, or those of params.yaml."""
+        own = {
+            name: {axis: plain(values) for axis, values in as_tree(axes).items()}
+            for name, axes in as_tree(self._scale.get("tables")).items()
+        }
+        changed = {f"{name} of {PARAMS}": axes for name, axes in self.scale.tables.items()}
+        networks = set(self.scale.networks)
+        networks |= {name for data in self.scale.datasets.values() for name in data.networks}
+        check_overrides(self._scale, own | changed, networks)
+        check_overrides(self._params, self.scale.tables, networks)
 
     def known_tables(self) -> dict[str, Table]:
         """Every table file of the project, as `paper/table`."""
@@ -197,6 +211,9 @@ class Settings:
                         changes, self.axis_place(name, axis, axes.get(table.panel))
                     )
                 layers[f"axis {axis}"] = as_tree(changes)
+        for layer in layers.values():
+            axes_of = {**self.scale.tables, "of the paper": table.paper}
+            check_overrides(layer, axes_of, None)  # a row speaks of networks of other scales too
         return Override(layers)
 
     def axis_place(self, table: str, axis: str, panel: Any) -> str:

@@ -168,7 +168,8 @@ def test_hugging_face_layout_equals_ours(tmp_path):
 
 
 def test_classes_without_names_are_numbers(tmp_path):
-    assert run(f"parquet:{parquets(tmp_path, (2, 1, 0))}").metadata["classes"] == ["0", "1", "2"]
+    made = run(f"parquet:{parquets(tmp_path, (2, 1, 0), (0, 1, 2))}")
+    assert made.metadata["classes"] == ["0", "1", "2"]
 
 
 def test_folder_ignores_what_is_no_image_and_looks_deeper(tmp_path):
@@ -231,7 +232,7 @@ class _Toy:
     def __init__(self, root, split="train", download=False):
         if split not in ("train", "val"):
             raise ValueError(f"no split {split}")
-        self.labels = np.array([2, 0, 1]) if split == "train" else np.array([1, 1])
+        self.labels = np.array([2, 0, 1]) if split == "train" else np.array([1, 0, 2])
 
     def __len__(self):
         return len(self.labels)
@@ -247,7 +248,7 @@ def test_torchvision_data_set_with_named_splits(monkeypatch):
     assert (
         made.metadata["classes"] == ["0", "1", "2"]
         and rows(made, "train")[1] == [2, 0, 1]
-        and rows(made, "test")[1] == [1, 1]
+        and rows(made, "test")[1] == [1, 0, 2]
     )
     assert (arrays(made, "train")[2] == np.asarray(picture(2))).all()
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +80,7 @@ def _strange_annotation(root: Path) -> str:
 
 
 def _annotated_but_missing(root: Path) -> str:
-    write(folders(root) / "val/val_annotations.txt", b"a.JPEG\tcat\t0\t0\n")
+    write(folders(root) / "val/val_annotations.txt", b"a.JPEG\tcat\t0\t0\nb.JPEG\tdog\t0\t0\n")
     return f"folder:{root}"
 
 
@@ -135,7 +139,142 @@ def _without(root: Path, name: str) -> str:
     return f"parquet:{root}"
 
 
+def _no_test_images(root: Path) -> str:
+    (folders(root) / "test/dog/0.png").unlink()
+    for name in ("1.png", "2.png"):
+        (root / "test/dog" / name).unlink()
+    return f"folder:{root}"
+
+
+def _bytes_for_a_name(root: Path) -> str:
+    write(folders(root) / "train/dog/9.png", b"broken, and not looked at")
+    for split in ("train", "test"):
+        os.rename(os.fsencode(root / split / "cat"), os.fsencode(root / split) + b"/c\xe9t")
+    return f"folder:{root}"
+
+
+def _with_special(make) -> Callable[[Path], str]:
+    def source(root: Path) -> str:
+        make(folders(root) / "train/dog/9.png")
+        return f"folder:{root}"
+
+    return source
+
+
+def _socket(file: Path) -> None:
+    # A socket's path is limited to about 100 bytes.
+    opened, here = socket.socket(socket.AF_UNIX), os.getcwd()
+    os.chdir(file.parent)
+    try:
+        opened.bind(file.name)
+    finally:
+        os.chdir(here)
+        opened.close()
+
+
+def _file_for_a_folder(root: Path) -> str:
+    return f"folder:{write(root, b'')}"
+
+
+def _empty_image(root: Path) -> str:
+    write(folders(root) / "test/dog/1.png", b"")
+    return f"folder:{root}"
+
+
+def _other_test_name(root: Path) -> str:
+    (folders(root) / "test").rename(root / "testing")
+    return f"folder:{root}"
+
+
+def _annotated(root: Path, text: bytes) -> str:
+    write(folders(root) / "val/val_annotations.txt", text)
+    return f"folder:{root}"
+
+
+def _shards(root: Path, *names: str) -> str:
+    file = parquets(root) / "train.parquet"
+    for name in names:
+        shutil.copy(file, root / name)
+    file.unlink()
+    return f"parquet:{root}"
+
+
+def _bytes_for_names(root: Path) -> str:
+    (parquets(root) / "classes.json").write_bytes(b'["c\xe9t", "dog"]')
+    return f"parquet:{root}"
+
+
+def _whole_beside_shards(root: Path) -> str:
+    shutil.copy(parquets(root) / "train.parquet", root / "train-00000-of-00001.parquet")
+    return f"parquet:{root}"
+
+
 BAD = {
+    "class without test images": (_no_test_images, "class 'dog' has no test images; add some or"),
+    "row without test class": (
+        lambda r: f"parquet:{parquets(r, (0, 1, 2, 3), (0, 3))}",
+        r"class '1' \(and 1 other classes\) has no test images",
+    ),
+    "bytes for a class name": (
+        _bytes_for_a_name,
+        r"class 'c\\xe9t': its name is not UTF-8; rename",
+    ),
+    "named pipe": (_with_special(os.mkfifo), "dog/9.png: is a named pipe, not a file; remove it"),
+    "socket": (_with_special(_socket), "dog/9.png: is a socket, not a file"),
+    "link to a device": (
+        _with_special(lambda file: file.symlink_to("/dev/zero")),
+        "dog/9.png: is a device, not a file",
+    ),
+    "link to nothing": (
+        _with_special(lambda file: file.symlink_to("gone.png")),
+        "dog/9.png: is a link to nothing; restore",
+    ),
+    "link to itself": (
+        _with_special(lambda file: file.symlink_to(file.name)),
+        "dog/9.png: unreadable .*[Ss]ymbolic links",
+    ),
+    "file for a folder": (_file_for_a_folder, "set: is a file, not a folder; name the folder"),
+    "empty file": (_empty_image, "test/dog/1.png: is empty, 0 bytes; replace"),
+    "other test folder": (
+        _other_test_name,
+        r"no folder 'test' or .* \(it has testing, train\); add",
+    ),
+    "annotations in bytes": (
+        lambda r: _annotated(r, b"\xe9.JPEG\tcat\n"),
+        "val_annotations.txt: is not UTF-8",
+    ),
+    "annotated outside": (
+        lambda r: _annotated(r, b"../../train/cat/0.png\tcat\n"),
+        "line 1: '../../train/cat/0.png' is no file name",
+    ),
+    "annotated twice": (
+        lambda r: _annotated(r, b"a.JPEG\tcat\na.JPEG\tdog\n"),
+        "line 2: 'a.JPEG' has a line already",
+    ),
+    "same shard twice": (
+        lambda r: _shards(r, "train-00000-of-00002.parquet", "train-00001-of-00002.parquet"),
+        "train-00001-of-00002.parquet: is the same as train-00000-of-00002.parquet; remove",
+    ),
+    "same shard twice, unnumbered": (
+        lambda r: _shards(r, "train-a.parquet", "train-b.parquet"),
+        "train-b.parquet: is the same as train-a.parquet",
+    ),
+    "copied shard": (
+        lambda r: _shards(r, "train-00000-of-00001.parquet", "train-00000-of-00001 (1).parquet"),
+        "is one of 1 shards, 2 are there; remove what is no part",
+    ),
+    "whole beside shards": (
+        _whole_beside_shards,
+        "train.parquet: stands beside train-00000-of-00001.parquet, .*; keep one",
+    ),
+    "float labels": (lambda r: _labels(r, [0.0, 1.0]), "column 'label' is double, expected int"),
+    "bool labels": (lambda r: _labels(r, [False, True]), "column 'label' is bool, expected int"),
+    "nameless class": (lambda r: _named(r, '["a", " "]'), "class 1 is named ' '; give it a name"),
+    "number for a name": (lambda r: _named(r, '["a", 1]'), "classes.json: is not a list of class"),
+    "names in bytes": (
+        _bytes_for_names,
+        "classes.json: not JSON",
+    ),
     "unknown kind": (lambda r: "parkett:x", "no such kind as 'parkett': did you mean 'parquet'?"),
     "no place": (lambda r: "parquet", "source 'parquet': says no more than its kind"),
     "unknown digits": (lambda r: "sklearn:digit", "'sklearn:digit': .* did you mean 'digits'"),
@@ -231,6 +370,7 @@ BAD = {
 }
 
 
+@pytest.mark.timeout(20)
 @pytest.mark.parametrize("case", BAD)
 def test_bad_source_is_one_line_that_names_it(tmp_path, case):
     source, message = BAD[case]

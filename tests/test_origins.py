@@ -176,6 +176,15 @@ def test_the_value_its_layer_and_the_layers_it_beat(layered, capsys):
     ]
 
 
+def test_a_layer_that_says_the_same_is_listed_too(layered, edit, capsys):
+    edit(layered / "params.yaml", "evaluate: {", "evaluate: {dynamic: {training: {epochs: 2}}, ")
+    assert explain(capsys, layered, "evaluate.dynamic.training.epochs").splitlines() == [
+        "evaluate.dynamic.training.epochs = 2",
+        "  set by params.yaml: params.yaml.evaluate.dynamic.training.epochs",
+        f"  over 2, set by the scale: {TINY}.evaluate.dynamic.training.epochs",
+    ]
+
+
 def test_what_the_axes_of_a_table_set(layered, capsys):
     row = ("--table", "table9", "--row", "plain")
     axes = ("--axis", "optimizer=plain", "--axis", "lr=0.5")
@@ -202,6 +211,8 @@ def test_a_default_names_the_class_that_has_it(layered, capsys):
     )
     inherited = explain(capsys, ROOT, "distill.rat-bptt.clip", "--scale", "demo")
     assert "default of Unrolled.clip (distillery/methods/shared/recipes.py)" in inherited
+    own = explain(capsys, ROOT, "distill.bptt.inner_lr", "--scale", "demo")  # a default of its own
+    assert "default of Recipe.inner_lr (distillery/methods/bptt.py)" in own
     assert "default of Recipe.natural_instances (distillery/methods/infer.py)" in explain(
         capsys, layered, "distill.infer.natural_instances"
     )

@@ -5,12 +5,14 @@ Images that have it already keep their bytes.
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from distillery.data.source import Item
 from distillery.errors import DataError
@@ -28,11 +30,17 @@ class Canonical(NamedTuple):
         encoded: the image file.
         pixels: decoded, H x W x C bytes, row by row.
         label: index of its class.
+        origin: where it came from.
+        content: a 64-bit hash of the pixels; equal images have equal ones.
+        remarks: what was found and not acted on: names in `findings.REMARKS`.
     """
 
     encoded: bytes
     pixels: bytes
     label: int
+    origin: str = ""
+    content: int = 0
+    remarks: tuple[str, ...] = ()
 
 
 def stretch(image: Image.Image, size: int) -> Image.Image:
@@ -54,12 +62,18 @@ def crop(image: Image.Image, size: int) -> Image.Image:
 FITS: dict[str, Callable[[Image.Image, int], Image.Image]] = {"stretch": stretch, "crop": crop}
 
 
+ORIENTATION = 0x0112  # the EXIF tag; 1: as it is stored
+UPRIGHT = (None, 1)
+
+
 def decode(item: Item) -> Image.Image:
-    """The picture of `item`, fully decoded.
+    """The picture of `item`, fully decoded, as it is stored.
 
     Raises:
-        DataError: it is broken, or has more than 8 bits per channel.
+        DataError: it is empty or broken, or has more than 8 bits per channel.
     """
+    if item.image == b"":
+        raise DataError(f"{item.origin}: is empty, 0 bytes; replace or remove it")
     try:
         image = Image.open(io.BytesIO(item.image)) if isinstance(item.image, bytes) else item.image
         image.load()
@@ -77,6 +91,69 @@ def decode(item: Item) -> Image.Image:
     return image
 
 
+def orientation(image: Image.Image) -> int | None:
+    """The EXIF orientation of an image, 1 to 8; None where it has none that can be read."""
+    with suppress(Exception):  # broken tags of a picture that can be decoded say nothing
+        found = image.getexif().get(ORIENTATION)
+        return found if found in range(1, 9) else None
+    return None
+
+
+def is_transparent(image: Image.Image) -> bool:
+    """Whether a pixel of an image is not fully opaque."""
+    if not image.has_transparency_data:
+        return False
+    opacity = image.convert("RGBA").getchannel("A").histogram()
+    return any(opacity[:255])
+
+
+def flattened(image: Image.Image, colour: str) -> Image.Image:
+    """An image in RGB, or grey if it was, over a background of `colour`, "black" or "white"."""
+    over = Image.alpha_composite(Image.new("RGBA", image.size, colour), image.convert("RGBA"))
+    return over.convert("L" if image.mode in GREY else "RGB")
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What is done about properties of an image that others might read differently.
+
+    Attributes:
+        orientation: "obey": the image is turned as its EXIF tag says; "ignore": it is not; None: it
+            is not, and a remark says so.
+        transparency: "black" or "white": what lies behind transparent pixels; "drop": the colours
+            stored there, whatever they are; "refuse": an error; None: as "drop", with a remark.
+    """
+
+    orientation: str | None = None
+    transparency: str | None = None
+
+    def apply(self, image: Image.Image, origin: str) -> tuple[Image.Image, tuple[str, ...]]:
+        """A decoded image so treated, itself where nothing is done, and remarks.
+
+        Raises:
+            DataError: it is transparent, which is to be refused.
+        """
+        remarks = []
+        if getattr(image, "is_animated", False):
+            remarks.append("frames")
+        if orientation(image) not in UPRIGHT:
+            if self.orientation == "obey":
+                image = ImageOps.exif_transpose(image)
+            elif self.orientation is None:
+                remarks.append("orientation")
+        if self.transparency != "drop" and is_transparent(image):
+            if self.transparency == "refuse":
+                raise DataError(
+                    f"{origin}: is partly transparent; replace it, or set `transparency` "
+                    f"to black, white or drop"
+                )
+            if self.transparency is None:
+                remarks.append("transparency")
+            else:
+                image = flattened(image, self.transparency)
+        return image, tuple(remarks)
+
+
 @dataclass(frozen=True)
 class Form:
     """What every image becomes: square, with channels of 8 bits.
@@ -88,15 +165,24 @@ class Form:
             otherwise the first training image sets it, and an image of another size is an error.
         recolours: whether the recipe states the channels, so that images are converted; otherwise
             the first training image sets them, and a colour image in a grey set is an error.
+        treatment: what is done about orientation tags and transparency.
     """
 
     size: int
     channels: int
     resizes: bool
     recolours: bool
+    treatment: Treatment = Treatment()
 
     @classmethod
-    def of(cls, first: Image.Image, origin: str, size: int | None, channels: int | None) -> Form:
+    def of(
+        cls,
+        first: Image.Image,
+        origin: str,
+        size: int | None,
+        channels: int | None,
+        treatment: Treatment = Treatment(),
+    ) -> Form:
         """The form that a recipe states, completed from an image.
 
         Args:
@@ -104,6 +190,7 @@ class Form:
             origin: where it came from, for error messages.
             size: stated height and width in pixels, if any.
             channels: stated channels, 1 or 3, if any.
+            treatment: of every image.
 
         Raises:
             DataError: the image is not square, and no size is stated.
@@ -119,6 +206,7 @@ class Form:
             channels=channels or own_channels,
             resizes=size is not None,
             recolours=channels is not None,
+            treatment=treatment,
         )
 
     @property
@@ -135,7 +223,7 @@ class Form:
         """`item` in this form.
 
         The encoded file stays as it is where the picture already has the form, else it is a new
-        PNG. Transparency is dropped, orientation tags are not obeyed.
+        PNG. Without a `treatment` transparency is dropped and orientation tags are not obeyed.
         Deviation: an image of the right size is never cropped, where torchvision would enlarge and
         crop it.
 
@@ -147,14 +235,18 @@ class Form:
             DataError: as `decode`; and for an image that differs from the first where the recipe
                 does not say what to do.
         """
-        image = original = decode(item)
+        original = decode(item)
+        image, remarks = self.treatment.apply(original, item.origin)
         self._check(item.origin, image)
         if image.mode != MODES[self.channels]:
             image = image.convert(MODES[self.channels])
         if image.size != (self.size, self.size):
             image = FITS[fit](image, self.size)
         own_file = item.image if isinstance(item.image, bytes) and image is original else None
-        return Canonical(own_file or _png(image), image.tobytes(), item.label)
+        pixels = image.tobytes()
+        content = int.from_bytes(hashlib.blake2b(pixels, digest_size=8).digest(), "big")
+        encoded = own_file or _png(image)
+        return Canonical(encoded, pixels, item.label, item.origin, content, remarks)
 
     def _check(self, origin: str, image: Image.Image) -> None:
         if not self.resizes and image.size != (self.size, self.size):

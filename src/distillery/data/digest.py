@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import tempfile
 from pathlib import Path
 
@@ -37,13 +38,10 @@ def folder_digest(path: Path, cache: Path | None = None) -> str:
 
     Raises:
         DataError: the folder is missing or unreadable, or holds a link to a folder, whose content
-            DVC would not record.
+            DVC would not record, or something that is no file: a named pipe, a socket, a device, a
+            link to nothing. These are never opened.
     """
-    if not path.is_dir():
-        raise DataError(
-            f"{path}: no such folder; put the data there, `dvc pull` it, "
-            f"or change the data set's source"
-        )
+    check_folder(path, "the data")
     try:
         listing = _listing(path)
         key, state = str(path.resolve()), hashlib.md5(json.dumps(listing).encode()).hexdigest()
@@ -56,6 +54,24 @@ def folder_digest(path: Path, cache: Path | None = None) -> str:
             f"{error.filename or path}: unreadable ({error.strerror}); repair or remove it"
         ) from None
     return cached[key][1]
+
+
+def check_folder(path: Path, what: str) -> None:
+    """Raise DataError, which says to put `what` there, unless `path` is a folder."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: no such folder; put {what} there, `dvc pull` it, "
+            f"or change the data set's source"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); change the data set's source") from None
+    if not stat.S_ISDIR(mode):
+        raise DataError(
+            f"{path}: is {_KINDS.get(stat.S_IFMT(mode), 'a file')}, not a folder; "
+            f"name the folder that holds {what}"
+        )
 
 
 def place_digest(folder: Path, cache: Path | None = None) -> str | None:
@@ -72,7 +88,7 @@ def place_digest(folder: Path, cache: Path | None = None) -> str | None:
     Raises:
         DataError: as `folder_digest`.
     """
-    tracked = _tracked(folder.with_name(f"{folder.name}.dvc"))
+    tracked = _tracked(folder.with_name(f"{folder.name}.dvc")) if folder.name else None
     return tracked or (folder_digest(folder, cache) if folder.is_dir() else None)
 
 
@@ -90,10 +106,32 @@ def _listing(root: Path) -> Listing:
         for name in names:
             if name != ".git":
                 file = Path(base, name)
-                stat = file.stat()
+                found = _status(file)
                 name = file.relative_to(root).as_posix()
-                listing.append((name, stat.st_size, stat.st_mtime_ns))
+                listing.append((name, found.st_size, found.st_mtime_ns))
     return sorted(listing)
+
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def _status(file: Path) -> os.stat_result:
+    """Of a file; whatever else has a name is refused, since reading it could wait for ever."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        raise DataError(
+            f"{file}: is a link to nothing; restore the file that it names, or remove the link"
+        ) from None
+    if not stat.S_ISREG(found.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "no file")
+        raise DataError(f"{file}: is {kind}, not a file; remove it")
+    return found
 
 
 def _raise(error: OSError) -> None:
@@ -115,7 +153,10 @@ def _tracked(file: Path) -> str | None:
 
     Files of DVC 2 lack `hash: md5` and hash text files differently: they do not count.
     """
-    text = file.read_text() if file.is_file() else ""
+    try:
+        text = file.read_text("utf-8", "replace") if file.is_file() else ""
+    except OSError as error:
+        raise DataError(f"{file}: unreadable ({error.strerror}); repair or remove it") from None
     output = re.search(r"^outs:.*?\bmd5: ([0-9a-f]{32}\.dir)\b", text, re.DOTALL | re.MULTILINE)
     return output[1] if output and re.search(r"\bhash: md5\b", text) else None
 

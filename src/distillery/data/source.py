@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,10 +34,12 @@ class Split:
     Attributes:
         count: how many there are.
         items: starts reading them from the first, one at a time and always in the same order.
+        labels: of all items, where they are known before any is read; unchecked.
     """
 
     count: int
     items: Callable[[], Iterator[Item]]
+    labels: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)

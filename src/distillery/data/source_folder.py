@@ -9,13 +9,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from distillery.data.digest import check_folder
 from distillery.data.source import Item, Source, Split
 from distillery.errors import DataError
 
 NAMES = ("folder",)
 TRAITS = {"on_disk": True}
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-TESTS = ("test", "val", "validation")
+TESTS = ("test", "val", "validation", "valid")
 ANNOTATIONS = "val_annotations.txt"
 
 # Path and label of each image.
@@ -26,21 +27,17 @@ def read(place: str) -> Source:
     """The data set in folder `place`.
 
     A class is a folder directly below `train`, sorted by name; its images may lie deeper. The test
-    split is `test`, `val` or `validation` with the same class folders, or Tiny-ImageNet's `val`
-    with `val_annotations.txt`, which comes first, since that set's `test` has no labels. Images are
-    known by their suffix, hidden files do not count. Rows are ordered by class, then path; those of
-    Tiny-ImageNet's val as annotated.
+    split is `test`, `val`, `validation` or `valid` with the same class folders, or Tiny-ImageNet's
+    `val` with `val_annotations.txt`, which comes first, since that set's `test` has no labels.
+    Images are known by their suffix, hidden files do not count. Rows are ordered by class, then
+    path; those of Tiny-ImageNet's val as annotated.
 
     Raises:
         DataError: the folder, which the message names, is missing; a split is missing or empty; or
             a test class is not in train.
     """
     root = Path(place)
-    if not root.is_dir():
-        raise DataError(
-            f"{root}: no such folder; put the images there, `dvc pull` it, "
-            f"or change the data set's source"
-        )
+    check_folder(root, "the images")
     train, test = _existing(root, ("train",)), _test_folder(root)
     classes = _subfolders(train)
     annotations = test / ANNOTATIONS
@@ -57,8 +54,11 @@ def _existing(root: Path, names: tuple[str, ...]) -> Path:
     for name in names:
         if (root / name).is_dir():
             return root / name
-    wanted = " or ".join(repr(name) for name in names)
-    raise DataError(f"{root}: has no folder {wanted}; add one with a folder per class")
+    wanted, found = " or ".join(map(repr, names)), ", ".join(_subfolders(root)[:5])
+    raise DataError(
+        f"{root}: has no folder {wanted}{f' (it has {found})' if found else ''}; "
+        f"add one with a folder per class"
+    )
 
 
 def _subfolders(folder: Path) -> list[str]:
@@ -95,17 +95,29 @@ def _annotated(annotations: Path, classes: list[str]) -> LabelledFiles:
 
     Each line is a file, a WordNet id and a bounding box, separated by tabs.
     """
-    labels, files = {name: label for label, name in enumerate(classes)}, []
-    for number, line in enumerate(annotations.read_text().splitlines(), 1):
+    labels = {name: label for label, name in enumerate(classes)}
+    files: dict[str, int] = {}
+    for number, line in enumerate(_lines(annotations), 1):
         file, _, rest = line.partition("\t")
         name = rest.partition("\t")[0].strip()
+        where = f"{annotations} line {number}"
         if name not in labels:
             raise DataError(
-                f"{annotations} line {number}: class '{name}' is not among those of train; "
-                f"correct or remove the line"
+                f"{where}: class '{name}' is not among those of train; correct or remove the line"
             )
-        files.append((str(annotations.parent / "images" / file), labels[name]))
-    return files
+        if not file or file != Path(file).name:
+            raise DataError(f"{where}: '{file}' is no file name; write the name of an image alone")
+        if file in files:
+            raise DataError(f"{where}: '{file}' has a line already; keep one of them")
+        files[file] = labels[name]
+    return [(str(annotations.parent / "images" / file), label) for file, label in files.items()]
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: is not UTF-8 ({error}); store it again as UTF-8") from None
 
 
 def _split(folder: Path, files: LabelledFiles) -> Split:
@@ -123,4 +135,4 @@ def _split(folder: Path, files: LabelledFiles) -> Split:
                     f"{file}: unreadable ({error.strerror}); restore the file or remove its mention"
                 ) from None
 
-    return Split(len(files), items)
+    return Split(len(files), items, [label for _, label in files])

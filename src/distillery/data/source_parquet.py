@@ -5,7 +5,9 @@ Their layout is our own or that of a Hugging Face data set.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,20 +18,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distillery.data.columns import CLASSES, IMAGE, LABEL, split_file
+from distillery.data.digest import check_folder
 from distillery.data.source import Item, Source, Split
 from distillery.errors import DataError
 
 NAMES = ("parquet",)
 TRAITS = {"on_disk": True}
 # The names that a split may have, in the order of trial.
-SPLIT_NAMES = {"train": ("train",), "test": ("test", "val", "validation")}
+SPLIT_NAMES = {"train": ("train",), "test": ("test", "val", "validation", "valid")}
 READ_ROWS = 256  # in memory at a time
 
 
 def read(place: str) -> Source:
     """The data set in folder `place`.
 
-    Files: `train.parquet` and `test.parquet` (or val, validation), or shards, `train-*.parquet`.
+    Files: `train.parquet` and `test.parquet` (or val, validation, valid), or shards,
+    `train-*.parquet`.
     Columns: `image`, the encoded file as binary or as Hugging Face's struct with `bytes`, and
     `label`, an integer. Class names come from classes.json (a list), else from Hugging Face's
     metadata in the schema, else they are "0", "1", ... Rows keep their order.
@@ -38,43 +42,66 @@ def read(place: str) -> Source:
         DataError: something is missing, unreadable or inconsistent; the message names the file.
     """
     folder = Path(place)
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder}: no such folder; put parquet files there, `dvc pull` it, "
-            f"or change the data set's source"
-        )
+    check_folder(folder, "parquet files")
     train, test = (_shards(folder, split) for split in ("train", "test"))
-    splits = _split("train", train), _split("test", test)
-    return Source(_classes(folder, train), *splits)
+    labels = {"train": _labels(train), "test": _labels(test)}
+    splits = _split("train", train, labels["train"]), _split("test", test, labels["test"])
+    return Source(_classes(folder, train, labels["train"]), *splits)
 
 
-def _split(name: str, shards: list[Path]) -> Split:
+def _split(name: str, shards: list[Path], labels: np.ndarray) -> Split:
     count = sum(_open(file).metadata.num_rows for file in shards)
     if count == 0:
         raise DataError(
             f"{shards[0]}: the {name} split has no rows; add images or take another file"
         )
-    return Split(count, partial(_items, shards))
+    known = labels.tolist() if len(labels) == count else None  # a row without one is named later
+    return Split(count, partial(_items, shards), known)
 
 
 def _shards(folder: Path, split: str) -> list[Path]:
     names = SPLIT_NAMES[split]
     for name in names:
-        whole = folder / split_file(name)
-        shards = [whole] if whole.is_file() else sorted(folder.glob(f"{name}-*.parquet"))
+        whole, shards = folder / split_file(name), sorted(folder.glob(f"{name}-*.parquet"))
+        if whole.is_file() and shards:
+            raise DataError(
+                f"{whole}: stands beside {shards[0].name}, which is of the same split; keep one"
+            )
+        if whole.is_file():
+            return [whole]
         if shards:
             _check_complete(shards)
+            _check_different(shards)
             return shards
     wanted = " or ".join(split_file(name) for name in names)
     raise DataError(f"{folder}: has no {split} split; add {wanted}")
 
 
 def _check_complete(shards: list[Path]) -> None:
-    last = shards[-1].stem.rpartition("-of-")[2]
-    if last.isdigit() and len(shards) != int(last):
+    stated = [file.stem.rpartition("-of-")[2] for file in shards]
+    last = next((count for count in stated if count.isdigit()), "")
+    if last and len(shards) != int(last):
+        problem = "fetch the rest" if len(shards) < int(last) else "remove what is no part of it"
         raise DataError(
-            f"{shards[-1]}: is one of {int(last)} shards, {len(shards)} are there; fetch the rest"
+            f"{shards[-1]}: is one of {int(last)} shards, {len(shards)} are there; {problem}"
         )
+
+
+def _check_different(shards: list[Path]) -> None:
+    """Refuse a shard that is there twice; files of one size are compared by content."""
+    sizes = defaultdict(list)
+    for file in shards:
+        sizes[file.stat().st_size].append(file)
+    for files in sizes.values():
+        seen: dict[bytes, Path] = {}
+        for file in files if len(files) > 1 else []:
+            with file.open("rb") as opened:
+                content = hashlib.file_digest(opened, "md5").digest()
+            if content in seen:
+                raise DataError(
+                    f"{file}: is the same as {seen[content].name}; remove it or fetch the right one"
+                )
+            seen[content] = file
 
 
 def _open(file: Path) -> pq.ParquetFile:
@@ -138,12 +165,11 @@ def _labels(shards: list[Path]) -> np.ndarray:
         for file in shards
         for batch in _batches(file, [LABEL])
     ]
-    return np.concatenate([column.astype(np.int64) for column in columns])
+    return np.concatenate([np.zeros(0, np.int64), *(c.astype(np.int64) for c in columns)])
 
 
-def _classes(folder: Path, shards: list[Path]) -> tuple[str, ...]:
+def _classes(folder: Path, shards: list[Path], labels: np.ndarray) -> tuple[str, ...]:
     """Names that fit the training labels: as many as there are labels, 0 to the highest."""
-    labels = _labels(shards)
     highest = int(labels.max(initial=-1))
     listed = folder / CLASSES
     names = _listed(listed) if listed.is_file() else _described(shards[0])

@@ -84,7 +84,7 @@ def _split(place: str, split: str, dataset: Any) -> Split:
         for row in range(len(dataset)):
             image, label = dataset[row]
             origin = f"torchvision:{place} {split} image {row}"
-            if not isinstance(label, (int, np.integer)):
+            if isinstance(label, bool) or not isinstance(label, (int, np.integer)):
                 raise DataError(
                     f"{origin}: its target is a {type(label).__name__}, not a class; "
                     f"this data set is not for classification"

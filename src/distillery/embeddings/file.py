@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -60,8 +60,9 @@ def embed(
         job: its device computes them.
 
     Raises:
-        DataError: the file is no such table, or names a class twice; or it lacks classes and may
-            not, or has fewer than three.
+        DataError: the file is no such table, names a class twice, has a label that is none of the
+            classes, or an embedding that is not finite or all 0; or it lacks classes and may not,
+            or has fewer than three.
         PlanError: features are needed and there is no teacher.
     """
     rows = _rows(Path(recipe.path), classes)
@@ -103,13 +104,21 @@ def completed(stated: Tensor, present: Tensor, others: Tensor) -> Tensor:
 def _rows(file: Path, classes: Sequence[str]) -> dict[str, tuple[np.ndarray, str]]:
     """Embedding (d,) float32 and provenance, by class name."""
     try:
+        if not file.is_file():  # a named pipe would be waited for
+            raise ValueError("no file")
         rows = pq.read_table(file).to_pylist()
-        names = [row["class"] if "class" in row else classes[row["label"]] for row in rows]
+        names = [_name(row, classes, f"{file} row {i}") for i, row in enumerate(rows)]
         vectors = np.stack([np.asarray(row["embedding"], np.float32) for row in rows])
     except (OSError, pa.ArrowException, KeyError, IndexError, ValueError, TypeError) as error:
         raise DataError(
             f"{file}: no table of class (or label) and embedding ({type(error).__name__}: {error})"
         ) from None
+    for i, vector in enumerate(vectors):
+        if not np.isfinite(vector).all() or not vector.any():
+            raise DataError(
+                f"{file} row {i}: the embedding of class '{names[i]}' is not all finite, or all 0; "
+                f"compute it again"
+            )
     if len(set(names)) < len(names):
         twice = max(names, key=names.count)
         raise DataError(f"{file}: names class '{twice}' twice; keep one row of each class")
@@ -117,6 +126,20 @@ def _rows(file: Path, classes: Sequence[str]) -> dict[str, tuple[np.ndarray, str
         name: (vector, _provenance(row))
         for name, vector, row in zip(names, vectors, rows, strict=True)
     }
+
+
+def _name(row: Mapping[str, Any], classes: Sequence[str], where: str) -> str:
+    """Class name of a row, as it says itself or by its label."""
+    if "class" in row:
+        if not isinstance(row["class"], str):
+            raise DataError(f"{where}: class = {row['class']!r}: is no name; write a class name")
+        return row["class"]
+    label = row["label"]
+    if type(label) is not int or not 0 <= label < len(classes):
+        raise DataError(
+            f"{where}: label = {label!r}: expected a whole number from 0 to {len(classes) - 1}"
+        )
+    return classes[label]
 
 
 def _provenance(row: dict[str, object]) -> str:

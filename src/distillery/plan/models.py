@@ -95,6 +95,8 @@ class Dataset(Recipes):
     channels: int | None = None
     mean: list[float] | None = None
     std: list[float] | None = None
+    orientation: str | None = None
+    transparency: str | None = None
     expected: Expected | None = None
 
 

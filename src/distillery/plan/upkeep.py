@@ -1,4 +1,4 @@
-"""Two explicit commands on the store: adopt artefacts under new code, and remove what no plan reaches."""
+"""Two commands on the store: adopt artefacts under new code, and remove what no plan reaches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from distillery.errors import PlanError
 from distillery.plan.explain import stored_metas
@@ -16,7 +16,7 @@ from distillery.plan.plan import Plan
 from distillery.plan.table_files import RECIPES
 from distillery.plan.upgrade import convert
 from distillery.plan.yaml_files import read_yaml
-from distillery.store.artefact import FORMAT, META, check_meta, meta_writer, verify_files
+from distillery.store.artefact import FORMAT, META, Meta, check_meta, meta_writer, verify_files
 from distillery.store.atomic import copier, write_file
 from distillery.store.fingerprint import module_digests
 from distillery.store.spec import folder
@@ -69,12 +69,17 @@ def _adopt(store: Path, node: Node, meta: dict[str, Any]) -> None:
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         },
     }
-    write_file(target / META, meta_writer(new))
+    write_file(target / META, meta_writer(cast(Meta, new)))  # it has all keys of the present format
 
 
 def every_plan(root: Path) -> list[Plan]:
-    """The plans of all scales, with params.yaml as it is, and with the full grid, and without its changes: what any of them
-    reaches is worth keeping. Raises PlanError when params.yaml does not fit its own scale."""
+    """The plans of all scales: what any of them reaches is worth keeping.
+
+    Each scale is planned with params.yaml as it is, with the full grid, and without its changes.
+
+    Raises:
+        PlanError: params.yaml does not fit its own scale.
+    """
     params = read_yaml(root / "params.yaml")
     plain = {
         key: params[key]
@@ -92,7 +97,7 @@ def every_plan(root: Path) -> list[Plan]:
 
 
 def unreachable(plans: list[Plan]) -> list[Path]:
-    """Artefact folders of the store that none of these plans, at any table of their scales, names."""
+    """Artefact folders that none of these plans names, at any table of their scales."""
     wanted = {address for plan in plans for address in plan.nodes}
     store = plans[0].store
     return [
@@ -103,7 +108,10 @@ def unreachable(plans: list[Plan]) -> list[Path]:
 
 
 def prune(paths: list[Path]) -> None:
-    """Remove artefact folders; meta.json goes first, so that an interrupted removal leaves no artefact that looks complete."""
+    """Remove artefact folders.
+
+    meta.json goes first: an interrupted removal leaves no artefact that looks complete.
+    """
     for path in paths:
         (path / META).unlink()
         shutil.rmtree(path)

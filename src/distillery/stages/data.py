@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,11 +16,14 @@ import pyarrow.parquet as pq
 
 from distillery.components import registry
 from distillery.components.fields import Count, Positive, read
+from distillery.data import checks
 from distillery.data.columns import CLASSES, IMAGE, LABEL, SPLITS, split_file
-from distillery.data.convert import Canonical, Form, decode
+from distillery.data.convert import Canonical, Form, Treatment, decode
 from distillery.data.digest import folder_digest
+from distillery.data.expected import contradiction
+from distillery.data.findings import Findings
 from distillery.data.parallel import ordered_map
-from distillery.data.source import Item, Source, Split, open_source, parse
+from distillery.data.source import Source, Split, open_source, parse
 from distillery.errors import DataError
 from distillery.store.canonical import class_order_hash
 
@@ -62,6 +65,11 @@ class DataRecipe:
         channels: 1 grey, 3 RGB; None: grey when the first training image is, RGB otherwise.
         mean: per channel, of pixels in [0, 1]; None: measured over the training pixels.
         std: per channel, of pixels in [0, 1]; None: measured over the training pixels.
+        orientation: whether an image is turned as its EXIF tag says ("obey") or not ("ignore");
+            None: it is not, and a warning says how many have one.
+        transparency: what is behind transparent pixels: "black", "white", or the colours that are
+            stored there ("drop"); "refuse": such an image is an error; None: as "drop", and a
+            warning says how many there are.
     """
 
     source: str
@@ -71,6 +79,13 @@ class DataRecipe:
     channels: Literal[1, 3] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[Positive, ...] | None = None
+    orientation: Literal["obey", "ignore"] | None = None
+    transparency: Literal["black", "white", "drop", "refuse"] | None = None
+
+
+EXPECTED = (
+    "expected"  # of a job's recipe: what the scale says of the data (`expected.contradiction`)
+)
 
 
 def make(job: Job) -> dict[str, Any]:
@@ -84,43 +99,65 @@ def make(job: Job) -> dict[str, Any]:
     Returns:
         classes; class_order; shape [C, H, W]; mean and std per channel of pixels in [0, 1]
         (population values over all training pixels, 6 digits, unless stated); counts and bytes (of
-        the files) by split; per_class_train; raw_bytes (decoded training pixels); source.
+        the files) by split; per_class_train; raw_bytes (decoded training pixels); source; warnings
+        (lines, which also go to the log).
 
     Raises:
-        DataError: the source is missing, changed since planning, unreadable or inconsistent; the
-            message names the file or row.
+        DataError: the source is missing, changed since planning, unreadable, inconsistent, or not
+            what the scale expects; the message names the file or row.
     """
-    recipe = read(DataRecipe, job.recipe)
-    source = _opened(recipe)
+    recipe = read(DataRecipe, {k: v for k, v in job.recipe.items() if k != EXPECTED})
+    source = _opened(recipe, job.recipe.get(EXPECTED, {}))
     first = next(source.train.items())
     picture = decode(first)
-    form = Form.of(picture, first.origin, recipe.size, recipe.channels)
+    treatment = Treatment(recipe.orientation, recipe.transparency)
+    form = Form.of(picture, first.origin, recipe.size, recipe.channels, treatment)
     pixels = picture.width * picture.height
     _check_stated(recipe, form)
-    per_class, histogram = _write(job, "train", source, form, recipe.fit.train, pixels)
-    _check_no_class_empty(recipe.source, source.classes, per_class)
-    _write(job, "test", source, form, recipe.fit.test, pixels)
+    _check_expected(job.recipe.get(EXPECTED, {}), {"shape": list(form.shape)})
+    per_class, histograms, findings = {}, {}, Findings()
+    for name in SPLITS:
+        fit = getattr(recipe.fit, name)
+        per_class[name], histograms[name] = _write(job, name, source, form, fit, pixels, findings)
+        checks.check_no_class_empty(recipe.source, name, source.classes, per_class[name])
     (job.out / CLASSES).write_text(json.dumps(source.classes) + "\n")
     return {
         "classes": list(source.classes),
         "class_order": class_order_hash(source.classes),
         "shape": list(form.shape),
-        **_statistics(recipe, histogram),
+        **_statistics(recipe, histograms["train"]),
         "counts": {"train": source.train.count, "test": source.test.count},
-        "per_class_train": per_class.tolist(),
+        "per_class_train": per_class["train"].tolist(),
         "bytes": {split: (job.out / split_file(split)).stat().st_size for split in SPLITS},
         "raw_bytes": source.train.count * form.bytes,
         "source": _without_path(recipe.source),
+        "warnings": _reported(findings.warnings(source), recipe.source),
     }
 
 
-def _opened(recipe: DataRecipe) -> Source:
+def _reported(warnings: list[str], source: str) -> list[str]:
+    """Warnings for the metadata, without the place of the source; with it they go to the log."""
+    for line in warnings:
+        print(f"warning: {source}: {checks.printable(line)}", file=sys.stderr)
+    place = parse(source)[1]
+    return [checks.printable(line.replace(f"{place}/", "")) for line in warnings]
+
+
+def _opened(recipe: DataRecipe, expected: Mapping[str, Any]) -> Source:
     kind, place = parse(recipe.source)
     if _is_on_disk(kind):
         _check_content(Path(place), recipe.digest)
     source = open_source(recipe.source)
-    _check_names(recipe.source, source.classes)
+    checks.check_names(recipe.source, source.classes)
+    sizes = {"train": source.train.count, "test": source.test.count}
+    _check_expected(expected, {"classes": len(source.classes), **sizes})
+    checks.check_labels(recipe.source, source)
     return source
+
+
+def _check_expected(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    if problem := contradiction(expected, found):
+        raise DataError(problem)
 
 
 def _is_on_disk(kind: str) -> bool:
@@ -134,7 +171,7 @@ def _without_path(source: str) -> str:
 
 
 def _write(
-    job: Job, name: str, source: Source, form: Form, fit: str, pixels: int
+    job: Job, name: str, source: Source, form: Form, fit: str, pixels: int, findings: Findings
 ) -> tuple[np.ndarray, np.ndarray]:
     """Write the split `name`, whose images have about so many `pixels` before they are fitted.
 
@@ -149,7 +186,7 @@ def _write(
         pq.ParquetWriter(job.out / split_file(name), SCHEMA, **options) as writer,
         job.progress(split.count, f"data {name}") as bar,
     ):
-        items = _checked(split.items(), source.classes)
+        items = checks.checked(split.items(), source.classes)
         images = ordered_map(lambda item: form.apply(item, fit), items, pixels)
         for group in _groups(images, rows):
             labels = [image.label for image in group]
@@ -159,6 +196,7 @@ def _write(
             )
             per_class += np.bincount(labels, minlength=len(per_class))
             _count_pixels(histogram, group)
+            findings.add(name, group)
             bar.update(len(group))
     return per_class, histogram
 
@@ -196,16 +234,6 @@ def _mean_and_std(histogram: np.ndarray) -> tuple[list[float], list[float]]:
     return mean.round(6).tolist(), np.sqrt(variance).round(6).tolist()
 
 
-def _checked(items: Iterator[Item], classes: tuple[str, ...]) -> Iterator[Item]:
-    for item in items:
-        if not 0 <= item.label < len(classes):
-            raise DataError(
-                f"{item.origin}: label {item.label} is not one of 0 to {len(classes) - 1}; "
-                f"correct it or list its class"
-            )
-        yield item
-
-
 def _check_content(folder: Path, planned: str) -> None:
     present = folder_digest(folder)
     if present != planned:
@@ -213,24 +241,6 @@ def _check_content(folder: Path, planned: str) -> None:
             f"{folder}: content changed since planning (it was {planned}, it is {present}); "
             f"run the same command again, "
             f"after `dvc checkout` or `dvc add` when DVC tracks the folder"
-        )
-
-
-def _check_names(source: str, classes: tuple[str, ...]) -> None:
-    if len(classes) < 2:
-        raise DataError(f"{source}: has {len(classes)} class; a data set needs two or more")
-    name, times = Counter(classes).most_common(1)[0]
-    if times > 1:
-        raise DataError(
-            f"{source}: {times} classes are named '{name}'; give each class a name of its own"
-        )
-
-
-def _check_no_class_empty(source: str, classes: tuple[str, ...], per_class: np.ndarray) -> None:
-    if not per_class.all():
-        raise DataError(
-            f"{source}: class '{classes[per_class.argmin()]}' has no training images; "
-            f"add some or remove the class"
         )
 
 

@@ -8,9 +8,11 @@ asks thousands of times.
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from distillery.errors import PlanError
 
@@ -19,6 +21,7 @@ PrintedCell = Mapping[str, str]  # a row of a file of workflow/published, by col
 # Columns in which a blank cell means that the paper does not say.
 _OPEN_COLUMNS = ("ipc", "eval_arch", "labels")
 _NUMBERS = ("mean", "std", "compression_ratio")
+_NAMED = ("table", "dataset", "method", "variant", *_OPEN_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,11 @@ class PublishedNumbers:
     """The printed accuracies of one paper."""
 
     def __init__(self, folder: Path, paper: str, names: PaperNames | None = None):
-        """Read the files `<paper>_*.csv` of `folder`; `names`: what their words mean."""
+        """Read the files `<paper>_*.csv` of `folder`; `names`: what their words mean.
+
+        Raises:
+            PlanError: one cannot be read, is empty or not UTF-8, or lacks a column or a number.
+        """
         self._paper = paper
         self._names = names or PaperNames()
         # by dataset, method and variant, then by table in the paper's order
@@ -122,8 +129,7 @@ class PublishedNumbers:
         return None
 
     def _accuracies(self, file: Path) -> list[PrintedCell]:
-        with open(file, newline="", encoding="utf-8") as lines:
-            rows = [row for row in csv.DictReader(lines) if "mean" in row]
+        rows = [row for row in _rows(file) if "mean" in row]
         cells = [self._in_common_words(row | {"ipc": _number(row["ipc"])}) for row in rows]
         return [self._bound_to(cell["table"], self._hard_where_blank(cell)) for cell in cells]
 
@@ -139,6 +145,54 @@ class PublishedNumbers:
     def _bound_to(self, table: str, cell: dict[str, str]) -> dict[str, str]:
         bound = cell["variant"].startswith(tuple(self._names.variants_of_one_table))
         return cell | {"variant": f"{cell['variant']} of {table}"} if bound else cell
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    """The rows of a file, each with a text for every column; those with means are checked."""
+    try:
+        if not file.is_file():  # a named pipe would be waited for
+            raise ValueError("no file")
+        with file.open(newline="", encoding="utf-8") as lines:
+            table = csv.DictReader(lines, strict=True)
+            columns, rows = table.fieldnames or [], list(table)
+    except UnicodeDecodeError as error:
+        raise PlanError(f"{file}: is not UTF-8 ({error}); store it again as UTF-8") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise PlanError(f"{file}: unreadable ({error}); restore or remove it") from None
+    if not rows:
+        raise PlanError(f"{file}: holds no rows; fill in the printed numbers, or remove it")
+    if len(set(columns)) < len(columns) or "table" not in columns:
+        raise PlanError(
+            f"{file}: columns {', '.join(columns)}: expected different names, `table` among them"
+        )
+    for number, row in enumerate(rows, 2):
+        _check_row(row, columns, f"{file} line {number}")
+    return rows
+
+
+def _check_row(row: Mapping[str | None, Any], columns: Sequence[str], where: str) -> None:
+    if None in row or None in row.values():
+        raise PlanError(f"{where}: has not {len(columns)} values, one for each column; correct it")
+    if "mean" not in row:
+        return
+    for column in (*_NAMED, *_NUMBERS):
+        if column not in row:
+            raise PlanError(
+                f"{where}: has no column '{column}'; add it, empty where nothing is said"
+            )
+    for column in ("ipc", *_NUMBERS):
+        text = row[column]
+        if (text or column == "mean") and not _is_number(text):
+            raise PlanError(
+                f"{where}: {column} = '{text}': expected a number, with a decimal point"
+            )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _best(

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
 
 from distillery.components.registry import module_name
 from distillery.data.digest import place_digest
+from distillery.data.expected import contradiction
 from distillery.data.source import parse
-from distillery.errors import DataError, PlanError
+from distillery.errors import ArtefactError, DataError, PlanError
 from distillery.plan.context import Context
 from distillery.plan.models import Dataset
 from distillery.plan.nodes import Node
+from distillery.plan.origins import Where
 from distillery.plan.types import torch_free_part, traits, validated
+from distillery.store.artefact import META, read_meta
 
 ABSENT = "absent"  # the digest of what is not there, so that planning goes on without it
+# Fields that an identity holds even where they are None; a later one is left out then.
+ALWAYS = ("source", "digest", "size", "fit", "channels", "mean", "std")
+STORE = "results/store"
+EXPECTED = ("classes", "train", "test", "shape")  # of a scale's `expected`, held against the data
 DIGESTS = "results/scratch/digests.json"  # remembers the digests of files that did not change
 
 
@@ -42,15 +50,42 @@ def _data(name: str, context: Context) -> Node:
     fields = [field.name for field in dataclasses.fields(recipe_type)]
     values = _stated(dataset, fields)
     values |= {"source": kind if on_disk else dataset.source, "digest": digest}
-    return context.node(
+    expected = _expected(dataset, where)
+    node = context.node(
         "data",
         name,
-        dict.fromkeys(fields) | validated(recipe_type, values, where),
+        dict.fromkeys(ALWAYS) | validated(recipe_type, values, where),
         inputs={},
         code=[module_name("source", kind)],
         dataset=name,
-        local={"source": f"{kind}:{folder}"} if folder else {},
+        local=({"source": f"{kind}:{folder}"} if folder else {}) | expected,
     )
+    _check_finished(settings.root / STORE / node.address, expected)
+    return node
+
+
+def _expected(dataset: Dataset, where: Where) -> dict[str, Any]:
+    """What the scale says of the data, each value with the place where it stands, for the job."""
+    if dataset.expected is None:
+        return {}
+    stated = {name: getattr(dataset.expected, name) for name in EXPECTED}
+    return {
+        "expected": {
+            name: [value, str(where / "expected" / name)] for name, value in stated.items()
+        }
+    }
+
+
+def _check_finished(path: Path, expected: dict[str, Any]) -> None:
+    """Hold what the scale says against data that are there already."""
+    if not expected or not (path / META).is_file():
+        return
+    with contextlib.suppress(ArtefactError):  # whoever opens the artefact says what it lacks
+        metadata = read_meta(path)["metadata"]
+        found = {"classes": len(metadata["classes"]), **metadata["counts"]}
+        problem = contradiction(expected["expected"], found | {"shape": metadata["shape"]})
+        if problem:
+            raise PlanError(problem)
 
 
 def _source_digest(source: str, folder: Path | None, root: Path) -> str:

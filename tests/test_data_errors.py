@@ -270,6 +270,10 @@ BAD = {
     "float labels": (lambda r: _labels(r, [0.0, 1.0]), "column 'label' is double, expected int"),
     "bool labels": (lambda r: _labels(r, [False, True]), "column 'label' is bool, expected int"),
     "nameless class": (lambda r: _named(r, '["a", " "]'), "class 1 is named ' '; give it a name"),
+    "line break in a name": (
+        lambda r: _named(r, '["a", "b\\nc"]'),
+        r"class 'b\\nc': its name holds a control character",
+    ),
     "number for a name": (lambda r: _named(r, '["a", 1]'), "classes.json: is not a list of class"),
     "names in bytes": (
         _bytes_for_names,

@@ -46,7 +46,7 @@ FILES: dict[str, Put] = {
 }
 GOOD = st.just(None)
 SPLITS = st.sampled_from(["train", "test", "val", "valid", "testing"])
-CLASSES = st.sampled_from([b"cat", b"dog", b"c\xe9t", b"a b", b".hidden", "\u00e9".encode()])
+CLASSES = st.sampled_from([b"cat", b"dog", b"c\xe9t", b"a b", b".hidden", "\u00e9".encode(), b"\t"])
 NAMES = st.sampled_from([b"0.png", b"1.JPG", b"\xff.png", b"line\nfeed.png", b"x.txt", b".y.png"])
 CONTENT = st.one_of(GOOD, GOOD, GOOD, st.sampled_from(sorted(FILES)))
 TREES = st.dictionaries(st.tuples(SPLITS, CLASSES, NAMES), CONTENT, max_size=8)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,11 +137,31 @@ def test_completed_distances_agree_where_both_are_known():
     )
 
 
+def labels(*found: object) -> Callable[[Path], object]:
+    """A table of classes by label, which are these."""
+    return lambda file: table(file, [0, 1, 2, 3, 4], **{"class": [], "label": list(found)})
+
+
 FAULTS = {
     "has 2 of 5 classes, 3 needed": lambda file: table(file, [0, 1]),
     "names class 'class 1' twice": lambda file: table(file, [0, 1, 2, 1, 4, 3]),
     "no table of class": lambda file: table(file, [0, 1, 2, 3, 4], embedding=[]),
     "no table of class .*ArrowInvalid": lambda file: file.write_text("no parquet file"),
+    "no table of class .*no file": lambda file: os.mkfifo(file),
+    r"row 4: label = -1: expected a whole number from 0 to 4": labels(0, 1, 2, 3, -1),
+    r"row 2: label = 5: expected": labels(0, 1, 5, 3, 4),
+    r"row 0: label = 0\.0: expected": labels(0.0, 1.0, 2.0, 3.0, 4.0),
+    r"row 0: label = True: expected": labels(*[True] * 5),
+    r"row 3: label = None: expected": labels(0, 1, 2, None, 4),
+    r"row 1: class = None: is no name": lambda file: table(
+        file, [0, 1, 2, 3, 4], **{"class": ["class 0", None, "class 2", "class 3", "class 4"]}
+    ),
+    r"row 2: the embedding of class 'class 2' is not all finite, or all 0": lambda file: table(
+        file, [0, 1, 2, 3, 4], embedding=[[1.0, 2.0]] * 2 + [[0.0, 0.0]] * 3
+    ),
+    r"row 0: the embedding of class 'class 0' is not all finite": lambda file: table(
+        file, [0, 1, 2, 3, 4], embedding=[[1.0, float("inf")]] * 5
+    ),
 }
 
 

@@ -2,6 +2,8 @@
 
 import csv
 import functools
+import os
+import re
 import subprocess
 import sys
 
@@ -266,3 +268,51 @@ def test_a_folder_without_a_paper_file_is_called_by_its_name(new_paper):
 def test_a_paper_file_is_no_table(new_paper):
     with pytest.raises(PlanError, match="table 'new/paper' does not exist"):
         planned(new_paper).cells("new/paper")
+
+
+GOOD = (PUBLISHED / "infer_table2.csv").read_bytes()
+# What a file of printed numbers holds, and what the one line says of it.
+BROKEN = {
+    "empty": (b"", "x_table1.csv: holds no rows; fill in"),
+    "header": (GOOD.splitlines(True)[0], "holds no rows"),
+    "latin": (GOOD + "\u00e9".encode("latin-1"), "x_table1.csv: is not UTF-8"),
+    "utf-16": (GOOD.decode().encode("utf-16"), "is not UTF-8"),
+    "short": (GOOD + b"infer,2,cifar10\n", "line 44: has not 16 values, one for each column"),
+    "long": (GOOD + b"," * 20 + b"\n", "line 44: has not 16 values"),
+    "no method": (GOOD.replace(b",method,", b",methods,", 1), "line 2: has no column 'method'"),
+    "no table": (GOOD.replace(b"paper,table,", b"paper,tab,", 1), "expected different names, `tab"),
+    "columns twice": (GOOD.replace(b",std,", b",mean,", 1), "expected different names"),
+    "open quote": (GOOD + b'"', "unreadable .unexpected end of data"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_file_is_one_line(tmp_path, case):
+    content, message = BROKEN[case]
+    (tmp_path / "x_table1.csv").write_bytes(content)
+    with pytest.raises(PlanError, match=message) as error:
+        PublishedNumbers(tmp_path, "x", PaperNames())
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [("mean", "33,7"), ("mean", ""), ("mean", "nan"), ("std", "?"), ("ipc", "ten"), ("std", "inf")],
+)
+def test_a_number_that_is_none_is_one_line(tmp_path, column, text):
+    cells = rows("infer_table2")[:2]
+    cells[1][column] = text
+    with (tmp_path / "x_table1.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(cells[0]))
+        writer.writeheader()
+        writer.writerows(cells)
+    with pytest.raises(PlanError, match=rf"x_table1\.csv line 3: {column} = '{re.escape(text)}'"):
+        PublishedNumbers(tmp_path, "x", PaperNames())
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.timeout(20)
+def test_what_is_no_file_is_not_waited_for(tmp_path, make):
+    make(tmp_path / "x_table1.csv")
+    with pytest.raises(PlanError, match=r"x_table1\.csv: unreadable \(no file\)"):
+        PublishedNumbers(tmp_path, "x", PaperNames())

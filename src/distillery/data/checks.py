@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +15,7 @@ from distillery.errors import DataError
 
 
 def check_names(source: str, classes: Sequence[str]) -> None:
-    """Refuse fewer than two classes, and names that are empty, equal, or not UTF-8."""
+    """Refuse fewer than two classes, and names that are empty, equal, or cannot be printed."""
     if len(classes) < 2:
         raise DataError(f"{source}: has {len(classes)} class; a data set needs two or more")
     name, times = Counter(classes).most_common(1)[0]
@@ -25,6 +26,10 @@ def check_names(source: str, classes: Sequence[str]) -> None:
     for place, name in enumerate(classes):
         if not name.strip():
             raise DataError(f"{source}: class {place} is named '{name}'; give it a name")
+        if any(unicodedata.category(character) == "Cc" for character in name):
+            raise DataError(
+                f"{source}: class {name!r}: its name holds a control character; rename it"
+            )
         try:
             name.encode()
         except UnicodeEncodeError:
@@ -34,8 +39,8 @@ def check_names(source: str, classes: Sequence[str]) -> None:
 
 
 def printable(name: str) -> str:
-    """A file name that can be printed: bytes that are not UTF-8 as backslash escapes."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    """A file name in one line: bytes that are not UTF-8 as backslash escapes."""
+    return " ".join(os.fsencode(name).decode("utf-8", "backslashreplace").split())
 
 
 def check_labels(source: str, opened: Source) -> None:

@@ -8,8 +8,8 @@ import yaml
 
 from distillery.components.fields import read
 from distillery.errors import PlanError
+from distillery.plan.cell import Experiment
 from distillery.plan.cost import Estimator
-from distillery.plan.nodes import Cell
 from distillery.plan.plan import Plan
 from distillery.plan.types import torch_free_part, validated
 from distillery.training.recipe import Training
@@ -74,7 +74,7 @@ def test_a_tables_own_axes_change_recipes(project, edit):
     plan = Plan(project)
     found = [
         p.evaluations[0].spec.recipe["training"]["optimizer"]
-        for p in plan.positions("table9")
+        for p in plan.cells("table9")
         if p.row.row == "Random"
     ]
     assert [(o["name"], o["lr"]) for o in found] == [
@@ -96,7 +96,7 @@ def test_a_tables_own_axes_change_recipes(project, edit):
         PlanError,
         match=r"table9.yaml.axes.optimizer = 'adm': means nothing here: did you mean 'adam'",
     ):
-        Plan(project).positions("table9")
+        Plan(project).cells("table9")
 
 
 @pytest.mark.parametrize(
@@ -120,12 +120,12 @@ def test_a_wrong_axis_or_comparison_is_one_line(project, old, new, message):
     grid = "{dataset: [digits], student: [net-a], ipc: [5], optimizer: [plain], lr: [0.1]}"
     scale.write_text(scale.read_text().replace("tables:\n", f"tables:\n  infer/table9: {grid}\n"))
     with pytest.raises(PlanError, match=message):
-        Plan(project).positions("table9")
+        Plan(project).cells("table9")
 
 
 def test_the_student_may_be_the_teacher(tmp_path):
     settings = settings_with(tmp_path, {"label": {"own": {"teachers": "student"}}})
-    cell = Cell("one", 10, "net", None)
+    cell = Experiment("one", 10, "net", None)
     assert settings.recipe("label", "own", settings.dataset("one"), {}, cell)["teachers"] == ["net"]
 
 
@@ -152,7 +152,7 @@ def test_pairs_that_are_none_are_a_plan_error(pairs, message):
 def test_memory_is_estimated_for_the_batch_that_the_set_gives():
     def peak(**training):
         plan = at("paper", evaluate={"dynamic": {"training": {"batch": 200} | training}})
-        stored = next(p for p in plan.positions("table1") if p.row.labels.kind == "fkd")
+        stored = next(p for p in plan.cells("table1") if p.row.labels.kind == "fkd")
         return stored.evaluations[0], Estimator(plan.settings, ROOT / "results/store").cost(
             stored.evaluations[0]
         ).activations

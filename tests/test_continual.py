@@ -277,8 +277,8 @@ def course_plan(project: Path, figure: str = FIGURE, **blocks: dict) -> Plan:
 
 def test_a_continual_cell_carries_the_protocol_of_its_row(project):
     plan = course_plan(project)
-    students = {p.row.row: p.evaluations for p in plan.positions("table2")}
-    for position in plan.positions("figure2"):
+    students = {p.row.row: p.evaluations for p in plan.cells("table2")}
+    for position in plan.cells("figure2"):
         for course, student in zip(position.evaluations, students[position.row.row], strict=True):
             analysis = {"name": "continual", "steps": 3, "teacher_scope": "all"}
             assert course.spec.recipe == {"analysis": analysis, **student.spec.recipe}
@@ -288,7 +288,7 @@ def test_a_continual_cell_carries_the_protocol_of_its_row(project):
                 "distillery.stages.evaluate",
             }
     assert not any(node.spec.stage == "evaluate" for node in plan.missing(["figure2"]))
-    node, student = plan.positions("figure2")[0].evaluations[0], students["Random"][0]
+    node, student = plan.cells("figure2")[0].evaluations[0], students["Random"][0]
     estimator = Estimator(plan.settings, plan.store)
     assert estimator.cost(node).seconds == pytest.approx(
         2 * estimator.cost(student).seconds
@@ -301,4 +301,4 @@ def test_labels_for_the_batches_of_one_training_do_not_fit(project):
     with pytest.raises(
         PlanError, match="row 'INFER': labels 'fkd' fit the batches of one training"
     ):
-        plan.positions("figure2")
+        plan.cells("figure2")

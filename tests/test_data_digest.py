@@ -15,7 +15,8 @@ import yaml
 from distillery.data import digest
 from distillery.data.digest import folder_digest, place_digest
 from distillery.errors import DataError, PlanError
-from distillery.plan.nodes import Builder
+from distillery.plan.context import Context
+from distillery.plan.stage_plans.data import plan_data
 from distillery.store.spec import Spec
 from helpers.planning import settings_with
 
@@ -108,9 +109,8 @@ def test_links_and_missing_folders_are_errors(tmp_path):
 def _planned(folder: Path, source: str) -> Spec:
     """What is planned for a data set with this source in a project in `folder`."""
     shutil.rmtree(folder / "workflow", ignore_errors=True)
-    return (
-        Builder(settings_with(folder, {"datasets": {"one": {"source": source}}})).data("one").spec
-    )
+    settings = settings_with(folder, {"datasets": {"one": {"source": source}}})
+    return plan_data("one", Context(settings)).spec
 
 
 @pytest.mark.parametrize("place", ["data/set", "data/set/", "{}/data/set"])

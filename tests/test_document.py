@@ -39,12 +39,12 @@ def test_its_digest_is_that_of_its_canonical_json(plan, tmp_path):
 def test_the_planner_writes_one(project, tmp_path):
     plan = Plan(project)
     written = plan.document("table2")
-    assert read_document(plan.mark("table2")) == written
+    assert read_document(plan.write_plan_stamp("table2")) == written
     random, infer = written.cells
     assert (written.table, written.paper, written.paper_name) == ("infer/table2", "infer", "INFER")
     assert (random.row, random.labels, random.counted_as) == ("Random", "hard", "hard")
     assert random.place == Place("digits", "net-a", 5) and random.label is None
-    assert infer.label == plan.positions("table2")[1].label.address
+    assert infer.label == plan.cells("table2")[1].label.address
     assert infer.paper == Place("imagenet-1k", "resnet18", 10)
     assert (infer.published.mean, infer.comparable) == (28.7, False)
     assert len(infer.evaluations) == 2 and infer.scores == {}

@@ -372,7 +372,7 @@ def test_vector_files_hold_neither_time_nor_chance(suffix, tmp_path):
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_figure_without_measurements_says_so(name):
-    empty = [replace(e, value=None, values=None, arrays={}) for e in ENTRIES[name]()]
+    empty = [replace(e, value=None, values=pd.DataFrame(), arrays={}) for e in ENTRIES[name]()]
     with pytest.raises(PlanError, match="make its analyses first"):
         draw(name, empty)
 

@@ -8,8 +8,9 @@ import pytest
 
 from distillery.components.fields import read
 from distillery.nets.network import build_network
+from distillery.plan.cell import TableCell
 from distillery.plan.checks import instances
-from distillery.plan.plan import Plan, Position
+from distillery.plan.plan import Plan
 from distillery.training.optim import factor
 from distillery.training.recipe import Training, batch_size
 from helpers.planning import at
@@ -23,12 +24,12 @@ def plan() -> Plan:
     return at("paper")
 
 
-def measured(plan: Plan, *tables: str) -> Iterator[Position]:
+def measured(plan: Plan, *tables: str) -> Iterator[TableCell]:
     for table in tables:
-        yield from (p for p in plan.positions(table) if p.evaluations)
+        yield from (p for p in plan.cells(table) if p.evaluations)
 
 
-def recipe(position: Position) -> dict:
+def recipe(position: TableCell) -> dict:
     return position.evaluations[0].spec.recipe
 
 
@@ -169,7 +170,7 @@ def test_every_kl_row_of_a_table_of_optimisers_has_a_row_with_its_factor_beside_
     } == OPTIMIZERS.keys()
     for (row, *rest), found in plain.items():
         scaled = found | {"loss": found["loss"] | {"squared": True}}
-        assert cells[f"{row}, KL × T²", *rest] == scaled
+        assert cells[f"{row}, KL \N{MULTIPLICATION SIGN} T²", *rest] == scaled
 
 
 @pytest.mark.parametrize("table", ["gift/table7", "gift/table13", "cross/ablation"])

@@ -5,9 +5,10 @@ from collections import Counter
 import pytest
 
 from distillery.errors import PlanError
+from distillery.plan.axes import counterpart, grid
+from distillery.plan.cell import Experiment
 from distillery.plan.cost import Estimator
-from distillery.plan.nodes import Cell
-from distillery.plan.plan import Plan, counterpart, grid
+from distillery.plan.plan import Plan
 from distillery.plan.settings import Dataset
 from distillery.plan.types import validated
 from distillery.training.recipe import Training
@@ -83,7 +84,7 @@ def test_a_recipe_may_depend_on_the_budget(tmp_path):
     base = {"training": {"batch": 50, "epochs": 3}, "per_ipc": {50: {"training": {"batch": 100}}}}
     settings = settings_with(tmp_path, {"evaluate": {"own": base}})
     dataset: Dataset = settings.dataset("one")
-    ten, fifty = (Cell("one", ipc, None, None) for ipc in (10, 50))
+    ten, fifty = (Experiment("one", ipc, None, None) for ipc in (10, 50))
     assert settings.recipe("evaluate", "own", dataset, {}, ten) == {
         "training": {"batch": 50, "epochs": 3}
     }
@@ -97,7 +98,7 @@ def test_params_win_over_the_scale_and_a_row_over_params(tmp_path):
     settings = settings_with(
         tmp_path, {"distill": {"infer": base}}, {"distill": {"infer": {"b": 3}}}
     )
-    cell, dataset = Cell("one", 50, None, None), settings.dataset("one")
+    cell, dataset = Experiment("one", 50, None, None), settings.dataset("one")
     assert settings.recipe("distill", "infer", dataset, {}, cell) == {
         "a": 1,
         "b": 3,
@@ -114,7 +115,9 @@ def test_a_wrong_at_ipc_is_one_line(tmp_path, wrong):
     with pytest.raises(
         PlanError, match=r"small.yaml.distill.x.per_ipc = .*expected keys and values below each ipc"
     ):
-        settings.recipe("distill", "x", settings.dataset("one"), {}, Cell("one", 10, None, None))
+        settings.recipe(
+            "distill", "x", settings.dataset("one"), {}, Experiment("one", 10, None, None)
+        )
 
 
 def test_yes_is_no_number(tmp_path):
@@ -293,7 +296,7 @@ def test_students_have_the_papers_recipes(
     table = "table2" if dataset == "imagenet-1k" else "table1"
     place = next(
         p
-        for p in paper.positions(table)
+        for p in paper.cells(table)
         if (p.dataset, p.row.row, p.ipc, p.student) == (dataset, row, ipc, student)
     )
     training = place.evaluations[0].spec.recipe["training"]
@@ -356,7 +359,7 @@ SYNTHESIS = [
 def test_methods_have_the_papers_recipes(paper, dataset, row, ipc, expected):
     table = "table2" if dataset == "imagenet-1k" else "table1"
     place = next(
-        p for p in paper.positions(table) if (p.dataset, p.row.row, p.ipc) == (dataset, row, ipc)
+        p for p in paper.cells(table) if (p.dataset, p.row.row, p.ipc) == (dataset, row, ipc)
     )
     recipe = place.distilled.spec.recipe["method"]
     assert {key: recipe[key] for key in expected} == expected
@@ -384,7 +387,7 @@ def test_stored_dynamic_labels_are_estimated_for_all_their_epochs(paper):
     estimator = Estimator(paper.settings, ROOT / "results/store")
     place = next(
         p
-        for p in paper.positions("table1")
+        for p in paper.cells("table1")
         if p.row.labels.kind == "fkd" and (p.dataset, p.ipc) == ("cifar100", 10)
     )
     assert (
@@ -394,9 +397,9 @@ def test_stored_dynamic_labels_are_estimated_for_all_their_epochs(paper):
 
 def test_a_table_that_cannot_be_planned_stops_no_other():
     plan = at("demo", ensemble=["resnet10-w16", "convnet-w32"])
-    address = plan.cells("table2")[0].address
+    address = plan.evaluations("table2")[0].address
     with pytest.raises(PlanError, match="the ensemble has 2 networks"):
-        plan.positions("table3")
+        plan.cells("table3")
     assert at("demo", ensemble=["resnet10-w16", "convnet-w32"]).node(address).address == address
 
 
@@ -405,7 +408,7 @@ def test_rded_has_the_authors_batches_at_paper_scale():
     plan = at("paper")
     found = {
         (p.dataset, p.ipc): p.evaluations[0].spec.recipe["training"]["batch"]
-        for p in plan.positions("table1")
+        for p in plan.cells("table1")
         if p.row.row == "RDED"
     }
     small = {
@@ -425,34 +428,34 @@ def test_rded_has_the_authors_batches_at_paper_scale():
 def test_every_scale_plans_every_table(scale):
     plan = at(scale)
     for name in plan.settings.known_tables():
-        assert plan.positions(name), name
-        assert any(p.evaluations for p in plan.positions(name)), name
+        assert plan.cells(name), name
+        assert any(p.evaluations for p in plan.cells(name)), name
 
 
 PRINTED = {  # accuracies in each table of the papers
-    **{
-        "infer/table1": 81,
-        "infer/table2": 42,
-        "infer/table3": 16,
-        "infer/table4": 24,
-        "infer/table6": 16,
-    },
-    **{
-        "gift/table1": 88,
-        "gift/table2": 36,
-        "gift/table3": 42,
-        "gift/table4": 84,
-        "gift/table5": 48,
-        "gift/table6": 56,
-    },
-    **{"gift/table7": 48, "gift/table12": 36, "gift/table13": 54},
-    **{"podd/table1": 40, "podd/table2": 43, "podd/figure6": 7},
+    "infer/table1": 81,
+    "infer/table2": 42,
+    "infer/table3": 16,
+    "infer/table4": 24,
+    "infer/table6": 16,
+    "gift/table1": 88,
+    "gift/table2": 36,
+    "gift/table3": 42,
+    "gift/table4": 84,
+    "gift/table5": 48,
+    "gift/table6": 56,
+    "gift/table7": 48,
+    "gift/table12": 36,
+    "gift/table13": 54,
+    "podd/table1": 40,
+    "podd/table2": 43,
+    "podd/figure6": 7,
 }
 
 
 @pytest.mark.parametrize(("table", "printed"), PRINTED.items())
 def test_every_printed_number_stands_in_its_table(paper, table, printed):
-    places = [p for p in paper.positions(table) if p.published]
+    places = [p for p in paper.cells(table) if p.published]
     assert len(places) == printed
     assert {p.published.table for p in places} == {table.rpartition("/")[2].removeprefix("table")}
 
@@ -462,7 +465,7 @@ def test_cells_that_tables_share_are_one_artefact():
     cell = {
         table: next(
             p
-            for p in plan.positions(table)
+            for p in plan.cells(table)
             if p.row.row == row and (p.dataset, p.student, p.ipc) == place
         )
         for table, row in (
@@ -478,11 +481,11 @@ def test_cells_that_tables_share_are_one_artefact():
 
 def test_fewer_makers_mean_other_compensators_and_the_same_labellers():
     plan = at("paper")
-    rows = {p.row.row: p for p in plan.positions("table3") if p.ipc == 10}
+    rows = {p.row.row: p for p in plan.cells("table3") if p.ipc == 10}
     one, four = rows["1 network (R)"], rows["4 networks (R+M+E+S)"]
     assert one.distilled != four.distilled
     assert one.label.inputs["teachers"] == four.label.inputs["teachers"]
-    rows = {p.row.row: p for p in plan.positions("table6") if p.ipc == 10}
+    rows = {p.row.row: p for p in plan.cells("table6") if p.ipc == 10}
     assert rows["1 network (R)"].distilled == rows["4 networks (R+M+E+S)"].distilled
     assert [
         len(rows[row].label.inputs["teachers"]) for row in ("1 network (R)", "4 networks (R+M+E+S)")
@@ -491,7 +494,7 @@ def test_fewer_makers_mean_other_compensators_and_the_same_labellers():
 
 def test_stored_dynamic_labels_replay_the_training_they_are_for():
     plan = at("paper")
-    stored = next(p for p in plan.positions("table1") if p.row.labels.kind == "fkd")
+    stored = next(p for p in plan.cells("table1") if p.row.labels.kind == "fkd")
     training = stored.evaluations[0].spec.recipe["training"]
     assert {
         key: stored.label.spec.recipe[key] for key in ("epochs", "batch", "augment", "mix")
@@ -503,9 +506,9 @@ def test_stored_dynamic_labels_replay_the_training_they_are_for():
 
 def test_stored_dynamic_labels_replay_the_batches_of_the_set_s_size():
     plan = at("paper", evaluate={"dynamic": {"training": {"batch_up_to": [[10, 10], [500, 50]]}}})
-    stored = next(p for p in plan.positions("table1") if p.row.labels.kind == "fkd")
+    stored = next(p for p in plan.cells("table1") if p.row.labels.kind == "fkd")
     assert stored.label.spec.recipe["batch_up_to"] == [[10, 10], [500, 50]]
-    before = next(p for p in at("paper").positions("table1") if p.row.labels.kind == "fkd")
+    before = next(p for p in at("paper").cells("table1") if p.row.labels.kind == "fkd")
     assert "batch_up_to" not in before.label.spec.recipe and before.label.key != stored.label.key
 
 
@@ -514,17 +517,17 @@ def test_stored_dynamic_labels_replay_the_batches_of_the_set_s_size():
 
 def test_an_analysis_of_students_has_one_artefact_per_repeat_and_one_of_a_set_has_one():
     plan = at("demo")
-    students = plan.positions("figure8")[0].evaluations
+    students = plan.cells("figure8")[0].evaluations
     assert [node.inputs["student"].spec.recipe["repeat"] for node in students] == [0, 1, 2]
     assert [node.spec.recipe["repeat"] for node in students] == [0, 1, 2]
-    (alone,) = plan.positions("figure4-left")[0].evaluations
+    (alone,) = plan.cells("figure4-left")[0].evaluations
     assert set(alone.inputs) == {"data", "distilled", "teachers"}
     assert "student" not in alone.spec.recipe
 
 
 def test_a_row_may_change_its_analysis_alone():
     plan = at("demo")
-    rows = {p.row.row: p for p in plan.positions("figure4-left") if p.ipc == 5}
+    rows = {p.row.row: p for p in plan.cells("figure4-left") if p.ipc == 5}
     both, some = rows["INFER"], rows["INFER, u ≠ 0 only"]
     assert both.distilled == some.distilled
     assert both.evaluations != some.evaluations

@@ -143,7 +143,7 @@ def test_a_picture_is_of_the_plan_that_snakemake_was_given(copy):
 
 
 def test_a_picture_without_its_very_table_is_one_line(copy, tmp_path):
-    plan = Plan(copy).mark("infer/figure8")
+    plan = Plan(copy).write_plan_stamp("infer/figure8")
     with pytest.raises(
         ArtefactError, match=r"figure8.csv: not made yet; `distillery table infer/figure8`"
     ):
@@ -202,4 +202,4 @@ def test_a_picture_over_a_tables_own_axis_and_its_data(tmp_path):
 def test_a_figure_that_does_not_draw_its_analysis_is_one_line(copy, edit, old, new, message):
     edit(copy / "workflow/tables/infer/figure8.yaml", old, new)
     with pytest.raises(PlanError, match=message):
-        Plan(copy).positions("infer/figure8")
+        Plan(copy).cells("infer/figure8")

@@ -34,14 +34,14 @@ def test_counts_of_the_papers_table2():
     # labels for the last three; 7 rows x 3 students x 2 ipc x 3 repeats.
     plan = Plan(ROOT, read_yaml(ROOT / "params.yaml") | {"scale": "paper"})
     assert stages(plan) == {"data": 1, "teacher": 4, "distill": 8, "label": 6, "evaluate": 126}
-    assert len(plan.positions("table2")) == 42
+    assert len(plan.cells("table2")) == 42
 
 
 def test_published_numbers_stand_in_their_positions():
     plan = Plan(ROOT, read_yaml(ROOT / "params.yaml") | {"scale": "paper"})
     cell = next(
         p
-        for p in plan.positions("table2")
+        for p in plan.cells("table2")
         if p.row.row == "INFER" and p.student == "resnet18" and p.ipc == 10
     )
     assert (cell.published.mean, cell.published.std, cell.comparable) == (
@@ -50,14 +50,14 @@ def test_published_numbers_stand_in_their_positions():
         True,
     )
     demo = Plan(ROOT, read_yaml(ROOT / "params.yaml") | {"scale": "demo"})
-    assert all(p.published and not p.comparable for p in demo.positions("table2"))
+    assert all(p.published and not p.comparable for p in demo.cells("table2"))
 
 
 def test_cifar_cells_find_the_numbers_of_table1():
     plan = Plan(ROOT, read_yaml(ROOT / "params.yaml") | {"scale": "mini"})
     found = {
         p.row.row: p
-        for p in plan.positions("table1")
+        for p in plan.cells("table1")
         if (p.dataset, p.student, p.ipc) == ("cifar10", "convnet128", 10)
     }
     assert (found["Random"].published.mean, found["INFER"].published.mean) == (31.0, 34.0)
@@ -133,7 +133,7 @@ def test_every_component_a_recipe_names_is_in_the_code_of_its_artefact(project):
 
 
 def test_seeds_do_not_depend_on_code(project):
-    node = planned(project).cells("table2")[0]
+    node = planned(project).evaluations("table2")[0]
     recoded = Node(dataclasses.replace(node.spec, code="0" * 12), node.inputs, node.dataset)
     assert recoded.spec.id != node.spec.id
     assert recoded.key == node.key
@@ -194,7 +194,8 @@ def test_seeds_do_not_depend_on_code(project):
         ),
         (
             {"evaluate": {"static": {"training": {"augment": ["cropp:4"]}}}},
-            "training.augment = 'cropp:4': augmentation 'cropp' does not exist: did you mean 'crop'?",
+            "training.augment = 'cropp:4': augmentation 'cropp' does not exist: "
+            "did you mean 'crop'?",
         ),
         (
             {"evaluate": {"hard": {"loss": {"name": "kl"}}}},
@@ -213,9 +214,9 @@ def test_a_wrong_setting_is_one_line_with_file_key_and_value(project, change, me
 def test_a_smaller_grid_plans_only_its_rows(project):
     plan = planned(project, grid={"table2": {"rows": ["Random"]}})
     assert stages(plan) == {"data": 1, "distill": 1, "evaluate": 2}
-    assert [p.row.row for p in plan.positions("table2")] == ["Random", "INFER"]
+    assert [p.row.row for p in plan.cells("table2")] == ["Random", "INFER"]
     with pytest.raises(PlanError, match="no row 'Randm': did you mean 'Random'"):
-        planned(project, grid={"table2": {"rows": ["Randm"]}}).positions("table2")
+        planned(project, grid={"table2": {"rows": ["Randm"]}}).cells("table2")
 
 
 @pytest.mark.parametrize(
@@ -293,7 +294,7 @@ def test_raising_the_environment_makes_everything_anew(project):
 
 
 def test_a_mark_never_touches_what_dvc_tracks(project):
-    planned(project).mark("table2")
+    planned(project).write_plan_stamp("table2")
     assert not (project / "results/plan").exists()
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 
 from distillery.components.fields import read
 from distillery.errors import PlanError
 from distillery.methods import podd
+from distillery.plan.cell import Experiment, TableCell
 from distillery.plan.checks import check_pixels, instances
 from distillery.plan.cost import Estimator
 from distillery.plan.models import RowLabels
-from distillery.plan.nodes import Cell
-from distillery.plan.plan import Plan, Position
+from distillery.plan.plan import Plan
+from distillery.plan.stage_plans.distill import plan_distilled
+from distillery.plan.stage_plans.evaluate import plan_evaluations
 from distillery.plan.types import recipe_object
 from distillery.store.canonical import file_sha256
 from distillery.training.recipe import batch_size
@@ -27,10 +30,10 @@ def paper() -> Plan:
     return at("paper")
 
 
-def position(plan: Plan, table: str, row: str, **place) -> Position:
+def position(plan: Plan, table: str, row: str, **place) -> TableCell:
     return next(
         p
-        for p in plan.positions(f"podd/{table}")
+        for p in plan.cells(f"podd/{table}")
         if p.row.row == row and all(getattr(p, k) == v for k, v in place.items())
     )
 
@@ -65,13 +68,15 @@ def test_another_ridge_moves_all_that_is_whitened_and_nothing_else():
 
 
 def test_a_row_may_change_the_whitening():
-    cell = Cell("digits", 1, "convnet-in16", position(at("demo"), "table1", "PoDD", ipc=1.0).row)
-    builder = at("demo").builder
-    other = cell.row.model_copy(update={"override": {"whiten": {"ridge": 0.5}}})
-    assert builder.distill(Cell("digits", 1, "convnet-in16", other)).inputs[
-        "whitening"
-    ].spec.recipe == {"ridge": 0.5}
-    assert builder.distill(cell).inputs["whitening"].spec.recipe == {"ridge": 0.1}
+    experiment = Experiment(
+        "digits", 1, "convnet-in16", position(at("demo"), "table1", "PoDD", ipc=1.0).row
+    )
+    context = at("demo").context
+    row = experiment.row.model_copy(update={"override": {"whiten": {"ridge": 0.5}}})
+    other = plan_distilled(replace(experiment, row=row), context)
+    assert other.input("whitening").spec.recipe == {"ridge": 0.5}
+    distilled = plan_distilled(experiment, context)
+    assert distilled.input("whitening").spec.recipe == {"ridge": 0.1}
 
 
 def test_the_network_of_a_method_is_an_entry_of_networks_or_the_student():
@@ -127,7 +132,7 @@ def test_an_analysis_of_the_order_has_the_embeddings_of_the_set():
         PlanError,
         match=r"row 'PoDD': analysis 'order' needs embeddings; name some in distill.podd.embedding",
     ):
-        at("demo", distill={"podd-order": {"embedding": "none"}}).positions("podd/order-score")
+        at("demo", distill={"podd-order": {"embedding": "none"}}).cells("podd/order-score")
 
 
 # --- refusals -------------------------------------------------------------------------------------
@@ -137,9 +142,8 @@ def refused(row: str, table: str = "table2", **update) -> str:
     plan = at("demo")
     place = position(plan, table, row)
     with pytest.raises(PlanError) as error:
-        plan.builder.evaluations(
-            Cell("digits", 1, "convnet-in16", place.row.model_copy(update=update)), 1
-        )
+        row = place.row.model_copy(update=update)
+        plan_evaluations(Experiment("digits", 1, "convnet-in16", row), 1, plan.context)
     return str(error.value)
 
 
@@ -172,7 +176,7 @@ def test_learned_labels_need_a_method_that_learns_some():
 
 
 def test_a_row_stands_only_where_it_says(tmp_path):
-    rows = [(p.row.row, p.ipc) for p in at("demo").positions("podd/table1") if p.evaluations]
+    rows = [(p.row.row, p.ipc) for p in at("demo").cells("podd/table1") if p.evaluations]
     assert rows == [("RaT-BPTT", 1.0), ("PoDD", 1.0), ("PoDD", 0.6), ("PoDD", 0.3)]
 
 
@@ -187,9 +191,8 @@ def test_a_share_of_an_image_names_its_artefacts():
     with pytest.raises(
         PlanError, match=r"ipc 0.6 on 'digits': method 'rat-bptt' needs a whole number"
     ):
-        at("demo").builder.distill(
-            Cell("digits", 0.6, None, position(at("demo"), "table1", "RaT-BPTT").row)
-        )
+        row = position(at("demo"), "table1", "RaT-BPTT").row
+        plan_distilled(Experiment("digits", 0.6, None, row), at("demo").context)
 
 
 @pytest.mark.parametrize("scale", ["demo", "mini", "paper"])
@@ -205,7 +208,7 @@ def test_every_poster_holds_a_patch(scale):
         "tiny-imagenet": (1211, 608),
     }
     plan = at(scale)
-    for p in (p for p in plan.positions("podd/table1") if p.row.row == "PoDD"):
+    for p in (p for p in plan.cells("podd/table1") if p.row.row == "PoDD"):
         metadata = plan.settings.dataset(p.dataset).expected
         side = metadata.shape[1]
         height = math.floor(rows[metadata.classes] * side * math.sqrt(p.ipc))
@@ -330,7 +333,8 @@ def test_rat_bptt_draws_as_its_budget_says(paper):
     row = position(paper, "table2", "RaT-BPTT").row
     found = {}
     for dataset, ipc in itertools.product(("cifar10", "cifar100", "tiny-imagenet"), (1, 10, 50)):
-        made = paper.builder.distill(Cell(dataset, ipc, "convnet-in", row)).spec.recipe["method"]
+        experiment = Experiment(dataset, ipc, "convnet-in", row)
+        made = plan_distilled(experiment, paper.context).spec.recipe["method"]
         found[dataset, ipc] = recipe_object("method", made).images_per_step(
             ipc, paper.settings.dataset(dataset).expected.classes
         )
@@ -341,7 +345,8 @@ def test_rat_bptt_draws_as_its_budget_says(paper):
         for dataset, counts in expected.items()
         for ipc, count in counts.items()
     }
-    ten = paper.builder.distill(Cell("cifar100", 10, "convnet-in", row)).spec.recipe["method"]
+    experiment = Experiment("cifar100", 10, "convnet-in", row)
+    ten = plan_distilled(experiment, paper.context).spec.recipe["method"]
     assert (ten["lr"], ten["window"], ten["inner_steps"], ten["window_start"]) == (
         1e-3,
         100,
@@ -353,7 +358,7 @@ def test_rat_bptt_draws_as_its_budget_says(paper):
 def test_posters_of_cifar10_have_fixed_labels_from_seven_tenths_on(paper):
     found = {
         p.ipc: p.distilled.spec.recipe["method"]
-        for p in paper.positions("podd/table1")
+        for p in paper.cells("podd/table1")
         if (p.row.row, p.dataset) == ("PoDD", "cifar10")
     }
     assert {ipc for ipc, recipe in found.items() if recipe["labels"] == "fixed"} == {
@@ -368,9 +373,9 @@ def test_posters_of_cifar10_have_fixed_labels_from_seven_tenths_on(paper):
 def test_students_take_two_thousand_steps_of_the_inner_loop(paper):
     steps = {}
     for p in [
-        *paper.positions("podd/table1"),
-        *paper.positions("podd/table2"),
-        *paper.positions("podd/figure6"),
+        *paper.cells("podd/table1"),
+        *paper.cells("podd/table2"),
+        *paper.cells("podd/figure6"),
     ]:
         if p.evaluations:
             training, method = (
@@ -398,7 +403,7 @@ def test_short_runs_of_figure_6_and_of_the_orders(paper):
         "method"
     ]
     assert (ten["patch_grid"], ten["labels"], ten["meta_steps"]) == ([5, 2], "fixed", 5000)
-    orders = [p.distilled.spec.recipe["method"] for p in paper.positions("podd/order")]
+    orders = [p.distilled.spec.recipe["method"] for p in paper.cells("podd/order")]
     assert [o["order"] for o in orders] == ["poco", *(f"random:{i}" for i in range(30))]
     assert {(o["meta_steps"], o["labels"]) for o in orders} == {(250, "learned")}
 
@@ -432,7 +437,7 @@ def test_every_new_stage_has_an_estimate():
 
 
 def test_an_average_is_printed_and_never_measured(paper):
-    averages = [p for p in paper.positions("podd/table2") if p.dataset == "average"]
+    averages = [p for p in paper.cells("podd/table2") if p.dataset == "average"]
     assert len(averages) == 13 and not any(p.evaluations for p in averages)
     assert {p.row.row: p.published.mean for p in averages if p.published}["PoDD"] == 33.4
     assert [

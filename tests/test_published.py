@@ -16,31 +16,28 @@ from helpers.project import ROOT
 
 PUBLISHED = ROOT / "workflow/published"
 ROWS = {
-    **{
-        "infer_table1": 81,
-        "infer_table2": 42,
-        "infer_table3": 16,
-        "infer_table4": 24,
-        "infer_table5": 12,
-        "infer_table6": 16,
-    },
-    **{
-        "gift_table1": 88,
-        "gift_table2": 36,
-        "gift_table3": 42,
-        "gift_table4": 84,
-        "gift_table5": 48,
-        "gift_table6": 56,
-    },
-    **{
-        "gift_table7": 48,
-        "gift_table8": 4,
-        "gift_table9": 8,
-        "gift_table10": 8,
-        "gift_table11": 12,
-        "gift_table12": 36,
-    },
-    **{"gift_table13": 54, "podd_table1": 40, "podd_table2": 43, "podd_figure6": 7},
+    "infer_table1": 81,
+    "infer_table2": 42,
+    "infer_table3": 16,
+    "infer_table4": 24,
+    "infer_table5": 12,
+    "infer_table6": 16,
+    "gift_table1": 88,
+    "gift_table2": 36,
+    "gift_table3": 42,
+    "gift_table4": 84,
+    "gift_table5": 48,
+    "gift_table6": 56,
+    "gift_table7": 48,
+    "gift_table8": 4,
+    "gift_table9": 8,
+    "gift_table10": 8,
+    "gift_table11": 12,
+    "gift_table12": 36,
+    "gift_table13": 54,
+    "podd_table1": 40,
+    "podd_table2": 43,
+    "podd_figure6": 7,
 }
 
 
@@ -166,7 +163,7 @@ def test_lookup_needs_the_standard_library_alone():
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT / "src")})
 
 
-# --- a paper beside its tables -----------------------------------------------------------------------
+# --- a paper beside its tables --------------------------------------------------------------------
 
 CSV = """table,dataset,ipc,method,eval_arch,labels,variant,mean,std,compression_ratio,note
 1,digits,5,ours,net-small,,,71.5,0.5,,
@@ -218,7 +215,7 @@ def planned(project, **changes) -> Plan:
 
 def test_a_new_paper_is_files_beside_its_tables(new_paper):
     plan = planned(new_paper)
-    random, ours = plan.positions("new/table1")
+    random, ours = plan.cells("new/table1")
     assert (ours.published.mean, ours.published.std, ours.published.table) == (71.5, 0.5, "1")
     assert (random.published.mean, random.comparable) == (40.25, True)
     document = plan.document("new/table1")
@@ -268,4 +265,4 @@ def test_a_folder_without_a_paper_file_is_called_by_its_name(new_paper):
 
 def test_a_paper_file_is_no_table(new_paper):
     with pytest.raises(PlanError, match="table 'new/paper' does not exist"):
-        planned(new_paper).positions("new/paper")
+        planned(new_paper).cells("new/paper")

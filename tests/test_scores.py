@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from distillery.errors import PlanError
+from distillery.plan.cell import TableCell
 from distillery.plan.nodes import Node
-from distillery.plan.plan import Plan, Position
+from distillery.plan.plan import Plan
 from distillery.plan.settings import merge, read_yaml
+from distillery.plan.stage_plans.teacher import plan_teacher
 from distillery.table.assemble import assemble
 from distillery.table.document import TableDocument
 from distillery.table.scores import (
@@ -106,8 +108,8 @@ def scales(project, edit):
     return project
 
 
-def rows(plan: Plan, table: str = "table1") -> dict[str, Position]:
-    return {p.row.row: p for p in plan.positions(table)}
+def rows(plan: Plan, table: str = "table1") -> dict[str, TableCell]:
+    return {p.row.row: p for p in plan.cells(table)}
 
 
 def recipe(node: Node, *changed: str) -> dict:
@@ -121,7 +123,7 @@ def test_scores_compare_with_the_right_cells(scales):
     assert tuple(compared) == NAMES and {name: len(nodes) for name, nodes in compared.items()} == {
         name: 1 if name == "real_hard" else 2 for name in NAMES
     }
-    assert compared["real_hard"] == (plan.builder.teacher("net-a", "digits"),)
+    assert compared["real_hard"] == (plan_teacher("net-a", "digits", plan.context),)
     for i in range(2):
         hard, drawn, plain, drawn_plain = (compared[name][i] for name in NAMES[1:])
         assert (
@@ -173,7 +175,7 @@ def test_params_cannot_augment_what_has_no_augmentation(scales):
 
 def test_the_document_names_them_and_the_table_waits_for_them(scales):
     plan = scored(scales)
-    document, positions = plan.document("table1"), plan.positions("table1")
+    document, positions = plan.document("table1"), plan.cells("table1")
     assert document.scores
     for written, planned in zip(document.cells, positions, strict=True):
         assert written.scores == {
@@ -215,14 +217,14 @@ def test_what_scores_refuse(scales, edit):
         r"workflow/scales/tiny.yaml.teacher.net-c: no such block"
     )
     with pytest.raises(PlanError, match=message):
-        scored(scales, student="net-c").positions("table1")
+        scored(scales, student="net-c").cells("table1")
     with pytest.raises(
         PlanError,
         match=r"table1.yaml.scores: are of accuracies, analysis 'difficulty' measures none",
     ):
-        scored(
-            scales, TABLE.replace("scores: true", "scores: true\nanalysis: difficulty")
-        ).positions("table1")
+        scored(scales, TABLE.replace("scores: true", "scores: true\nanalysis: difficulty")).cells(
+            "table1"
+        )
 
 
 # --- the table ------------------------------------------------------------------------------------

@@ -39,46 +39,43 @@ def test_cells_of_the_tidy_table(plan, store, tmp_path):
     random, quoted, infer = made(plan, store, tmp_path / "table2")
     assert list(infer) == list(COLUMNS)
     assert infer == {
-        **{
-            "paper": "infer",
-            "table": "table2",
-            "row": "INFER",
-            "method": "infer",
-            "variant": "",
-            "labels": "static",
-        },
-        **{
-            "protocol": "static",
-            "scale": "demo",
-            "dataset": "digits",
-            "ipc": "7",
-            "student": "convnet-w32",
-        },
-        **{
-            "published": "28.7",
-            "published_std": "0.2",
-            "published_table": "2",
-            "published_dataset": "imagenet-1k",
-        },
-        **{"published_student": "resnet18", "published_ipc": "10", "comparable": "no"},
+        "paper": "infer",
+        "table": "table2",
+        "row": "INFER",
+        "method": "infer",
+        "variant": "",
+        "labels": "static",
+        "protocol": "static",
+        "scale": "demo",
+        "dataset": "digits",
+        "ipc": "7",
+        "student": "convnet-w32",
+        "published": "28.7",
+        "published_std": "0.2",
+        "published_table": "2",
+        "published_dataset": "imagenet-1k",
+        "published_student": "resnet18",
+        "published_ipc": "10",
+        "comparable": "no",
         # 40, 42, 47: mean 43, variance (9 + 1 + 16) / 2; t_{0.975, 2} = 4.302653
-        **{
-            "measured": "43.0000",
-            "std": "3.6056",
-            "n": "3",
-            "ci95": "8.9567",
-            "measured_best": "43.83",
-            "difference": "",
-        },
+        "measured": "43.0000",
+        "std": "3.6056",
+        "n": "3",
+        "ci95": "8.9567",
+        "measured_best": "43.83",
+        "difference": "",
         # 70 of 1400 images + 2800 of 89600 bytes; stored 4480 + 512 + 1400 of 89600
-        **{"cr_published": "0.81", "cr_paper": "8.12", "cr_stored": "7.13", "bytes": "6392"},
+        "cr_published": "0.81",
+        "cr_paper": "8.12",
+        "cr_stored": "7.13",
+        "bytes": "6392",
         "bytes_by_part": "compensators=512;images=4480;labels=1400",
-        **{
-            "pixels": "",
-            "label_floats": "",
-        },  # the artefacts do not say: they are older than the columns
-        **{"ids": "infer-r0;infer-r1;infer-r2", "distilled_id": "digits-infer-bbb"},
-        **{"label_id": "digits-infer-ddd", "data_id": "digits-aaa"},
+        "pixels": "",
+        "label_floats": "",  # the artefacts do not say: they are older than the columns
+        "ids": "infer-r0;infer-r1;infer-r2",
+        "distilled_id": "digits-infer-bbb",
+        "label_id": "digits-infer-ddd",
+        "data_id": "digits-aaa",
     }
     assert (random["measured"], random["n"], random["std"], random["ci95"]) == (
         "31.5000",
@@ -172,7 +169,9 @@ def test_sidecar_names_plan_cells_and_content(plan, store, tmp_path):
     made(plan, store, tmp_path / "table2")
     sidecar = json.loads((tmp_path / "table2.json").read_text())
     assert sidecar == {
-        **{"table": "infer/table2", "scale": "demo", "plan": plan.digest()},
+        "table": "infer/table2",
+        "scale": "demo",
+        "plan": plan.digest(),
         "csv_sha256": hashlib.sha256((tmp_path / "table2.csv").read_bytes()).hexdigest(),
         "cells": [
             "evaluate/random-r0",

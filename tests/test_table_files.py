@@ -67,6 +67,6 @@ def test_a_recipe_of_another_name_is_the_one_that_is_planned(project, edit):
         "labels: static",
         "labels: {kind: static, recipe: alone}",
     )
-    position = Plan(project).positions("table2")[1]
+    position = Plan(project).cells("table2")[1]
     assert position.label.spec.recipe["name"] == "static"
     assert [node.spec.label for node in position.label.inputs["teachers"]] == ["digits-net-b"]

@@ -165,6 +165,11 @@ def test_labels_say_what_their_parts_are() -> None:
     assert meta["metadata"] == {"numbers": numbers, "kinds": kinds}
 
 
+def test_embeddings_say_where_they_come_from() -> None:
+    meta = upgraded(OLD_META | {"room": "embed", "facts": {"found": ["file"], "dimension": 4}})
+    assert meta["metadata"] == {"provenance": ["file"], "dimension": 4}
+
+
 def test_the_present_format_stays_as_it_is() -> None:
     meta = {"format": 2, "stage": "data", "spec": {"recipe": {"offset": 1}}}
     assert upgraded(meta) is meta

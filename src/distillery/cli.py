@@ -128,7 +128,7 @@ def _find(stage: str, arguments: argparse.Namespace):
     plan = load_plan(arguments)
     for _ in plan.growing():
         pass
-    specs = {n.spec.id: n.spec for n in plan.builder.nodes.values() if n.spec.stage == stage}
+    specs = {n.spec.id: n.spec for n in plan.nodes.values() if n.spec.stage == stage}
     found = [
         spec for identity, spec in specs.items() if arguments.artefact in (identity, spec.label)
     ]
@@ -169,7 +169,10 @@ def _plan(arguments: argparse.Namespace) -> None:
     tables = _tables(plan, arguments.tables)
     if arguments.write:
         paths = {table: arguments.root / "results/plan" / f"{table}.json" for table in tables}
-        print(*(write_plan(path, plan.document(table).json()) for table, path in paths.items()), sep="\n")
+        print(
+            *(write_plan(path, plan.document(table).json()) for table, path in paths.items()),
+            sep="\n",
+        )
     elif arguments.commands:
         print(*_commands(arguments, plan, tables), sep="\n")
     else:
@@ -184,7 +187,7 @@ def _commands(arguments: argparse.Namespace, plan: Plan, tables: list[str]) -> I
     for node in plan.missing(tables):
         yield f"{run} {node.spec.stage} {root} --spec {shlex.quote(node.spec.dumps())}"
     for table in tables:
-        document = f"{table} {root} --plan {shlex.quote(str(plan.mark(table)))}"
+        document = f"{table} {root} --plan {shlex.quote(str(plan.write_plan_stamp(table)))}"
         yield f"{run} table {document}"
         if plan.settings.table(plan.settings.full_name(table)).figure:
             yield f"{run} picture {document}"
@@ -209,7 +212,7 @@ def _finish(plan: Plan, table: str, root: Path) -> None:
     """Assemble a table whose artefacts are there, and draw its figure if it has one."""
     from distillery.stages.table import make_table
 
-    paths = plan.mark(table), root / "results/store", root / "results" / table
+    paths = plan.write_plan_stamp(table), root / "results/store", root / "results" / table
     make_table(*paths)
     if plan.settings.table(plan.settings.full_name(table)).figure:
         from distillery.stages.picture import make_picture
@@ -221,7 +224,7 @@ def _table(arguments: argparse.Namespace) -> None:
     from distillery.stages.table import make_table
 
     table = _stem(arguments.table)
-    document = arguments.plan or load_plan(arguments).mark(table)
+    document = arguments.plan or load_plan(arguments).write_plan_stamp(table)
     make_table(document, arguments.root / "results/store", arguments.root / "results" / table)
 
 
@@ -229,7 +232,7 @@ def _picture(arguments: argparse.Namespace) -> None:
     from distillery.stages.picture import make_picture
 
     table = _stem(arguments.table)
-    document = arguments.plan or load_plan(arguments).mark(table)
+    document = arguments.plan or load_plan(arguments).write_plan_stamp(table)
     make_picture(document, arguments.root / "results/store", arguments.root / "results" / table)
 
 

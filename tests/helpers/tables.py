@@ -64,7 +64,7 @@ PAPER_PLACE = Place("imagenet-1k", "resnet18", 10)
 
 
 def cell(row: str, method: str, labels: str, **changes: Any) -> DocumentCell:
-    """A cell of digits, `place` and all else as in `changes`; published only unless they say more."""
+    """A cell of digits, as in `changes`; published only unless they say more."""
     place = Place("digits", "convnet-w32", 7)
     place = replace(place, **{key: changes.pop(key) for key in PLACE_KEYS if key in changes})
     published = {"paper": PAPER_PLACE, "published": None, "comparable": False}

@@ -111,17 +111,17 @@ def table_inputs(wildcards):
             return [meta(node) for node in nodes]
         if PLAN.fresh(wildcards.table):
             return []
-        return [*absent(nodes), str(PLAN.mark(wildcards.table))]
+        return [*absent(nodes), str(PLAN.write_plan_stamp(wildcards.table))]
     except DistilleryError as error:
         raise WorkflowError(str(error))
 
 
 def table_plan(wildcards):
-    return PLAN.mark(wildcards.table)
+    return PLAN.write_plan_stamp(wildcards.table)
 
 
 def picture_plan(wildcards):
-    return PLAN.mark(wildcards.figure)
+    return PLAN.write_plan_stamp(wildcards.figure)
 
 
 def table_summary(wildcards):
@@ -149,7 +149,7 @@ def picture_inputs(wildcards):
         return [
             f"results/{name}.csv",
             *absent(PLAN.figure_inputs(name)),
-            *([] if FULL else [str(PLAN.mark_picture(name))]),
+            *([] if FULL else [str(PLAN.write_picture_stamp(name))]),
         ]
     except DistilleryError as error:
         raise WorkflowError(str(error))

@@ -1,4 +1,7 @@
-"""Decision regions of a student between a few classes, on a t-SNE map of its features: INFER's Figure 2, right."""
+"""Decision regions of a student between a few classes: INFER's Figure 2, right.
+
+They are drawn on a t-SNE map of the student's features.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from sklearn.manifold import TSNE
 from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
 
-from distillery.analyses.inputs import Result, fixed_choice, outputs
+from distillery.analyses.inputs import Result, fixed_choice, needed, outputs
 from distillery.components.fields import Count, Positive
 from distillery.nets.features import penultimate
 
@@ -22,14 +25,19 @@ if TYPE_CHECKING:
 
 NAMES = ("boundary",)
 TRAITS = {"needs": ("student",)}
-MARGIN = 0.05
+MARGIN = 0.05  # around the points, of their extent
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """classes: drawn at random, the same for every student. per_class: test images of each, the first in the test set.
-    perplexity: of t-SNE, at most a third of the images. neighbours: of the classifier that colours the map. grid: its places
-    per axis.
+    """INFER, Figure 2, right; the paper states none of these settings.
+
+    Attributes:
+        classes: drawn at random, the same for every student.
+        per_class: test images of each class, the first in the test set.
+        perplexity: of t-SNE; at most a third of the images is used.
+        neighbours: of the classifier that colours the map.
+        grid: places of the map per axis.
     """
 
     classes: Count = 7
@@ -40,54 +48,71 @@ class Recipe:
 
 
 def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
-    """A t-SNE map of the student's penultimate features of test images of a few classes, and its predictions all over it.
+    """A t-SNE map of test images of a few classes, and the student's predictions all over it.
 
-    Predictions are restricted to those classes. arrays: points (N, 2); labels and predictions (N,), positions in `classes`;
-    classes (c,), labels of the data set, ascending; grid (2, g), places along x and y; region (g, g), the class at
-    (grid[0, column], grid[1, row]) by k nearest neighbours on the predictions. values: class, images, correct.
-    value: percent of these images that the student gets right among these classes.
-    Deviation: the paper shows the picture and says no more; t-SNE has no inverse, hence the classifier on the map.
+    The map is of the student's penultimate features; its predictions are restricted to those
+    classes.
+
+    Deviation: the paper shows the picture and says no more; t-SNE has no inverse, hence the
+    classifier on the map.
+
+    Returns:
+        value: percent of these images that the student gets right among these classes.
+        values: class, images, correct.
+        arrays: points (N, 2); labels and predictions (N,), positions in `classes`; classes (c,),
+        labels of the data set, ascending; grid (2, g), places along x and y; region (g, g), the
+        class at (grid[0, column], grid[1, row]) by k nearest neighbours on the predictions.
     """
-    samples = inputs.test_samples(job.device)
+    samples, student = inputs.test_samples(job.device), needed(inputs.student, "student")
     chosen = fixed_choice("boundary", recipe.classes, len(inputs.classes)).sort().values
     members = [inputs.test.of_class(label)[: recipe.per_class] for label in chosen.tolist()]
-    indices, labels = (
-        torch.cat(members),
-        torch.arange(len(chosen)).repeat_interleave(torch.tensor(list(map(len, members)))),
-    )
-    predictions = outputs(inputs.student, samples, indices)[:, chosen].argmax(1)
-    points = embed(outputs(partial(penultimate, inputs.student), samples, indices).numpy(), recipe)
+    counts = list(map(len, members))
+    indices = torch.cat(members)
+    labels = torch.arange(len(chosen)).repeat_interleave(torch.tensor(counts))
+    predictions = outputs(student, samples, indices)[:, chosen].argmax(1)
+    features = outputs(partial(penultimate, student), samples, indices)
+    points = embed(features.numpy(), recipe)
     grid, region = regions(points, predictions.numpy(), recipe)
     correct = predictions == labels
     values = {
         "class": [inputs.classes[label] for label in chosen.tolist()],
-        "images": list(map(len, members)),
+        "images": counts,
         "correct": torch.bincount(labels[correct], minlength=len(chosen)).tolist(),
     }
     arrays = {
         "points": torch.from_numpy(points),
         "grid": torch.from_numpy(grid),
         "region": torch.from_numpy(region),
+        "labels": labels,
+        "predictions": predictions,
+        "classes": chosen,
     }
-    arrays |= {"labels": labels, "predictions": predictions, "classes": chosen}
     return Result(100 * correct.double().mean().item(), values, arrays)
 
 
 def embed(features: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """A 2-D t-SNE map (N, 2) float32 of `features` (N, F): fixed seed, PCA start. One thread, for sums in one order."""
+    """A t-SNE map (N, 2) float32 of `features` (N, F): fixed seed, PCA start."""
     perplexity = min(recipe.perplexity, (len(features) - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
+    # one thread, so that sums are taken in one order and the map is the same again
     with threadpool_limits(1):
-        return (
-            TSNE(perplexity=perplexity, init="pca", random_state=0)
-            .fit_transform(features)
-            .astype(np.float32)
-        )
+        return tsne.fit_transform(features).astype(np.float32)
 
 
 def regions(
     points: np.ndarray, predictions: np.ndarray, recipe: Recipe
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Places (2, g) float32 over the extent of `points` (N, 2), and the class (g, g) int64 at each, rows along y."""
+    """The predicted class all over the map, by k nearest neighbours.
+
+    Args:
+        points: (N, 2), places of the images.
+        predictions: (N,) int64, classes of the images.
+        recipe: `neighbours` and `grid`.
+
+    Returns:
+        The places (2, g) float32 along x and y, over the extent of the points and a margin, and
+        the class (g, g) int64 at each, rows along y.
+    """
     low, high = points.min(0), points.max(0)
     margin = MARGIN * (high - low)
     grid = np.linspace(low - margin, high + margin, recipe.grid, dtype=np.float32).T

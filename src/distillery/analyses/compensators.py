@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from distillery.analyses.inputs import Result, fixed_choice
+from distillery.analyses.inputs import Result, fixed_choice, needed
 from distillery.components.fields import Count
 from distillery.errors import PlanError
 
@@ -21,43 +21,54 @@ TRAITS = {"needs": ("distilled",)}
 
 @dataclass(frozen=True)
 class Recipe:
-    """subsets: the first ones, whose compensators are shown. classes: drawn at random, whose images of subset 0 are shown."""
+    """INFER, Figures 6 and 7.
+
+    Attributes:
+        subsets: how many are shown with their compensators, the first ones.
+        classes: how many are shown with their images of subset 0, drawn at random.
+    """
 
     subsets: Count = 4
     classes: Count = 5
 
 
 def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
-    """Largest absolute value and standard deviation of every compensator, in pixel units (pixels in [0, 1]).
+    """Largest absolute value and standard deviation of every compensator.
 
-    values: teacher and subset (positions), max_abs, std (over all pixels and channels). arrays: u (M, K', C, H, W) of the first
-    subsets; natural (c, C, H, W) in [0, 1] and compensated (M, c, C, H, W), clamped to [0, 1], of subset 0; classes (c,), their
-    labels, ascending; all float32 but the labels. value: mean of max_abs. Raises PlanError for a set without compensators.
+    Both are in pixel units (pixels in [0, 1]).
+
+    Returns:
+        value: mean of max_abs.
+        values: teacher and subset (positions), max_abs, std (over all pixels and channels).
+        arrays: u (M, K', C, H, W) of the first subsets; natural (c, C, H, W) in [0, 1] and
+        compensated (M, c, C, H, W), clamped to [0, 1], of subset 0; classes (c,), their labels,
+        ascending. All are float32 but the labels.
+
+    Raises:
+        PlanError: the set has no compensators.
     """
-    distilled = inputs.distilled
+    distilled = needed(inputs.distilled, "distilled")
     if "compensators" not in distilled:
         raise PlanError(
             f"analysis 'compensators': method '{distilled.method}' has none; name a row of INFER"
         )
-    every = distilled["compensators"].float()
-    flat = every.flatten(2)
+    compensators = distilled["compensators"].float()
+    flat = compensators.flatten(2)
     largest, spread = flat.abs().amax(2), flat.std(2, correction=0)
     teacher, subset = torch.cartesian_prod(*map(torch.arange, largest.shape)).unbind(1)
-    columns = {
-        "teacher": teacher,
-        "subset": subset,
-        "max_abs": largest.flatten(),
-        "std": spread.flatten(),
+    values = {
+        "teacher": teacher.tolist(),
+        "subset": subset.tolist(),
+        "max_abs": largest.flatten().tolist(),
+        "std": spread.flatten().tolist(),
     }
     classes = fixed_choice("compensators", recipe.classes, len(inputs.classes)).sort().values
     natural = distilled["natural"][0, classes].float() / 255
-    compensated = (natural + every[:, :1]).clamp(0, 1)
+    compensated = (natural + compensators[:, :1]).clamp(0, 1)
     arrays = {
-        "u": every[:, : recipe.subsets],
+        "u": compensators[:, : recipe.subsets],
         "natural": natural,
         "compensated": compensated,
         "classes": classes,
     }
-    return Result(
-        largest.mean().item(), {name: column.tolist() for name, column in columns.items()}, arrays
-    )
+    return Result(largest.mean().item(), values, arrays)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch.nn.functional import cross_entropy
 
-from distillery.analyses.inputs import Result, outputs
+from distillery.analyses.inputs import Result, columns, needed, outputs
 from distillery.components.fields import Count
 
 if TYPE_CHECKING:
@@ -24,46 +24,64 @@ COLUMNS = ("bins", "bin", "low", "high", "total", "correct")
 
 @dataclass(frozen=True)
 class Recipe:
-    """teachers: network names; the first one's cross entropy is the difficulty. bins: of each kind."""
+    """INFER, Figure 8.
+
+    Attributes:
+        teachers: network names; the first one's cross entropy is the difficulty.
+        bins: intervals of each kind.
+    """
 
     teachers: tuple[str, ...]
     bins: Count = 10
 
 
 def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
-    """Test images per interval of the teacher's cross entropy (nats), and how many of them the student classifies correctly.
+    """Test images by difficulty, and how many of them the student classifies correctly.
 
-    values: bins ("width": equal width over [0, largest]; "quantile": equal counts where no values are equal), bin, low, high,
-    total, correct. Each kind counts every test image once. value: percent correct of all.
+    The difficulty of an image is the teacher's cross entropy, in nats.
+
+    Returns:
+        value: percent correct of all.
+        values: bins ("width": intervals of equal width over [0, largest]; "quantile": of equal
+        counts where no difficulties are equal), bin, low, high, total, correct. Each kind counts
+        every test image once.
     """
-    samples = inputs.test_samples(job.device)
+    samples, teacher = inputs.test_samples(job.device), inputs.teachers[0]
     labels = samples.labels.cpu()
-    hardness = cross_entropy(
-        outputs(inputs.teachers[0].model, samples).double(), labels, reduction="none"
-    ).numpy()
-    correct = (outputs(inputs.student, samples).argmax(1) == labels).numpy()
+    logits = outputs(teacher.model, samples).double()
+    difficulty = cross_entropy(logits, labels, reduction="none").numpy()
+    answers = outputs(needed(inputs.student, "student"), samples).argmax(1)
+    correct = (answers == labels).numpy()
     edges = {
-        "width": np.linspace(0, hardness.max(), recipe.bins + 1),
-        "quantile": np.quantile(hardness, np.linspace(0, 1, recipe.bins + 1)),
+        "width": np.linspace(0, difficulty.max(), recipe.bins + 1),
+        "quantile": np.quantile(difficulty, np.linspace(0, 1, recipe.bins + 1)),
     }
     rows = [
-        row for kind, bounds in edges.items() for row in histogram(kind, bounds, hardness, correct)
+        row
+        for kind, bounds in edges.items()
+        for row in histogram(kind, bounds, difficulty, correct)
     ]
-    values = dict(zip(COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
-    teacher = inputs.teachers[0]
     metadata = {
         "teacher": {"name": teacher.name, "accuracy": teacher.accuracy},
-        "mean_cross_entropy": float(hardness.mean()),
+        "mean_cross_entropy": float(difficulty.mean()),
     }
-    return Result(100 * float(correct.mean()), values, metadata=metadata)
+    return Result(100 * float(correct.mean()), columns(COLUMNS, rows), metadata=metadata)
 
 
 def histogram(
-    kind: str, edges: np.ndarray, hardness: np.ndarray, correct: np.ndarray
+    kind: str, edges: np.ndarray, difficulty: np.ndarray, correct: np.ndarray
 ) -> list[tuple[Any, ...]]:
-    """A row of `COLUMNS` per bin: [edges[i], edges[i + 1]), the last one closed. Inner edges alone decide, so none is lost."""
+    """A row of `COLUMNS` per bin: [edges[i], edges[i + 1]), the last one closed.
+
+    Args:
+        kind: of the bins.
+        edges: (bins + 1,), ascending.
+        difficulty: (N,), of the images.
+        correct: (N,) bool, whether the student is right.
+    """
     bins = len(edges) - 1
-    index = np.searchsorted(edges[1:-1], hardness, side="right")
+    # the inner edges alone decide, so that no image falls out at either end
+    index = np.searchsorted(edges[1:-1], difficulty, side="right")
     total, right = (
         np.bincount(index, weights, bins).astype(int).tolist() for weights in (None, correct)
     )

@@ -1,9 +1,9 @@
-"""How far static soft labels of mixed images are from what the teachers would say: INFER's Figure 9."""
+"""How far static labels of mixed images are from dynamic ones: INFER's Figure 9."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import torch
 from scipy.special import betaincinv
 from torch import Generator, Tensor
 
-from distillery.analyses.inputs import BATCH, Result, outputs
+from distillery.analyses.inputs import BATCH, Result, columns, outputs
 from distillery.components.fields import Count, Positive
 from distillery.labels.ensemble import mean_logits
 from distillery.training.augment import normalising_pipeline
@@ -24,12 +24,20 @@ if TYPE_CHECKING:
 
 NAMES = ("divergence",)
 TRAITS = {"needs": ("distilled", "label", "teachers")}
+COLUMNS = ("augmented", "temperature", "kl", "standard_error", "mixes")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """teachers: network names, all label. temperatures: T of the softmax; the first one's is the headline. mixes: random pairs.
-    alpha: lambda ~ Beta(alpha, alpha). augment: names of training.augment, in the second round, for the dynamic side alone.
+    """INFER, Figure 9.
+
+    Attributes:
+        teachers: network names; all of them label.
+        temperatures: T of the softmax; the first one's is the headline.
+        mixes: random pairs.
+        alpha: lambda ~ Beta(alpha, alpha).
+        augment: augmentations as of `training.augment`, in the second round, for the dynamic side
+            alone.
     """
 
     teachers: tuple[str, ...]
@@ -41,7 +49,13 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Mixes:
-    """first, second: (N,) int64, different instances. share: (N,) float32, lambda, that of the first."""
+    """Pairs of instances with their weights.
+
+    Attributes:
+        first: (N,) int64.
+        second: (N,) int64, other instances than `first`.
+        share: (N,) float32, lambda, the weight of the first.
+    """
 
     first: Tensor
     second: Tensor
@@ -49,11 +63,11 @@ class Mixes:
 
     def split(self) -> list[Mixes]:
         """Batches of them."""
-        columns = (column.split(BATCH) for column in (self.first, self.second, self.share))
-        return [Mixes(*parts) for parts in zip(*columns, strict=True)]
+        parts = (column.split(BATCH) for column in (self.first, self.second, self.share))
+        return [Mixes(*batch) for batch in zip(*parts, strict=True)]
 
     def of(self, first: Tensor, second: Tensor) -> Tensor:
-        """share first + (1 - share) second, for tensors (N, ...)."""
+        """The mixes of tensors (N, ...): share first + (1 - share) second."""
         share = self.share.view(-1, *[1] * (first.dim() - 1))
         return torch.lerp(second, first, share)
 
@@ -61,10 +75,14 @@ class Mixes:
 def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     """KL(p_dyn || p_sta), in nats, over random mixes of two instances; p = softmax(logits / T).
 
-    Dynamic: the mean logits of the teachers for the mixed image. Static: the stored logits, mixed, or where none are stored
-    the teachers' for the clean instances. values: augmented, temperature, kl (mean), standard_error, mixes; the same mixes in
-    all rows. value: kl at the first temperature without augmentation. metadata: its standard error; static ("stored" or
-    "teachers").
+    Dynamic: the mean logits of the teachers for the mixed image. Static: the stored logits, mixed,
+    or where none are stored the teachers' for the instances as they are. The mixes are the same in
+    all rows.
+
+    Returns:
+        value: KL at the first temperature without augmentation.
+        values: augmented, temperature, kl (mean), standard_error, mixes.
+        metadata: standard_error of the value; static ("stored" or "teachers").
     """
     samples = inputs.instances(job.device)
     mixes = draw(len(samples), recipe, job.generator("mixes"), job.device)
@@ -72,45 +90,47 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     def ensemble(images: Tensor) -> Tensor:
         return mean_logits(inputs.teachers, images)
 
-    stored = (
-        outputs(ensemble, samples).to(job.device)
-        if inputs.stored is None
-        else inputs.stored.float()
-    )
+    if inputs.stored is None:
+        static = outputs(ensemble, samples).to(job.device)
+    else:
+        static = inputs.stored.float()
     rows = []
-    for augment in dict.fromkeys([(), recipe.augment]):
-        transform, stream = (
-            normalising_pipeline(samples.normalise, augment),
-            job.generator("augment"),
-        )
-        parts = job.progress(mixes.split(), f"divergence {'+'.join(augment) or 'clean'}")
-        found = divergences(
-            samples,
-            stored,
-            parts,
-            ensemble,
-            recipe.temperatures,
-            lambda x, f=transform, g=stream: f(x, g),
-        )
+    for names in dict.fromkeys([(), recipe.augment]):
+        augment = _augmentation(samples, names, job.generator("augment"))
+        parts = job.progress(mixes.split(), f"divergence {'+'.join(names) or 'clean'}")
+        found = divergences(samples, static, parts, ensemble, recipe.temperatures, augment)
         errors = found.std(1, correction=0) / math.sqrt(max(1, recipe.mixes - 1))
-        for temperature, kl, error in zip(
-            recipe.temperatures, found.mean(1).tolist(), errors.tolist(), strict=True
-        ):
-            rows.append((bool(augment), temperature, kl, error, recipe.mixes))
-    columns = ("augmented", "temperature", "kl", "standard_error", "mixes")
-    values = dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True))
+        means = zip(recipe.temperatures, found.mean(1).tolist(), errors.tolist(), strict=True)
+        rows += [(bool(names), *mean, recipe.mixes) for mean in means]
     metadata = {
         "standard_error": rows[0][3],
         "static": "teachers" if inputs.stored is None else "stored",
     }
-    return Result(rows[0][2], values, metadata=metadata)
+    return Result(rows[0][2], columns(COLUMNS, rows), metadata=metadata)
+
+
+def _augmentation(
+    samples: Samples, names: Augmentations, stream: Generator
+) -> Callable[[Tensor], Tensor]:
+    """Augments and normalises images in [0, 1]; `stream` goes on from batch to batch."""
+    pipeline = normalising_pipeline(samples.normalise, names)
+    return lambda images: pipeline(images, stream)
 
 
 def draw(size: int, recipe: Recipe, generator: Generator, device: torch.device) -> Mixes:
-    """recipe.mixes pairs of different instances among `size`, each with a lambda of its own."""
+    """Random pairs of different instances, each with a lambda of its own.
+
+    Args:
+        size: number of instances.
+        recipe: `mixes` and `alpha`.
+        generator: on the CPU.
+        device: of what is returned.
+    """
     first = torch.randint(size, (recipe.mixes,), generator=generator)
+    # a shift by 1 .. size - 1 never meets `first` itself
     second = (first + torch.randint(1, size, (recipe.mixes,), generator=generator)) % size
     uniform = torch.rand(recipe.mixes, dtype=torch.float64, generator=generator)
+    # torch's Beta takes no generator: lambda is drawn by the inverse of its distribution function
     share = torch.from_numpy(betaincinv(recipe.alpha, recipe.alpha, uniform.numpy())).float()
     return Mixes(*(column.to(device) for column in (first, second, share)))
 
@@ -118,26 +138,35 @@ def draw(size: int, recipe: Recipe, generator: Generator, device: torch.device) 
 @torch.no_grad()
 def divergences(
     samples: Samples,
-    stored: Tensor,
-    mixes: Sequence[Mixes],
+    static: Tensor,
+    mixes: Iterable[Mixes],
     ensemble: Callable[[Tensor], Tensor],
     temperatures: Sequence[float],
     augment: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """KL(p_dyn || p_sta) of each mix at each temperature: (temperatures, N) float64, CPU. stored: (instances, classes)."""
+    """KL(p_dyn || p_sta) of each mix at each temperature.
+
+    Args:
+        samples: the instances.
+        static: (instances, classes) logits.
+        mixes: in batches.
+        ensemble: from images (B, C, H, W), normalised, to logits (B, classes).
+        temperatures: T of the softmax.
+        augment: from images (B, C, H, W) in [0, 1] to those that the ensemble sees.
+
+    Returns:
+        (temperatures, N) float64 on the CPU.
+    """
     found = []
     for part in mixes:
         images = part.of(*(augment(samples.take(side)) for side in (part.first, part.second)))
         dynamic = ensemble(images).double()
-        static = part.of(stored[part.first], stored[part.second]).double()
-        found.append(
-            torch.stack(
-                [_kl(dynamic / temperature, static / temperature) for temperature in temperatures]
-            )
-        )
+        mixed = part.of(static[part.first], static[part.second]).double()
+        kl = [_kl(dynamic / temperature, mixed / temperature) for temperature in temperatures]
+        found.append(torch.stack(kl))
     return torch.cat(found, 1).cpu()
 
 
 def _kl(dynamic: Tensor, static: Tensor) -> Tensor:
-    logs, others = dynamic.log_softmax(1), static.log_softmax(1)
-    return (logs.exp() * (logs - others)).sum(1)
+    dynamic_logs, static_logs = dynamic.log_softmax(1), static.log_softmax(1)
+    return (dynamic_logs.exp() * (dynamic_logs - static_logs)).sum(1)

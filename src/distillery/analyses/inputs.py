@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Generator, Tensor
 
+from distillery.errors import PlanError
+from distillery.store.checkpoint import kept
 from distillery.store.runtime import seed
 from distillery.training.samples import Samples
 
@@ -18,19 +20,29 @@ if TYPE_CHECKING:
     from distillery.data.images import ImageSet
     from distillery.sets.distilled import DistilledSet
     from distillery.sets.whitening import Whitening
+    from distillery.store.job import Job
     from distillery.teacher.load import Teacher
+
+T = TypeVar("T")
 
 BATCH = 256
 
 
 @dataclass(frozen=True)
 class AnalysisInputs:
-    """Everything an analysis may look at; what its NEEDS does not name may be missing.
+    """Everything an analysis may look at; what its TRAITS do not name under `needs` may be None.
 
-    train, test: the data set, decoded at the first look. stored: (N, classes) logits in the order of distilled.expand().
-    student: a trained network on the job's device, in eval mode, frozen. mean, std: per channel, of pixels in [0, 1]; the
-    normalisation of all networks here. whitening: of all images here, when the distilled set is whitened.
-    distances: (n, n) float32 between the classes, 1 - cosine, on the CPU.
+    Attributes:
+        train: the training images, decoded at the first look.
+        test: the test images, likewise.
+        distilled: the distilled set.
+        stored: (N, classes) stored logits in the order of `distilled.expand()`.
+        teachers: those that the recipe names, in its order.
+        student: a trained network on the job's device, in eval mode, frozen.
+        mean: per channel, of pixels in [0, 1]; with `std` the normalisation of all networks here.
+        std: per channel.
+        whitening: of all images here, where the distilled set is whitened.
+        distances: (classes, classes) float32, 1 - cosine, on the CPU.
     """
 
     train: ImageSet
@@ -56,36 +68,92 @@ class AnalysisInputs:
         )
 
     def instances(self, device: torch.device) -> Samples:
-        """The instances of the distilled set, clean, in the order of expand()."""
-        return Samples.from_instances(self.distilled.expand(device), self.mean, self.std, device)
+        """The instances of the distilled set, not augmented, in the order of `expand()`."""
+        expanded = needed(self.distilled, "distilled").expand(device)
+        return Samples.from_instances(expanded, self.mean, self.std, device)
 
 
 @dataclass(frozen=True)
 class Result:
-    """value: the one number of a table. values: tidy rows, column -> list. arrays: what a figure needs besides. metadata: for
-    meta.json, JSON values only."""
+    """What an analysis found.
+
+    Attributes:
+        value: the one number of a table's cell.
+        values: tidy rows, column -> one entry a row.
+        arrays: what a figure needs besides.
+        metadata: for meta.json, JSON values only.
+    """
 
     value: float
-    values: dict[str, list[Any]]
-    arrays: dict[str, Tensor] = field(default_factory=dict)
-    metadata: dict[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Sequence[Any]]
+    arrays: Mapping[str, Tensor] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def needed(part: T | None, role: str) -> T:
+    """`part` of the inputs, which the analysis cannot do without.
+
+    Raises:
+        PlanError: it is None: the analysis does not name `role` in its TRAITS.
+    """
+    if part is None:
+        raise PlanError(f"the analysis has no '{role}'; name it in TRAITS['needs'] of its file")
+    return part
+
+
+def columns(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
+    """Rows with one entry for each of `names`, at least one, as the columns of a `Result`."""
+    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+
+
+def resumed_accuracy(job: Job, measure: Callable[[], float]) -> float:
+    """The accuracy that `measure` returns, or that an earlier run left in the job's scratch folder.
+
+    Args:
+        job: a part of a job, with a scratch folder of its own.
+        measure: trains a student and returns its accuracy, percent.
+    """
+    job.scratch.mkdir(exist_ok=True)
+
+    def tensors() -> dict[str, Tensor]:
+        return {"accuracy": torch.tensor(measure(), dtype=torch.float64)}
+
+    return kept(job.scratch / "accuracy.safetensors", tensors)["accuracy"].item()
 
 
 @torch.no_grad()
 def outputs(
     function: Callable[[Tensor], Tensor], samples: Samples, indices: Tensor | None = None
 ) -> Tensor:
-    """`function` of the clean, normalised images (B, C, H, W) at `indices` (None: all), batch by batch: (N, ...) on the CPU."""
+    """A function of images, batch by batch.
+
+    Args:
+        function: of images (B, C, H, W), normalised and not augmented.
+        samples: the images.
+        indices: (N,) int64, which of them; None: all.
+
+    Returns:
+        (N, ...) on the CPU.
+    """
     indices = torch.arange(len(samples)) if indices is None else indices
     parts = indices.to(samples.device).split(BATCH)
     return torch.cat([function(samples.normalise(samples.take(part))).cpu() for part in parts])
 
 
 def fixed_generator(role: str) -> Generator:
-    """A fresh CPU generator that depends on `role` alone: what all students of a figure must have in common."""
+    """A fresh CPU generator that depends on `role` alone, so that all rows of a figure share it."""
     return Generator().manual_seed(seed("analysis", role))
 
 
 def fixed_choice(role: str, count: int, size: int) -> Tensor:
-    """`count` of the indices 0 .. size - 1 (all when there are fewer) in random order, int64; `role` alone decides which."""
+    """A random choice of indices that depends on `role` alone.
+
+    Args:
+        role: of the random numbers.
+        count: how many indices; all where there are fewer.
+        size: the indices are 0 .. size - 1.
+
+    Returns:
+        (count,) int64, in random order.
+    """
     return torch.randperm(size, generator=fixed_generator(role))[:count]

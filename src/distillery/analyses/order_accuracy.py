@@ -1,11 +1,11 @@
-"""Does the order of the classes on a poster matter: accuracy beside the order's score (PoDD, section 5.3)."""
+"""Accuracy beside the score of the class order: whether the order matters (PoDD, section 5.3)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from distillery.analyses.inputs import Result
+from distillery.analyses.inputs import Result, needed
 from distillery.errors import PlanError
 from distillery.poster.order import score
 
@@ -23,18 +23,22 @@ class Recipe:
 
 
 def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
-    """value: the student's test accuracy, percent, last epoch. values, one row: score (`poster.order.score`), accuracy. Raises
-    PlanError for a set without one order of all classes."""
-    distilled = inputs.distilled
+    """The accuracy of a student beside the score of the class order.
+
+    Returns:
+        value: the student's test accuracy, percent, last epoch.
+        values, one row: score (`poster.order.score`), accuracy.
+
+    Raises:
+        PlanError: the set has no one order of all classes.
+    """
+    distilled = needed(inputs.distilled, "distilled")
     if "order" not in distilled or len(distilled["order"]) > 1:
         raise PlanError(
-            f"analysis 'order-accuracy': method '{distilled.method}' has no one order; name a row of PoDD"
+            f"analysis 'order-accuracy': method '{distilled.method}' has no one order; name a row "
+            "of PoDD"
         )
     accuracy = job.input("student").metadata["accuracy"]["last"]
-    return Result(
-        accuracy,
-        {
-            "score": [score(distilled["order"][0].long().cpu(), inputs.distances.double())],
-            "accuracy": [accuracy],
-        },
-    )
+    distances = needed(inputs.distances, "embeddings").double()
+    order_score = score(distilled["order"][0].long().cpu(), distances)
+    return Result(accuracy, {"score": [order_score], "accuracy": [accuracy]})

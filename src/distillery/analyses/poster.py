@@ -1,4 +1,4 @@
-"""What a poster is made of: its pixels, where its classes lie, and what its patches are labelled (PoDD, Figures 1 and 4)."""
+"""What a poster is made of: pixels, cells of classes, labels of patches (PoDD, Figures 1, 4)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from distillery.analyses.inputs import Result
+from distillery.analyses.inputs import Result, needed
 from distillery.errors import PlanError
 from distillery.methods.podd import Layout, unfolding
 from distillery.poster.geometry import corners
@@ -28,12 +28,18 @@ class Recipe:
 def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     """How much of a poster each class has.
 
-    value: pixels of the poster. values, per class: class, pixels (of its cell), mass (sum of its probability over the
-    patches' labels), patches (that it is the likeliest class of). arrays: poster (C, H, W) float32 as stored, map (H, W) int64,
-    the class of each pixel, order (rows, columns) int64, labels (p, n) float32 of the patches, corners (p, 2) int64, left and
-    top of each patch, side (1,) int64 of a patch. Raises PlanError for a set without a poster, or with several.
+    Returns:
+        value: pixels of the poster.
+        values, a row per class: class, pixels (of its cell), mass (sum of its probability over the
+        patches' labels), patches (that it is the likeliest class of).
+        arrays: poster (C, H, W) float32 as stored; map (H, W) int64, the class of each pixel;
+        order (rows, columns) int64; labels (p, n) float32 of the patches; corners (p, 2) int64,
+        left and top of each patch; side (1,) int64 of a patch.
+
+    Raises:
+        PlanError: the set has no poster, or several.
     """
-    distilled = inputs.distilled.to("cpu")
+    distilled = needed(inputs.distilled, "distilled").to("cpu")
     if "poster" not in distilled:
         raise PlanError(
             f"analysis 'poster': method '{distilled.method}' has none; name a row of PoDD"

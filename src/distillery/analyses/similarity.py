@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from distillery.analyses.inputs import BATCH, Result
+from distillery.analyses.inputs import BATCH, Result, columns, needed
 from distillery.errors import BudgetError, PlanError
 from distillery.nets.features import penultimate
 
@@ -22,13 +22,18 @@ if TYPE_CHECKING:
 
 NAMES = ("similarity",)
 TRAITS = {"needs": ("distilled", "teachers")}
+COLUMNS = ("class", "instances", "similarity")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """teachers: network names, the first one's penultimate features count. space: those features, or the normalised pixels
-    (paper silent). instances: all, or of an INFER set the compensated ones alone (u != 0); those that share an image or a
-    compensator are correlated.
+    """INFER, Figure 4, left.
+
+    Attributes:
+        teachers: network names; the penultimate features of the first one count.
+        space: those features, or the normalised pixels (the paper is silent).
+        instances: all, or of an INFER set the compensated ones alone (u != 0); those that share an
+            image or a compensator are correlated.
     """
 
     teachers: tuple[str, ...]
@@ -38,57 +43,68 @@ class Recipe:
 
 @torch.no_grad()
 def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
-    """Cosine similarity, in [-1, 1], over unordered pairs of clean instances of a class: mean over pairs, then over classes.
+    """Cosine similarity, in [-1, 1], over unordered pairs of instances of a class, not augmented.
 
-    values: class, instances, similarity. Raises BudgetError when a class has fewer than two instances, PlanError when
-    compensated instances are asked of a set that has no compensators.
+    Returns:
+        value: mean over the pairs of a class, then over the classes.
+        values: class, instances, similarity.
+        metadata: space, instances.
+
+    Raises:
+        BudgetError: a class has fewer than two instances.
+        PlanError: compensated instances are asked of a set that has no compensators.
     """
-    samples, first = inputs.instances(job.device), _first(inputs.distilled, recipe)
-    describe = (
-        partial(penultimate, inputs.teachers[0].model)
-        if recipe.space == "features"
-        else (lambda images: images)
-    )
-    counts, found = [], []
+    samples = inputs.instances(job.device)
+    first = _first(needed(inputs.distilled, "distilled"), recipe)
+    vectors_of = _describer(inputs, recipe)
+    counts, similarities = [], []
     for label, name in enumerate(job.progress(inputs.classes, "similarity")):
         members = (samples.labels == label).nonzero().flatten()
         members = members[members >= first]
         if len(members) < 2:
             raise BudgetError(
-                f"class '{name}' has {len(members)} instances, similarity needs pairs: ask for a larger ipc"
+                f"class '{name}' has {len(members)} instances, similarity needs pairs: ask for a "
+                "larger ipc"
             )
-        described = (
-            describe(samples.normalise(samples.take(part))) for part in members.split(BATCH)
-        )
-        found.append(mean_cosine(described, len(members)))
+        parts = members.split(BATCH)
+        vectors = (vectors_of(samples.normalise(samples.take(part))) for part in parts)
+        similarities.append(mean_cosine(vectors, len(members)))
         counts.append(len(members))
-    values = {"class": list(inputs.classes), "instances": counts, "similarity": found}
-    return Result(
-        sum(found) / len(found),
-        values,
-        metadata={"space": recipe.space, "instances": recipe.instances},
-    )
+    rows = list(zip(inputs.classes, counts, similarities, strict=True))
+    metadata = {"space": recipe.space, "instances": recipe.instances}
+    value = sum(similarities) / len(similarities)
+    return Result(value, columns(COLUMNS, rows), metadata=metadata)
+
+
+def _describer(inputs: AnalysisInputs, recipe: Recipe) -> Callable[[Tensor], Tensor]:
+    """From normalised images (B, C, H, W) to the vectors that are compared."""
+    if recipe.space == "features":
+        return partial(penultimate, inputs.teachers[0].model)
+    return lambda images: images
 
 
 def mean_cosine(vectors: Iterable[Tensor], count: int) -> float:
-    """Mean cosine over the unordered pairs of `count` >= 2 vectors, which come in batches (B, ...) of any float type.
+    """Mean cosine over the unordered pairs of vectors. A zero vector has cosine 0 with all others.
 
-    With unit vectors v: 2 sum_{i<j} v_i v_j = |sum v|^2 - sum |v|^2, so that no pair is ever formed. A zero vector has
-    cosine 0 with all others.
+    Args:
+        vectors: in batches (B, ...) of any float type.
+        count: of all vectors, at least 2.
     """
-    total, squares = 0.0, 0.0
+    total = squares = torch.zeros((), dtype=torch.float64)
     for batch in vectors:
         unit = normalize(batch.flatten(1).double())
         total, squares = total + unit.sum(0), squares + unit.square().sum()
+    # with unit vectors v: 2 sum_{i<j} v_i v_j = |sum v|^2 - sum |v|^2, so that no pair is formed
     return ((total.square().sum() - squares) / (count * (count - 1))).item()
 
 
 def _first(distilled: DistilledSet, recipe: Recipe) -> int:
-    """Index of the first instance that counts: INFER's natural ones come before the compensated."""
+    """Index of the first instance that counts: natural ones come before the compensated."""
     if recipe.instances == "all":
         return 0
     if "compensators" not in distilled:
         raise PlanError(
-            f"similarity of compensated instances: method '{distilled.method}' has none; use instances: all"
+            f"similarity of compensated instances: method '{distilled.method}' has none; use "
+            "instances: all"
         )
     return distilled["natural"].shape[:2].numel() if distilled.layout["natural_instances"] else 0

@@ -76,7 +76,7 @@ class Traits:
         """
         traits = [field.name.upper() for field in dataclasses.fields(cls)]
         for name in names:
-            if name not in READ and difflib.get_close_matches(name, READ, n=1, cutoff=0.8):
+            if name not in READ and difflib.get_close_matches(name, READ, n=1, cutoff=0.82):
                 raise PlanError(f"{where}: {name}: is read by nothing: {nearest(name, READ)}")
             if close := difflib.get_close_matches(name, traits, n=1, cutoff=0.8):
                 trait = close[0].lower()

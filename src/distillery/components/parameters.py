@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -42,6 +43,7 @@ class Parsed(NamedTuple):
     traits: dict[str, Any]
 
 
+@functools.cache
 def component_name(kind: str, text: str) -> str:
     """The name in `text`: all of it where a component is called so, what precedes the colon else.
 
@@ -57,6 +59,7 @@ def component_name(kind: str, text: str) -> str:
     return text
 
 
+@functools.cache
 def parse(kind: str, text: str) -> Parsed:
     """The component and the parameter that `text` names, by the traits `parameter` and `default`.
 

@@ -1,4 +1,4 @@
-"""`torchvision:NAME`: data sets that torchvision downloads (CIFAR10, CIFAR100, MNIST, SVHN, ...)."""
+"""`torchvision:NAME`: data sets that torchvision downloads (CIFAR10, CIFAR100, MNIST, SVHN...)."""
 
 from __future__ import annotations
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from distillery.figures.panel import facets
-from distillery.figures.style import bars, blank, canvas, colour, legend, look, unique
+from distillery.figures.style import bars, colour, facet_canvas, legend, look, unique
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,29 +16,26 @@ if TYPE_CHECKING:
     from distillery.figures.panel import Entry, Panel
 
 NAMES = ("accuracy",)
-PER_LINE = 2
 
 
 @look
 def draw(panel: Panel) -> Figure:
-    """A group of bars per ipc, a bar per row, axes of its own for each data set and student; error bars are the standard
-    deviation over repeats. Uses each entry's value, in percent."""
+    """A group of bars per ipc, a bar per row, axes of their own for each data set and student.
+
+    Error bars are the standard deviation over repeats. Uses each entry's value, in percent.
+    """
     groups = facets(panel.having("value"))
     rows = unique(entry.row for entry in panel.having("value"))
-    lines, columns = math.ceil(len(groups) / PER_LINE), min(len(groups), PER_LINE)
-    figure, grid = canvas(panel.title, 0.6 + 2.3 * lines, lines, columns)
+    figure, grid = facet_canvas(panel.title, len(groups), 2.3)
     for axes, (title, entries) in zip(grid.flat, groups.items(), strict=False):
         _draw(axes, title, entries, rows)
-    blank(grid.flat[len(groups) :])
     legend(figure, rows, [colour(place) for place in range(len(rows))])
     return figure
 
 
 def _draw(axes: Axes, title: str, entries: list[Entry], rows: list[str]) -> None:
-    budgets, shown = (
-        sorted({entry.ipc for entry in entries}),
-        sorted({rows.index(entry.row) for entry in entries}),
-    )
+    budgets = sorted({entry.ipc for entry in entries})
+    shown = sorted({rows.index(entry.row) for entry in entries})
     heights, errors = np.full((2, len(budgets), len(shown)), np.nan)
     for entry in entries:
         place = budgets.index(entry.ipc), shown.index(rows.index(entry.row))

@@ -25,8 +25,11 @@ PER_LINE = 3
 
 @look
 def draw(panel: Panel) -> Figure:
-    """Regions coloured by what the student predicts, points by their true class, wrong ones with a black edge. Uses the arrays,
-    the class names among the values (those of several data sets share a colour), and the value (percent correct)."""
+    """Regions coloured by what the student predicts, points by their true class.
+
+    Points that the student gets wrong have a black edge. Uses the arrays, the class names among the
+    values (those of several data sets share a colour), and the value (percent correct).
+    """
     entries = panel.having("arrays")
     columns, lines = min(len(entries), PER_LINE), math.ceil(len(entries) / PER_LINE)
     figure, grid = canvas(
@@ -56,9 +59,14 @@ def draw(panel: Panel) -> Figure:
 def _draw(axes: Axes, entry: Entry) -> None:
     arrays = entry.arrays
     shades = ListedColormap([pale(place) for place in range(len(arrays["classes"]))])
-    bounds = {"vmin": -0.5, "vmax": shades.N - 0.5}
     axes.pcolormesh(
-        *arrays["grid"], arrays["region"], cmap=shades, rasterized=True, shading="nearest", **bounds
+        *arrays["grid"],
+        arrays["region"],
+        cmap=shades,
+        vmin=-0.5,
+        vmax=shades.N - 0.5,
+        rasterized=True,
+        shading="nearest",
     )
     wrong = arrays["labels"] != arrays["predictions"]
     for missed, edge in ((False, "white"), (True, "black")):

@@ -20,8 +20,11 @@ NAMES = ("compensators",)
 
 @look
 def draw(panel: Panel) -> Figure:
-    """Left the compensators of a few subsets, each stretched to its own range, with their size; right images of subset 0
-    without and with each teacher's compensator. A block of lines per entry. Uses the arrays."""
+    """Compensators of a few subsets, and images with and without them; a block of lines per entry.
+
+    Left the compensators, each stretched to its own range, with their size; right images of subset
+    0 without and with each teacher's compensator. Uses the arrays.
+    """
     entries = panel.having("arrays")
     lines = [len(entry.arrays["u"]) + 1 for entry in entries]
     widest = max(entry.arrays["u"].shape[1] + 1 + len(entry.arrays["natural"]) for entry in entries)

@@ -1,4 +1,4 @@
-"""Accuracy against meta-steps: how fast a set is learned."""
+"""Accuracy against meta-steps: how fast a set is learned (no figure of a paper)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ NAMES = ("convergence",)
 
 @look
 def draw(panel: Panel) -> Figure:
-    """A line per row and ipc over the meta-steps, axes of their own for each data set and student; error bars are the standard
-    deviation (ddof 1) over the students. Uses the values, in percent."""
+    """A line per row and ipc over the meta-steps, axes of their own for each data set and student.
+
+    Error bars are the standard deviation (ddof 1) over the students. Uses the values, in percent.
+    """
     groups = facets(panel.having("values"))
     figure, grid = canvas(panel.title, 0.6 + 2.6 * len(groups), len(groups))
     for axes, (title, members) in zip(grid.flat, groups.items(), strict=True):
@@ -32,6 +34,13 @@ def draw(panel: Panel) -> Figure:
 
 
 def _line(axes: Axes, entry: Entry, name: str, place: int) -> None:
-    found = entry.values.groupby("meta_step")["accuracy"].agg(["mean", "std"])
-    style = {"color": colour(place), "marker": MARKERS[place % len(MARKERS)], "elinewidth": 0.8}
-    axes.errorbar(found.index, found["mean"], found["std"].fillna(0.0), label=name, **style)
+    accuracy = entry.values.groupby("meta_step")["accuracy"].agg(["mean", "std"])
+    axes.errorbar(
+        accuracy.index,
+        accuracy["mean"],
+        accuracy["std"].fillna(0.0),
+        label=name,
+        color=colour(place),
+        marker=MARKERS[place % len(MARKERS)],
+        elinewidth=0.8,
+    )

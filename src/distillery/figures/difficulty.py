@@ -22,13 +22,14 @@ TITLES = {"width": "intervals of equal width", "quantile": "intervals of equal c
 
 @look
 def draw(panel: Panel) -> Figure:
-    """Bars per interval of the teacher's cross entropy: grey for all test images, one per row for those its student gets right.
-    Left intervals of equal width (counts logarithmic), right of equal count. Uses the values, mean over repeats."""
+    """Bars per interval of the teacher's cross entropy.
+
+    Grey for all test images, one per row for those that its student gets right. Left intervals of
+    equal width (counts logarithmic), right of equal count. Uses the values, mean over repeats.
+    """
     entries = panel.having("values")
-    groups, rows = (
-        facets(entries, ("dataset", "student", "ipc")),
-        unique(entry.row for entry in entries),
-    )
+    groups = facets(entries, ("dataset", "student", "ipc"))
+    rows = unique(entry.row for entry in entries)
     figure, grid = canvas(panel.title, 0.6 + 2.5 * len(groups), len(groups), 2)
     for line, (title, members) in zip(grid, groups.items(), strict=True):
         for axes, (kind, caption) in zip(line, TITLES.items(), strict=True):

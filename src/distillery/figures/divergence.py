@@ -22,13 +22,14 @@ SIDES = {False: "not augmented", True: "augmented"}
 
 @look
 def draw(panel: Panel) -> Figure:
-    """KL between dynamic and static labels of mixed images: axes per temperature, bars per row, with and without augmentation
-    on the dynamic side; error bars are the standard error over mixes. Uses the values, mean over repeats."""
+    """KL between dynamic and static labels of mixed images.
+
+    Axes per temperature, bars per row, with and without augmentation on the dynamic side; error
+    bars are the standard error over mixes. Uses the values, mean over repeats.
+    """
     entries = panel.having("values")
-    groups, rows = (
-        facets(entries, ("dataset", "student", "ipc")),
-        unique(entry.row for entry in entries),
-    )
+    groups = facets(entries, ("dataset", "student", "ipc"))
+    rows = unique(entry.row for entry in entries)
     temperatures = unique(t for entry in entries for t in entry.values["temperature"])
     figure, grid = canvas(panel.title, 0.6 + 2.2 * len(groups), len(groups), len(temperatures))
     for line, (title, members) in zip(grid, groups.items(), strict=True):

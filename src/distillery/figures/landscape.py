@@ -14,6 +14,7 @@ from distillery.figures.style import HEAT, blank, canvas, look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.contour import ContourSet
     from matplotlib.figure import Figure
 
     from distillery.figures.panel import Entry, Panel
@@ -26,7 +27,10 @@ SURFACES = {"surface": "mean over images", "first": "one image"}
 
 @look
 def draw(panel: Panel) -> Figure:
-    """The mean surface of each entry and below it that of one image, all of a kind on one colour scale. Uses the arrays."""
+    """The mean surface of each entry and below it that of one image; uses the arrays.
+
+    All surfaces of a kind are on one colour scale.
+    """
     entries = panel.having("arrays")
     columns, blocks = min(len(entries), PER_LINE), math.ceil(len(entries) / PER_LINE)
     figure, grid = canvas(
@@ -42,9 +46,13 @@ def draw(panel: Panel) -> Figure:
         blank(lines.flat[len(entries) :])
         for axes in lines.flat[len(entries) - columns : len(entries)]:
             axes.tick_params(labelbottom=True)
-        bar = {"ticks": levels[::SHADES], "aspect": 20 * blocks, "pad": 0.01}
         figure.colorbar(
-            drawn, ax=lines.ravel().tolist(), label=f"cross entropy (nats),\n{caption}", **bar
+            drawn,
+            ax=lines.ravel().tolist(),
+            label=f"cross entropy (nats),\n{caption}",
+            ticks=levels[::SHADES],
+            aspect=20 * blocks,
+            pad=0.01,
         )
     figure.supxlabel("offset along a random orthogonal direction ($L_2$, pixel units)", fontsize=8)
     figure.supylabel("offset along the input gradient ($L_2$, pixel units)", fontsize=8)
@@ -52,14 +60,17 @@ def draw(panel: Panel) -> Figure:
 
 
 def shared_levels(entries: Sequence[Entry], array: str) -> np.ndarray:
-    """Shades from below the least to above the largest loss of all entries; each SHADES-th is a round number."""
+    """Shades from below the least to above the largest loss of all entries.
+
+    Each SHADES-th is a round number.
+    """
     low = min(entry.arrays[array].min() for entry in entries)
     high = max(entry.arrays[array].max() for entry in entries)
     lines = MaxNLocator(LEVELS).tick_values(low, high)
     return np.linspace(lines[0], lines[-1], SHADES * (len(lines) - 1) + 1)
 
 
-def _draw(axes: Axes, entry: Entry, array: str, levels: np.ndarray) -> object:
+def _draw(axes: Axes, entry: Entry, array: str, levels: np.ndarray) -> ContourSet:
     offsets, surface = entry.arrays["offsets"], entry.arrays[array]
     filled = axes.contourf(offsets, offsets, surface, levels=levels, cmap=HEAT)
     axes.contour(offsets, offsets, surface, levels=levels[::SHADES], colors="white", linewidths=0.4)

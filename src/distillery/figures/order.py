@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -21,26 +21,27 @@ if TYPE_CHECKING:
     from distillery.figures.panel import Entry, Panel
 
 NAMES = ("order",)
-CELL, BRIDGE = (
-    0.84,
-    0.42,
-)  # sides of a cell and of the bridge to its neighbour, in distances between cells
+# Sides of a cell and of the bridge to its neighbour, in distances between cells.
+CELL, BRIDGE = 0.84, 0.42
 DARK = 0.55  # of the colour scale, below which text is white
 
 
 @look
 def draw(panel: Panel) -> Figure:
-    """A block per entry: the classes in their places, each coloured by its mean distance to its neighbours, with a bridge to
-    each neighbour coloured by the distance between the two; one colour scale for all. The title compares the sum with
-    random orders. Uses the arrays and the values."""
+    """A block per entry: the classes in their places, with a bridge to each neighbour.
+
+    A class is coloured by its mean distance to its neighbours, a bridge by the distance between the
+    two; one colour scale for all. The title compares the sum with random orders. Uses the arrays
+    and the values.
+    """
     entries = panel.having("arrays")
     shapes = [(entry.arrays["right"].shape[0], entry.arrays["down"].shape[1]) for entry in entries]
     heights = [max(0.6, min(1.0, rows / columns) * 0.85 * WIDTH) + 0.45 for rows, columns in shapes]
     figure, grid = canvas(panel.title, 0.4 + sum(heights), len(entries), height_ratios=heights)
-    every = np.concatenate(
+    distances = np.concatenate(
         [entry.arrays[part].ravel() for entry in entries for part in ("right", "down")]
     )
-    scale = Normalize(every.min(), every.max())
+    scale = Normalize(distances.min(), distances.max())
     for axes, entry, name, shape in zip(grid[:, 0], entries, names(entries), shapes, strict=True):
         bridges = _bridges(axes, entry.arrays, scale)
         _cells(axes, entry, scale, shape)
@@ -52,8 +53,9 @@ def draw(panel: Panel) -> Figure:
 
 
 def _compared(entry: Entry) -> str:
-    total, chance = entry.arrays["total"].item(), entry.arrays["random"]
-    return f"sum {total:.3f}, score {1 / total:.3f}; random orders: sum {chance.mean():.3f} ± {chance.std():.3f}"
+    total, random = entry.arrays["total"].item(), entry.arrays["random"]
+    sums = f"sum {random.mean():.3f} ± {random.std():.3f}"
+    return f"sum {total:.3f}, score {1 / total:.3f}; random orders: {sums}"
 
 
 def _bridges(axes: Axes, arrays: dict[str, np.ndarray], scale: Normalize) -> ScalarMappable:
@@ -62,10 +64,13 @@ def _bridges(axes: Axes, arrays: dict[str, np.ndarray], scale: Normalize) -> Sca
         rows, columns = np.indices(arrays[part].shape)
         places.append(np.stack([columns + x, rows + y], -1).reshape(-1, 2))
         distances.append(arrays[part].ravel())
-    centres = np.concatenate(places)
-    for centre, shade in zip(centres, _shades(np.concatenate(distances), scale), strict=True):
-        axes.add_patch(Rectangle(centre - BRIDGE / 2, BRIDGE, BRIDGE, color=shade, linewidth=0))
-    return axes.scatter(*centres.T, c=np.concatenate(distances), cmap=HEAT, norm=scale, s=0)
+    centres, every = np.concatenate(places), np.concatenate(distances)
+    for (x, y), shade in zip(centres, _shades(every, scale), strict=True):
+        corner = (x - BRIDGE / 2, y - BRIDGE / 2)
+        axes.add_patch(Rectangle(corner, BRIDGE, BRIDGE, color=shade, linewidth=0))
+    # points of no size: the colour bar needs something that has the scale
+    x, y = centres.T
+    return axes.scatter(x, y, c=every, cmap=HEAT, norm=scale, s=0)
 
 
 def _cells(axes: Axes, entry: Entry, scale: Normalize, shape: tuple[int, int]) -> None:
@@ -74,21 +79,25 @@ def _cells(axes: Axes, entry: Entry, scale: Normalize, shape: tuple[int, int]) -
     mean = entry.values.groupby("class")["distance"].mean()
     size = min(7.0, 52 / columns)
     for name, row, column in values[["class", "row", "column"]].itertuples(index=False):
-        corner = np.array([column, row]) - CELL / 2
-        share = scale(mean[name])
-        axes.add_patch(Rectangle(corner, CELL, CELL, color=_shades(mean[name], scale), linewidth=0))
-        text = {
-            "ha": "center",
-            "va": "center",
-            "fontsize": size,
-            "color": "white" if share < DARK else "black",
-        }
-        axes.text(column, row, _folded(name), **text)
+        corner = (column - CELL / 2, row - CELL / 2)
+        shade = _shades(mean[name], scale)
+        axes.add_patch(Rectangle(corner, CELL, CELL, color=shade, linewidth=0))
+        text_colour = "white" if scale(mean[name]) < DARK else "black"
+        axes.text(
+            column,
+            row,
+            _folded(name),
+            ha="center",
+            va="center",
+            fontsize=size,
+            color=text_colour,
+        )
     axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5), aspect="equal")
     axes.set_axis_off()
 
 
-def _shades(distances: np.ndarray | float, scale: Normalize) -> np.ndarray:
+def _shades(distances: Any, scale: Normalize) -> Any:
+    """The colour of a distance, or the colours (N, 4) of an array (N,) of them."""
     return colormaps[HEAT](scale(distances))
 
 

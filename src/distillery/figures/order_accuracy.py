@@ -21,8 +21,11 @@ NAMES = ("order-accuracy",)
 
 @look
 def draw(panel: Panel) -> Figure:
-    """A point per class order at its score and mean accuracy, in percent; error bars are the standard deviation (ddof 1) over
-    the students. The title has the correlation over the orders, and its 95 % interval. Uses the values."""
+    """A point per class order at its score and mean accuracy, in percent; uses the values.
+
+    The first entry is the order of the method and is named. Error bars are the standard deviation
+    (ddof 1) over the students. The title has the correlation over the orders and its 95 % interval.
+    """
     groups = facets(panel.having("values"), ("dataset", "student", "ipc"))
     figure, grid = canvas(panel.title, 0.6 + 2.6 * len(groups), len(groups))
     for axes, (title, members) in zip(grid.flat, groups.items(), strict=True):
@@ -32,20 +35,21 @@ def draw(panel: Panel) -> Figure:
         for place, (x, y, entry, name) in enumerate(
             zip(scores, accuracies, members, names(members), strict=True)
         ):
-            style = {
-                "color": colour(0 if place else 1),
-                "marker": MARKERS[0 if place else 1],
-                "linestyle": "",
-            }
+            of_the_method = place == 0
+            spread = np.nan_to_num(entry.values["accuracy"].std())
             axes.errorbar(
-                [x], [y], [np.nan_to_num(entry.values["accuracy"].std())], elinewidth=0.8, **style
+                [x],
+                [y],
+                [spread],
+                elinewidth=0.8,
+                color=colour(1 if of_the_method else 0),
+                marker=MARKERS[1 if of_the_method else 0],
+                linestyle="",
             )
-            if not place:
+            if of_the_method:
                 axes.annotate(name, (x, y), xytext=(-6, 4), textcoords="offset points", ha="right")
-        axes.set(
-            title=f"{title}: {correlation(scores, accuracies, panel.printed)}",
-            ylabel="test accuracy (%)",
-        )
+        found = correlation(scores, accuracies, panel.printed)
+        axes.set(title=f"{title}: {found}", ylabel="test accuracy (%)")
         axes.set_xlabel("score of the order, 1 / sum of the distances of neighbours")
         axes.grid()
     return figure

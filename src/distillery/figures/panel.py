@@ -1,4 +1,4 @@
-"""What a figure is drawn from: measured entries of a table, with the rows and arrays that an analysis stored."""
+"""What a figure is drawn from: measured cells of a table, with what an analysis stored."""
 
 from __future__ import annotations
 
@@ -14,19 +14,30 @@ from distillery.errors import PlanError
 
 @dataclass(frozen=True)
 class Entry:
-    """One position of a table. row: its label. value, std, n: mean and standard deviation over n repeats, None where
-    nothing was measured. values: the tidy rows of the analysis, of one repeat or of several. arrays: those of one repeat.
-    extra: where it stands on the table's own axes, by their names.
+    """One measured cell of a table.
+
+    Attributes:
+        row: its label.
+        dataset: where it stands; likewise `ipc` and `student`.
+        ipc: images per class.
+        student: a network; None where the table has no such axis.
+        value: mean over the repeats; None where nothing was measured.
+        std: standard deviation over the repeats (ddof 1); None for one repeat.
+        n: number of repeats.
+        values: the tidy rows of the analysis, of one repeat or of several; none where nothing was
+            analysed.
+        arrays: the arrays of the analysis, of one repeat.
+        extra: where it stands on the table's own axes, by their names.
     """
 
     row: str
     dataset: str
-    ipc: float | None
+    ipc: float
     student: str | None
     value: float | None
     std: float | None
     n: int
-    values: pd.DataFrame | None = None
+    values: pd.DataFrame = field(default_factory=pd.DataFrame)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -38,7 +49,7 @@ class Panel:
     Attributes:
         title: stands above it.
         entries: in the order of the table.
-        printed: facts that the paper prints about it, by name (`workflow/tables/<paper>/paper.yaml`).
+        printed: facts that the paper prints about it, by name, from the paper's `paper.yaml`.
     """
 
     title: str
@@ -46,26 +57,31 @@ class Panel:
     printed: Mapping[str, float] = field(default_factory=dict)
 
     def having(self, part: str) -> list[Entry]:
-        """The entries that have a "value", "values" or "arrays". Raises PlanError when none has."""
-        found = [entry for entry in self.entries if _there(getattr(entry, part))]
+        """The entries that have a "value", "values" or "arrays".
+
+        Raises:
+            PlanError: none has.
+        """
+        found = [entry for entry in self.entries if _is_there(getattr(entry, part))]
         if not found:
             raise PlanError(f"figure '{self.title}': no entry has {part}; make its analyses first")
         return found
 
 
-def _there(part: object) -> bool:
+def _is_there(part: object) -> bool:
     return part is not None and (not hasattr(part, "__len__") or len(part) > 0)
 
 
 def setting(entry: Entry, axes: Sequence[str] = ("dataset", "student", "ipc")) -> str:
-    """Where an entry stands, in words: "cifar100, resnet18, ipc 10"; `axes` are the fields to name, or axes of the table."""
-    texts = {
-        "dataset": entry.dataset,
-        "student": entry.student,
-        "ipc": entry.ipc is not None and f"ipc {entry.ipc:g}",
-    }
+    """Where an entry stands, in words: "cifar100, resnet18, ipc 10".
+
+    Args:
+        entry: the entry.
+        axes: what to name: fields of the entry, or axes of the table.
+    """
+    texts = {"dataset": entry.dataset, "student": entry.student, "ipc": f"ipc {entry.ipc:g}"}
     texts |= {axis: f"{axis} {value}" for axis, value in entry.extra.items()}
-    return ", ".join(texts[axis] for axis in axes if texts.get(axis))
+    return ", ".join(text for axis in axes if (text := texts.get(axis)))
 
 
 def facets(
@@ -79,7 +95,10 @@ def facets(
 
 
 def names(entries: Sequence[Entry]) -> list[str]:
-    """A name for each entry: its row, and of its setting, the table's own axes included, only what differs between entries."""
+    """A name for each entry: its row, and of its setting only what differs between the entries.
+
+    The table's own axes belong to the setting.
+    """
     axes = dict.fromkeys(
         ["dataset", "student", "ipc", *(axis for entry in entries for axis in entry.extra)]
     )

@@ -14,22 +14,24 @@ from distillery.figures.style import HEAT, WIDTH, canvas, colour, look, pale, un
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
     from distillery.figures.panel import Entry, Panel
 
 NAMES = ("poster",)
 CLIP = 2.5  # standard deviations of whitened pixels between grey and black or white
 NAMED = 20  # classes; with more, their names do not fit beside the labels
-ROOM, READABLE = (
-    225.0,
-    3.5,
-)  # font size that fits one letter across a map; the smallest that is worth printing
+LETTER = 225.0  # font size of a letter that is as wide as a map
+READABLE = 3.5  # the smallest font size that is worth printing
 
 
 @look
 def draw(panel: Panel) -> Figure:
-    """A line per entry: the poster with the centres of its patches and the first patch's outline, the class of each pixel, and
-    the labels of the patches. Uses the arrays, and the class names among the values."""
+    """A line per entry: the poster, the class of each pixel, and the labels of the patches.
+
+    On the poster are the centres of its patches and the first patch's outline. Uses the arrays, and
+    the class names among the values.
+    """
     entries = panel.having("arrays")
     heights = [
         max(0.45, np.divide(*entry.arrays["map"].shape)) * WIDTH / 3.4 + 0.5 for entry in entries
@@ -44,21 +46,19 @@ def draw(panel: Panel) -> Figure:
 
 
 def _poster(axes: Axes, entry: Entry, name: str) -> None:
-    poster, corners, side = (
-        entry.arrays["poster"],
-        entry.arrays["corners"],
-        int(entry.arrays["side"].item()),
-    )
+    poster, corners = entry.arrays["poster"], entry.arrays["corners"]
+    side = int(entry.arrays["side"].item())
     shown = (poster - poster.mean()) / (poster.std() or 1)
     _image(axes, shown.clip(-CLIP, CLIP) / (2 * CLIP) + 0.5)
     dot = 25 / len(corners) ** 0.5
-    centres = {
-        "color": "white",
-        "markersize": dot,
-        "markeredgecolor": "black",
-        "markeredgewidth": dot / 8,
-    }
-    axes.plot(*(corners + (side - 1) / 2).T, ".", **centres)
+    axes.plot(
+        *(corners + (side - 1) / 2).T,
+        ".",
+        color="white",
+        markersize=dot,
+        markeredgecolor="black",
+        markeredgewidth=dot / 8,
+    )
     axes.add_patch(
         Rectangle(corners[0] - 0.5, side, side, fill=False, edgecolor=colour(1), linewidth=1.2)
     )
@@ -84,13 +84,13 @@ def _map(axes: Axes, entry: Entry) -> None:
     axes.set_title("class of each pixel")
     classes = [name.replace("_", "\n") for name in unique(entry.values["class"])]
     longest = max(len(line) for name in classes for line in name.split("\n"))
-    size = min(7.0, ROOM / order.shape[1] / longest)
+    size = min(7.0, LETTER / order.shape[1] / longest)
     for label in order.flat if size >= READABLE else ():
         y, x = (places.mean() for places in np.nonzero(owner == label))
         axes.text(x, y, classes[label], ha="center", va="center", fontsize=size)
 
 
-def _labels(axes: Axes, entry: Entry) -> object:
+def _labels(axes: Axes, entry: Entry) -> AxesImage:
     labels, classes = entry.arrays["labels"].T, unique(entry.values["class"])
     heat = axes.imshow(
         labels, cmap=HEAT, norm=PowerNorm(0.5, 0, 1), aspect="auto", interpolation="nearest"

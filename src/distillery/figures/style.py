@@ -1,9 +1,11 @@
-"""The look that all figures share, and how they are written: the same figure, the same bytes."""
+"""The look that all figures share, and how they are written: same figure, same bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import matplotlib
 import numpy as np
@@ -13,6 +15,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.typing import ColorType
+
+T = TypeVar("T")
 
 WIDTH = 7.0  # inches, the text width of a page
 # Okabe and Ito's colours, which people with any colour vision tell apart
@@ -20,6 +25,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 GREY = "#D0D0D0"
 HEAT = "cividis"
+PER_LINE = 2  # axes side by side, of figures with axes of their own for each setting
 CROWDED = 40  # characters side by side; where the numbers above bars have more, they stand upright
 GROUP = 0.8  # of the distance between two groups of bars
 _METADATA = {
@@ -57,13 +63,41 @@ look = matplotlib.rc_context(
 
 
 def canvas(
-    title: str, height: float, rows: int = 1, columns: int = 1, **options: object
+    title: str, height: float, rows: int = 1, columns: int = 1, **options: Any
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of page width and `height` inches with a title, and its axes (rows, columns); options as of Figure.subplots."""
+    """A figure of page width with a title, and its axes.
+
+    Args:
+        title: stands above it.
+        height: inches.
+        rows: of axes.
+        columns: of axes.
+        **options: as of `Figure.subplots`.
+
+    Returns:
+        The figure and its axes (rows, columns).
+    """
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def facet_canvas(
+    title: str, count: int, height: float, **options: Any
+) -> tuple[Figure, np.ndarray]:
+    """A figure with `count` axes, two side by side; those that are left over are blank.
+
+    Args:
+        title: stands above it.
+        count: of the axes.
+        height: of a line of axes, inches.
+        **options: as of `Figure.subplots`.
+    """
+    lines, columns = math.ceil(count / PER_LINE), min(count, PER_LINE)
+    figure, grid = canvas(title, 0.6 + height * lines, lines, columns, **options)
+    blank(grid.flat[count:])
+    return figure, grid
 
 
 def colour(place: int) -> str:
@@ -76,18 +110,25 @@ def pale(place: int) -> tuple[float, ...]:
     return tuple(0.35 * c + 0.65 for c in to_rgb(colour(place)))
 
 
-def unique(names: Iterable[str]) -> list[str]:
-    """Each name once, in order of first appearance: the order of a legend."""
-    return list(dict.fromkeys(names))
+def unique(values: Iterable[T]) -> list[T]:
+    """Each value once, in order of first appearance: the order of a legend."""
+    return list(dict.fromkeys(values))
 
 
-def legend(figure: Figure, names: Sequence[str], colours: Sequence[object], *more: Artist) -> None:
+def legend(
+    figure: Figure, names: Sequence[str], colours: Sequence[ColorType], *more: Artist
+) -> None:
     """A legend of coloured squares below all axes, then of what is in `more`."""
     handles = [
         *(Patch(color=shade, label=name) for name, shade in zip(names, colours, strict=True)),
         *more,
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
+
+
+def curve_legend(figure: Figure, curves: Mapping[str, Artist]) -> None:
+    """A legend of curves, by their names, below all axes."""
+    figure.legend(curves.values(), curves, loc="outside lower center", ncols=min(len(curves), 4))
 
 
 def places(groups: int, bars: int) -> tuple[np.ndarray, float]:
@@ -103,8 +144,15 @@ def bars(
     colours: Sequence[str],
     write: str | None = None,
 ) -> None:
-    """Grouped bars from zero with error bars; heights, errors (groups, bars), NaN for nothing. write: format of the numbers
-    above them."""
+    """Grouped bars from zero with error bars.
+
+    Args:
+        axes: to draw on.
+        heights: (groups, bars), NaN for nothing.
+        errors: (groups, bars), NaN for none.
+        colours: of the bars of a group.
+        write: format of the numbers above them; None: no numbers.
+    """
     centres, width = places(*heights.shape)
     tops = np.nan_to_num(heights) + np.nan_to_num(errors)
     for bar, shade in enumerate(colours):
@@ -119,9 +167,14 @@ def bars(
     if write:
         texts = [write.format(height) if np.isfinite(height) else "" for height in heights.flat]
         upright = max(map(len, texts)) * len(texts) > CROWDED
-        turned = {"fontsize": 7, "ha": "center", "rotation": 90 if upright else 0}
+        turned: dict[str, Any] = {
+            "textcoords": "offset points",
+            "fontsize": 7,
+            "ha": "center",
+            "rotation": 90 if upright else 0,
+        }
         for x, top, text in zip(centres.flat, tops.flat, texts, strict=True):
-            axes.annotate(text, (x, top), (0, 2), textcoords="offset points", **turned)
+            axes.annotate(text, (x, top), (0, 2), **turned)
         axes.margins(y=0.35 if upright else 0.12)
     axes.grid(axis="y")
     axes.set_xticks(np.arange(len(heights)))
@@ -132,10 +185,19 @@ def bars(
 def curve(
     axes: Axes, place: int, x: Sequence[float], y: Sequence[float], error: Sequence[float]
 ) -> Artist:
-    """A line with markers and error bars, in the colour and with the marker of `place`; what a legend shows of it."""
-    return axes.errorbar(
+    """A line with markers and error bars; what a legend shows of it.
+
+    Args:
+        axes: to draw on.
+        place: of the line in the legend: decides its colour and marker.
+        x: of the points.
+        y: of the points.
+        error: half the length of the error bars.
+    """
+    drawn = axes.errorbar(
         x, y, error, color=colour(place), marker=MARKERS[place % len(MARKERS)], elinewidth=0.8
     )
+    return cast(Artist, drawn)  # a container of artists, which a legend takes for one
 
 
 def blank(axes: Iterable[Axes]) -> None:
@@ -146,5 +208,8 @@ def blank(axes: Iterable[Axes]) -> None:
 
 @look
 def save(figure: Figure, file: Path) -> None:
-    """Write the figure as .png, .pdf or .svg, without the time or the program's version: same figure, same bytes."""
+    """Write the figure as .png, .pdf or .svg: same figure, same bytes.
+
+    The time and the program's version are left out.
+    """
     figure.savefig(file, metadata=_METADATA[file.suffix])

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from distillery.errors import ArtefactError
 from distillery.labels.ensemble import mean_logits
+from distillery.store.files import STORED_LABELS
 from distillery.training.normalise import normalise
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ TRAITS = {
     "logits": True,
     "stored": True,
 }
-FILE = "labels.safetensors"
 BATCH = 256
 
 
@@ -71,7 +71,9 @@ def make(
     for indices in job.progress(parts, "labels"):
         images = normalise(instances.take(indices).to(job.device), mean, std)
         logits.append(mean_logits(teachers, images).cpu())
-    save_file({"logits": torch.cat(logits).to(getattr(torch, recipe.dtype))}, job.out / FILE)
+    save_file(
+        {"logits": torch.cat(logits).to(getattr(torch, recipe.dtype))}, job.out / STORED_LABELS
+    )
 
 
 def labeller(
@@ -94,5 +96,5 @@ def labeller(
     """
     if stored is None:
         raise ArtefactError("labels 'static': an artefact of the label stage is missing")
-    logits = load_file(stored.file(FILE))["logits"].to(device)
+    logits = load_file(stored.file(STORED_LABELS))["logits"].to(device)
     return lambda batch: batch.mixing.labels(logits[batch.indices].float())

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NAMES = ("bptt",)
 
-__all__ = ["distill", "expand"]
+__all__ = ["Recipe", "distill", "expand"]
 
 
 @dataclass(frozen=True)

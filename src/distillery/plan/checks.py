@@ -2,104 +2,170 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from distillery.errors import PlanError, nearest
+from distillery.plan.cell import Experiment
 from distillery.plan.models import Expected
-from distillery.plan.types import recipe_object, traits
-
-if TYPE_CHECKING:
-    from distillery.plan.nodes import Cell
-
-PARTS = {
-    "student": "network",
-    "labels": "label",
-    "loss": "loss",
-    "refine": "refinement",
-}  # of an evaluation, and their kinds
+from distillery.plan.types import Component, recipe_object, traits
 
 
 def instances(method: Mapping[str, Any], ipc: float, classes: int) -> float:
-    """Training images that a distilled set expands to: what the method's recipe says, or ipc per class."""
+    """How many training images a distilled set expands to.
+
+    Args:
+        method: a resolved method with its `name`; its recipe may say the number.
+        ipc: images per class.
+        classes: of the data set.
+
+    Returns:
+        What the method's recipe says, or `ipc` for each class.
+    """
     recipe = recipe_object("method", method)
     return recipe.instances(ipc, classes) if hasattr(recipe, "instances") else ipc * classes
 
 
-def check_mix(loss: Mapping[str, Any], training: Mapping[str, Any], where: str) -> None:
-    """Raise PlanError when the training mixes images and the loss is not defined for them."""
-    name, mix = loss["name"], training["mix"]["name"]
-    if mix != "none" and not traits("loss", name).mixed_images:
+def check_mix(loss: Component, training: Mapping[str, Any], where: str) -> None:
+    """Refuse a training that mixes images under a loss that is not defined for them.
+
+    Args:
+        loss: of the students.
+        training: the fields of `Training` as JSON.
+        where: file and key of the protocol.
+
+    Raises:
+        PlanError: it is so.
+    """
+    mix = training["mix"]["name"]
+    if mix != "none" and not traits("loss", loss.name).mixed_images:
         raise PlanError(
-            f"{where}.training.mix = '{mix}': loss '{name}' is not defined for mixed images; set mix to 'none'"
+            f"{where}.training.mix = '{mix}': loss '{loss.name}' is not defined for mixed images; "
+            "set mix to 'none'"
         )
 
 
-def check_soft(recipe: Mapping[str, Any], row: str, where: str) -> None:
-    """Raise PlanError when a part of an evaluation needs soft labels and there are none, or refines what the loss ignores."""
-    soft = [
-        part for part in PARTS if part in recipe and _needs_soft(PARTS[part], recipe[part]["name"])
-    ]
-    if soft and not traits("label", recipe["labels"]["name"]).logits:
+def check_soft(
+    labels: Component, loss: Component, refinement: Component | None, row: str, where: str
+) -> None:
+    """Refuse an evaluation that needs soft labels and has none, or refines what its loss ignores.
+
+    Args:
+        labels: of the set's images.
+        loss: of the students.
+        refinement: of the labels, or None.
+        row: the table's row, for the error.
+        where: file and key of the protocol.
+
+    Raises:
+        PlanError: loss or refinement needs soft labels and these are hard, or the refinement
+            changes soft labels and the loss reads none.
+    """
+    soft_loss = traits("loss", loss.name).needs_soft_labels
+    refine = refinement.name if refinement else None
+    soft_refine = refine is not None and traits("refinement", refine).needs_soft_labels
+    if (soft_loss or soft_refine) and not traits("label", labels.name).logits:
+        part = f"loss = '{loss.name}'" if soft_loss else f"refine = '{refine}'"
+        raise PlanError(f"{where}.{part}: needs soft labels, row '{row}' has hard ones")
+    if soft_refine and not soft_loss:
         raise PlanError(
-            f"{where}.{soft[0]} = '{recipe[soft[0]]['name']}': needs soft labels, row '{row}' has hard ones"
-        )
-    if "refine" in soft and "loss" not in soft:
-        refine, loss = recipe["refine"]["name"], recipe["loss"]["name"]
-        raise PlanError(
-            f"{where}.refine = '{refine}': changes soft labels, loss '{loss}' reads none; choose another loss"
+            f"{where}.refine = '{refine}': changes soft labels, loss '{loss.name}' reads none; "
+            "choose another loss"
         )
 
 
-def _needs_soft(kind: str, name: str) -> bool:
-    return kind in ("loss", "refinement") and traits(kind, name).needs_soft_labels
+def check_keys(values: Iterable[str], valid: tuple[str, ...], where: str) -> None:
+    """Refuse a key that nothing reads.
 
-
-def check_keys(values: Mapping[str, Any], valid: tuple[str, ...], where: str) -> None:
-    """Raise PlanError, naming the nearest valid one, when `values` has a key that nothing reads."""
+    Raises:
+        PlanError: `values` has a key that is not in `valid`; it names the nearest that is.
+    """
     for key in values:
         if key not in valid:
             raise PlanError(f"{where}.{key}: unknown key: {nearest(key, valid)}")
 
 
-def check_budget(cell: Cell, method: Mapping[str, Any], expected: Expected | None) -> None:
-    """Raise PlanError when ipc is no positive number, or, as far as what is expected of the data tells, more than a class has or too
-    little for the method."""
-    if not isinstance(cell.ipc, int | float) or not cell.ipc > 0:
-        raise PlanError(
-            f"ipc {cell.ipc!r} on '{cell.dataset}': must be a number above 0, images per class"
-        )
-    if cell.ipc != int(cell.ipc) and not traits("method", cell.row.method).fractional_ipc:
-        raise PlanError(
-            f"ipc {cell.ipc!r} on '{cell.dataset}': method '{cell.row.method}' needs a whole number"
-        )
-    if expected and cell.ipc > expected.train / expected.classes:
+def check_teachers(asking: Component, where: str, name: str) -> None:
+    """Refuse a component that needs teachers and whose recipe names none.
+
+    Args:
+        asking: a method, embeddings or an analysis.
+        where: file and key of its recipe.
+        name: what the message calls it.
+
+    Raises:
+        PlanError: its `teachers` are empty.
+    """
+    needs = getattr(traits(asking.kind, asking.name), "needs", ())
+    if "teachers" in needs and not asking.get("teachers"):
+        raise PlanError(f"{where}.teachers: is empty, {name} needs at least one teacher")
+
+
+def check_budget(
+    experiment: Experiment, method: Mapping[str, Any], expected: Expected | None
+) -> None:
+    """Refuse a wrong number of images per class.
+
+    Args:
+        experiment: its ipc, data set and method.
+        method: the resolved method.
+        expected: what the scale expects of the data set; None: nothing, then its classes and images
+            are not compared with.
+
+    Raises:
+        PlanError: ipc is no positive number, a fraction where the method needs a whole number,
+            more than a class has, or too little for the method.
+    """
+    ipc, name = experiment.ipc, experiment.row.method
+    dataset = f"'{experiment.dataset}'"
+    if not isinstance(ipc, int | float) or not ipc > 0:
+        raise PlanError(f"ipc {ipc!r} on {dataset}: must be a number above 0, images per class")
+    if ipc != int(ipc) and not traits("method", name).fractional_ipc:
+        raise PlanError(f"ipc {ipc!r} on {dataset}: method '{name}' needs a whole number")
+    if expected and ipc > expected.train / expected.classes:
         most = expected.train // expected.classes
         raise PlanError(
-            f"ipc {cell.ipc:g} on '{cell.dataset}': a class has about {most} training images; ask for less"
+            f"ipc {ipc:g} on {dataset}: a class has about {most} training images; ask for less"
         )
-    if expected and instances(method, cell.ipc, expected.classes) < 1:
-        raise PlanError(
-            f"ipc {cell.ipc:g} on '{cell.dataset}': too little for method '{cell.row.method}'; ask for more"
-        )
+    if expected and instances(method, ipc, expected.classes) < 1:
+        raise PlanError(f"ipc {ipc:g} on {dataset}: too little for method '{name}'; ask for more")
 
 
-def check_labels(labels: Mapping[str, Any], method: Mapping[str, Any], row: str) -> None:
-    """Raise PlanError when the labels are those that a set holds itself, and the method makes none, as the literal SOFT of its
-    file or, where it depends on the recipe, the recipe's `soft` says."""
-    kind, soft = labels["name"], traits("method", method["name"]).soft_labels
-    if traits("label", kind).stored_in_set and not getattr(
-        recipe_object("method", method), "soft", soft
-    ):
+def check_labels(kind: str, method: Mapping[str, Any], row: str) -> None:
+    """Refuse labels that a set holds itself, of a method that makes none.
+
+    Args:
+        kind: of labels.
+        method: the resolved method. Its trait `soft_labels` says whether its sets hold labels or,
+            where that depends on the recipe, the recipe's `soft` does.
+        row: the table's row, for the error.
+
+    Raises:
+        PlanError: it is so.
+    """
+    if not traits("label", kind).stored_in_set:
+        return
+    soft = traits("method", method["name"]).soft_labels
+    if not getattr(recipe_object("method", method), "soft", soft):
         raise PlanError(
-            f"row '{row}': labels '{kind}' are those that a set holds, method '{method['name']}' stores none with this recipe; "
-            f"use hard, or labels of teachers"
+            f"row '{row}': labels '{kind}' are those that a set holds, method '{method['name']}' "
+            "stores none with this recipe; use hard, or labels of teachers"
         )
 
 
 def check_pixels(recipe: Mapping[str, Any], inputs: Mapping[str, Any], what: str) -> None:
-    """Raise PlanError, beginning with `what`, when teachers would see the images of a whitened set."""
+    """Refuse teachers that would see the images of a whitened set.
+
+    Args:
+        recipe: of labels or an analysis; its `teachers` look at the images.
+        inputs: of the set's job, by role.
+        what: the beginning of the message.
+
+    Raises:
+        PlanError: it is so.
+    """
     if recipe.get("teachers") and "whitening" in inputs:
         raise PlanError(
-            f"{what} teachers, which see normalised pixels; set distill.whitening to none for this row"
+            f"{what} teachers, which see normalised pixels; "
+            "set distill.whitening to none for this row"
         )

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from distillery.plan.cell import Experiment
 from distillery.plan.checks import instances
-from distillery.plan.nodes import Cell
 from distillery.plan.types import traits
 from distillery.store.fingerprint import code_digest
 from distillery.table.document import DocumentCell, Place, TableDocument, TableShape
 
 if TYPE_CHECKING:
+    from distillery.plan.cell import TableCell
     from distillery.plan.models import Expected, Paper, Table
     from distillery.plan.nodes import Node
-    from distillery.plan.plan import Position
     from distillery.plan.settings import Settings
 
 
 def table_document(
-    name: str, table: Table, paper: Paper, cells: list[Position], settings: Settings
+    name: str, table: Table, paper: Paper, cells: list[TableCell], settings: Settings
 ) -> TableDocument:
     """The plan document of the table `name` (`paper/table`), whose planned cells are `cells`."""
     folder, _, short = name.partition("/")
@@ -42,7 +42,7 @@ def table_document(
     )
 
 
-def _cell(cell: Position, settings: Settings) -> DocumentCell:
+def _cell(cell: TableCell, settings: Settings) -> DocumentCell:
     row, expected = cell.row, _expected(cell, settings)
     return DocumentCell(
         row=row.row,
@@ -74,13 +74,13 @@ def _addresses(nodes: tuple[Node, ...]) -> tuple[str, ...]:
     return tuple(node.address for node in nodes)
 
 
-def _expected(cell: Position, settings: Settings) -> Expected | None:
+def _expected(cell: TableCell, settings: Settings) -> Expected | None:
     """What the scale expects of a cell's data set; None where the panel's value is no data set."""
     known = cell.dataset in settings.scale.datasets or cell.evaluations
     return settings.dataset(cell.dataset).expected if known else None
 
 
-def _label_epochs(cell: Position, settings: Settings) -> int:
+def _label_epochs(cell: TableCell, settings: Settings) -> int:
     """Epochs of dynamic labels that the papers' compression ratio counts; 0: unknown.
 
     - The epochs of the row's protocol.
@@ -93,7 +93,7 @@ def _label_epochs(cell: Position, settings: Settings) -> int:
         protocol = "static" if count > cell.ipc * expected.classes else protocol
     if protocol not in settings.scale.evaluate or cell.dataset not in settings.scale.datasets:
         return 0
-    experiment = Cell(cell.dataset, cell.ipc, cell.student, cell.row)
+    experiment = Experiment(cell.dataset, cell.ipc, cell.student, cell.row)
     dataset = settings.dataset(cell.dataset)
     block = settings.recipe("evaluate", protocol, dataset, {}, experiment)
     return int(block.get("training", {}).get("epochs", 0))

@@ -56,7 +56,7 @@ class Explainer:
             yield f"{node.spec.stage:<9} {node.spec.id:<64} {duration(cost.seconds) if cost else '?':>8}  {self.why(node)}"
         for table in tables:
             state = "up to date" if self.plan.fresh(table) else "to be assembled"
-            yield f"table     results/{table}.csv: {len(self.plan.cells(table))} cells, {state}"
+            yield f"table     results/{table}.csv: {len(self.plan.evaluations(table))} cells, {state}"
         yield summary(missing, self.estimator, self.plan.settings.params.scale)
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from distillery.errors import PlanError, nearest
+from distillery.plan.origins import Where
 from distillery.plan.types import explain
 from distillery.table.published import PaperNames
 
@@ -275,8 +276,17 @@ NESTED: dict[type[Strict], tuple[type[Strict], ...]] = {
 }
 
 
-def checked(model: type[Strict], values: Any, where: str) -> Any:
-    """`values` as `model`. Raises PlanError: one line with file, key, value and the nearest valid key."""
+def checked(model: type[Strict], values: Any, where: Where | str) -> Any:
+    """`values` as `model`.
+
+    Args:
+        model: the type.
+        values: what a file holds.
+        where: the file, or the place of each value, for errors.
+
+    Raises:
+        PlanError: one line with file, key, value and the nearest valid key.
+    """
     if not isinstance(values, Mapping):
         raise PlanError(f"{where}: holds {type(values).__name__}, expected keys and values")
     try:

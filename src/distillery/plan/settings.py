@@ -1,143 +1,145 @@
-"""The files a user edits, read and checked: params.yaml, the scale it names, and the table files."""
+"""The settings of a run: params.yaml and the scale it names, checked, and resolved layer by layer.
+
+A recipe has four layers: scale, data set, params.yaml, and the row of a table with its axes; later
+ones win, since a row without its override would no longer be that row. In each layer, what stands
+below `per_ipc.<ipc>` wins over what stands beside it, and `per_student.<student>` over both.
+"""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-import yaml
-
-from distillery.components.registry import index, module_name
+from distillery.components.registry import index
 from distillery.errors import PlanError, nearest
-from distillery.plan.models import Dataset, Paper, Params, Scale, Table, checked
-from distillery.store.spec import STAGES
+from distillery.plan.models import Dataset, Paper, Params, Row, Scale, Table, checked
+from distillery.plan.origins import (
+    Leaf,
+    Override,
+    ResolvedBlock,
+    Tree,
+    Where,
+    as_tree,
+    combine,
+    located,
+    merge,
+    plain,
+)
+from distillery.plan.table_files import (
+    RECIPES,
+    check_table,
+    read_paper,
+    read_table,
+    table_file,
+    table_files,
+)
+from distillery.plan.yaml_files import read_yaml
 
-if TYPE_CHECKING:
-    from distillery.plan.nodes import Cell
+__all__ = ["ENSEMBLE", "RECIPES", "Point", "Settings", "merge", "read_yaml"]
 
-RECIPES = tuple(
-    stage for stage in STAGES if stage != "data"
-)  # stages whose recipes a scale holds, by name
-COMPONENTS = {
-    "distill": "method",
-    "embed": "embedding",
-}  # stages whose blocks may have the names of components of this kind
+# Stages whose blocks may have the names of components of this kind.
+COMPONENTS = {"distill": "method", "embed": "embedding"}
 ENSEMBLE = "ensemble"
-PAPER_FILE = "paper.yaml"  # of a folder of tables: no table
+PARAMS = "params.yaml"
 
 
-def merge(*layers: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Deep merge of mappings; a later layer wins, anything but a mapping is replaced whole. A mapping that names another
-    component (`name` differs) replaces the earlier one, since its fields belong to that other component."""
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        for key, value in (layer or {}).items():
-            old = merged.get(key)
-            both = isinstance(old, Mapping) and isinstance(value, Mapping)
-            same = both and value.get("name", old.get("name")) == old.get("name")
-            merged[key] = (
-                merge(old, value) if same else merge(value) if isinstance(value, Mapping) else value
-            )
-    return merged
+class Point(Protocol):
+    """What the overrides of a layer depend on."""
 
+    @property
+    def ipc(self) -> float:
+        """Images per class."""
+        ...
 
-@functools.cache
-def _parsed(path: Path, stamp: int) -> Any:
-    try:
-        return yaml.load(
-            path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        )
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise PlanError(f"{path}: not YAML: {error}") from None
-
-
-def read_yaml(path: Path) -> Any:
-    """The content of a YAML file. Raises PlanError when it is missing or malformed."""
-    if not path.is_file():
-        raise PlanError(
-            f"{path}: no such file: {nearest(path.stem, (f.stem for f in path.parent.glob('*.yaml')))}"
-        )
-    return _parsed(path, path.stat().st_mtime_ns)
+    @property
+    def student(self) -> str | None:
+        """Name of the student's network, or None without one."""
+        ...
 
 
 class Settings:
-    """All settings of one run: params with the scale they name, below the project's root folder."""
+    """All settings of one run.
 
-    def __init__(self, root: Path, params: Mapping[str, Any] | None = None):
-        """root: folder with params.yaml and workflow/. params: values to use in place of params.yaml (Snakemake's config)."""
+    Attributes:
+        root: the project's folder, with params.yaml and workflow/.
+        params: params.yaml, or what was given in its place.
+        scale: the scale that it names, with its data sets, networks, ensemble and grid.
+        scale_file: where the scale stands, below `root`.
+        tree: the same as `scale`, each value with its place.
+    """
+
+    def __init__(self, root: Path, params: Mapping[str, Any] | None = None) -> None:
+        """Read and check both files.
+
+        Args:
+            root: the project's folder.
+            params: what to take in place of params.yaml (Snakemake's config).
+
+        Raises:
+            PlanError: a file is missing or malformed, or has a wrong key or value.
+        """
         self.root = root
-        self.params: Params = checked(
-            Params, read_yaml(root / "params.yaml") if params is None else params, "params.yaml"
-        )
+        values = read_yaml(root / PARAMS) if params is None else params
+        self.params: Params = checked(Params, values, PARAMS)
+        self._params = as_tree(located(values, PARAMS))
         name = self.params.scale
         self.scale_file = f"workflow/scales/{name}.yaml"
         if not (root / self.scale_file).is_file():
             scales = [f.stem for f in (root / "workflow/scales").glob("*.yaml")]
-            raise PlanError(f"params.yaml.scale = '{name}': {nearest(name, scales)}")
+            raise PlanError(f"{PARAMS}.scale = '{name}': {nearest(name, scales)}")
         raw = read_yaml(root / self.scale_file)
-        raw = raw | {
-            key: merge(raw.get(key), getattr(self.params, key)) for key in ("datasets", "networks")
-        }
-        raw = raw | ({ENSEMBLE: self.params.ensemble} if self.params.ensemble else {})
-        self._check_names(raw)
-        raw["tables"] = merge(
-            raw.get("tables"), {self.full_name(t): axes for t, axes in self.params.grid.items()}
-        )
-        self.scale: Scale = checked(Scale, raw, self.scale_file)
+        self.tree = self._with_params(located(raw, self.scale_file))
+        whole = plain(self.tree) if isinstance(raw, Mapping) else raw
+        self.scale: Scale = checked(Scale, whole, self.where)
 
-    def _check_names(self, raw: Mapping[str, Any]) -> None:
-        """Every block of params.yaml must change something: its name is known to the scale, to a data set or as a component."""
+    @property
+    def where(self) -> Where:
+        """The place of the scale: `where / "datasets" / name` is that of a data set."""
+        return Where(self.tree, self.scale_file)
+
+    def _with_params(self, scale: Any) -> Tree:
+        """The scale with the data sets, networks, ensemble and grid of params.yaml."""
+        found = as_tree(scale)
+        keys = ("datasets", "networks", ENSEMBLE)
+        changes = {key: self._params[key] for key in keys if getattr(self.params, key)}
+        self._check_names(combine(found, Tree(changes, [])))
+        grid = as_tree(self._params.get("grid"))
+        axes = {self.full_name(name): values for name, values in grid.items()}
+        changes |= {"tables": Tree(axes, grid.places)} if axes else {}
+        return combine(found, Tree(changes, []))
+
+    def _check_names(self, scale: Tree) -> None:
+        """Every block of params.yaml must change something.
+
+        Its name is known to the scale, to a data set, or as that of a component.
+        """
         for stage in RECIPES:
-            layers = [raw, *(raw.get("datasets") or {}).values()]
-            known = {name for layer in layers for name in (layer.get(stage) or {})} | set(
-                raw.get("networks") or {}
-            )
+            layers = [scale, *(as_tree(block) for block in as_tree(scale.get("datasets")).values())]
+            known = {name for layer in layers for name in as_tree(layer.get(stage))}
+            known |= set(as_tree(scale.get("networks")))
             known |= set(index(COMPONENTS[stage])) if stage in COMPONENTS else set()
             for name in getattr(self.params, stage):
                 if name not in known:
-                    raise PlanError(
-                        f"params.yaml.{stage}.{name}: no such block: {nearest(name, known)}"
-                    )
-        tables = raw.get("tables") or {}
+                    hint = nearest(name, known)
+                    raise PlanError(f"{PARAMS}.{stage}.{name}: no such block: {hint}")
+        tables = as_tree(scale.get("tables"))
         for table in self.params.grid:
             if self.full_name(table) not in tables:
-                raise PlanError(
-                    f"params.yaml.grid.{table}: no such table at this scale: {nearest(table, tables)}"
-                )
+                hint = nearest(table, tables)
+                raise PlanError(f"{PARAMS}.grid.{table}: no such table at this scale: {hint}")
 
     def known_tables(self) -> dict[str, Table]:
         """Every table file of the project, as `paper/table`."""
-        tables = self.root / "workflow/tables"
-        return {
-            name: checked(Table, read_yaml(tables / f"{name}.yaml"), f"workflow/tables/{name}.yaml")
-            for name in self._table_files()
-        }
-
-    def _table_files(self, paper: str = "*") -> list[str]:
-        """The names `paper/table` of all table files, or of those of one paper."""
-        tables = self.root / "workflow/tables"
-        files = (file for file in tables.glob(f"{paper}/*.yaml") if file.name != PAPER_FILE)
-        return sorted(str(file.relative_to(tables).with_suffix("")) for file in files)
+        return {name: read_table(self.root, name) for name in table_files(self.root)}
 
     def paper(self, name: str) -> Paper:
         """What workflow/tables/<name>/paper.yaml says of a paper.
 
-        A folder without one holds tables of no paper, which are called by the folder's name.
-
         Raises:
             PlanError: the file has a wrong key or value, or facts of a table that does not exist.
         """
-        path = self.root / "workflow/tables" / name / PAPER_FILE
-        if not path.is_file():
-            return Paper(name=name, title=name)
-        where = f"workflow/tables/{name}/{PAPER_FILE}"
-        paper: Paper = checked(Paper, read_yaml(path), where)
-        tables = [table.rpartition("/")[2] for table in self._table_files(name)]
-        for table in set(paper.printed) - set(tables):
-            raise PlanError(f"{where}.printed.{table}: no such table: {nearest(table, tables)}")
-        return paper
+        return read_paper(self.root, name)
 
     def table_names(self) -> list[str]:
         """Every table that this scale has axes for, as `paper/table`."""
@@ -148,159 +150,208 @@ class Settings:
         return table if "/" in table else f"{self.params.paper}/{table}"
 
     def table(self, name: str) -> Table:
-        """The table file of `paper/table`. Raises PlanError when the table, or its axes at this scale, do not exist."""
-        path = self.root / "workflow/tables" / f"{name}.yaml"
-        if not path.is_file() or path.name == PAPER_FILE:
-            raise PlanError(f"table '{name}' does not exist: {nearest(name, self._table_files())}")
+        """The table file of `paper/table`.
+
+        Raises:
+            PlanError: the table, or its axes at this scale, do not exist.
+        """
+        table = read_table(self.root, name)
         if name not in self.scale.tables:
             raise PlanError(
                 f"{self.scale_file}: has no axes for table '{name}': add them below `tables`"
             )
-        table = checked(Table, read_yaml(path), f"workflow/tables/{name}.yaml")
-        self._check_table(table, f"workflow/tables/{name}.yaml")
+        check_table(table, self.root, table_file(name))
         return table
 
-    def _check_table(self, table: Table, where: str) -> None:
-        names = [row.row for row in table.rows]
-        if len(set(names)) < len(names):
-            raise PlanError(
-                f"{where}.rows: two rows are called '{max(names, key=names.count)}'; give each its own name"
-            )
-        if table.scores and table.analysis:
-            raise PlanError(
-                f"{where}.scores: are of accuracies, analysis '{table.analysis}' measures none; leave one of them out"
-            )
-        if table.published and not (self.root / "workflow/published" / table.published).is_file():
-            known = (file.name for file in (self.root / "workflow/published").glob("*.csv"))
-            raise PlanError(
-                f"{where}.published = '{table.published}': no such file: {nearest(table.published, known)}"
-            )
-        self._check_figure(table, where)
-        for axis in {table.panel, *table.columns} - {"dataset", "student", "ipc", *table.axes}:
-            raise PlanError(f"{where}.axes.{axis}: is required: say what its values change")
-        for row in table.rows:
-            if row.against and row.against not in names:
-                raise PlanError(
-                    f"{where}: row '{row.row}': against '{row.against}': no such row: {nearest(row.against, names)}"
-                )
-            for axis in set(row.only) - {table.panel, *table.columns}:
-                raise PlanError(
-                    f"{where}: row '{row.row}': only.{axis}: no such axis: {nearest(axis, table.columns)}"
-                )
-            for stage in row.override:
-                if stage not in RECIPES:
-                    raise PlanError(
-                        f"{where}: row '{row.row}': override.{stage}: no such stage: {nearest(stage, RECIPES)}"
-                    )
-            try:
-                if row.measured:
-                    module_name("method", row.method)
-            except PlanError as error:
-                raise PlanError(f"{where}: row '{row.row}': {error}") from None
+    def override(self, name: str, table: Table, row: Row, axes: Mapping[str, Any]) -> Override:
+        """The changes of recipes of a row of a table, and of values of the table's own axes.
 
-    def _check_figure(self, table: Table, where: str) -> None:
-        """A figure draws the analysis of its own name; one that is named like none draws accuracies."""
-        for kind in ("analysis", "figure"):
-            if (name := getattr(table, kind)) and name not in index(kind):
-                raise PlanError(
-                    f"{where}.{kind} = '{name}': does not exist: {nearest(name, index(kind))}"
+        Args:
+            name: `paper/table`.
+            table: what its file holds.
+            row: of that table.
+            axes: values by axis; those that the table gives no meaning change nothing.
+
+        Raises:
+            PlanError: a value means nothing.
+        """
+        file = table_file(name)
+        layers = {"row": as_tree(located(row.override, f"{file}: row '{row.row}': override"))}
+        for axis, meaning in table.axes.items():
+            if axis in axes:
+                value = axes[axis]
+                changes = located(
+                    meaning.override(value, f"{file}.axes.{axis}"),
+                    f"{file}.axes.{axis}.values.{value}",
                 )
-        drawn = table.figure if table.figure in index("analysis") else None
-        if table.figure and drawn != table.analysis:
-            raise PlanError(
-                f"{where}.figure = '{table.figure}': does not draw the table's analysis, '{table.analysis}'"
-            )
+                if meaning.sets:  # the value itself stands in the grid
+                    changes = _with_place(changes, str(self.where / "tables" / name / axis))
+                layers[f"axis {axis}"] = as_tree(changes)
+        return Override(layers)
 
     def dataset(self, name: str) -> Dataset:
-        """A data set of the scale or of params.yaml. Raises PlanError with the nearest name when there is none."""
+        """A data set of the scale or of params.yaml.
+
+        Raises:
+            PlanError: there is none; the message has the nearest name.
+        """
         if name not in self.scale.datasets:
-            raise PlanError(
-                f"{self.scale_file}: dataset '{name}' does not exist: {nearest(name, self.scale.datasets)}"
-            )
+            hint = nearest(name, self.scale.datasets)
+            raise PlanError(f"{self.scale_file}: dataset '{name}' does not exist: {hint}")
         return self.scale.datasets[name]
+
+    def _name(self, dataset: Dataset | str) -> str:
+        if isinstance(dataset, str):
+            return dataset
+        return next(name for name, found in self.scale.datasets.items() if found is dataset)
+
+    def layers(
+        self, stage: str, name: str, dataset: str, override: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """What each layer says of the recipe `stage.name`: a tree or a leaf, the lowest first.
+
+        Args:
+            stage: one of `RECIPES`.
+            name: of the block.
+            dataset: a name of the scale.
+            override: of a row, by stage; an `Override` knows where it stands.
+
+        Returns:
+            By "scale", "data set", "params.yaml", "row" and "axis <name>"; None where a layer has
+            no such block.
+        """
+        self.dataset(dataset)
+        of_dataset = as_tree(as_tree(self.tree["datasets"])[dataset])
+        found = {"scale": self.tree, "data set": of_dataset, PARAMS: self._params}
+        layers = {layer: as_tree(blocks.get(stage)).get(name) for layer, blocks in found.items()}
+        changes = Override.of(override).layers
+        return layers | {layer: blocks.get(stage) for layer, blocks in changes.items()}
 
     def recipe(
         self,
         stage: str,
         name: str,
-        dataset: Dataset,
+        dataset: Dataset | str,
         override: Mapping[str, Any],
-        cell: Cell | None = None,
-    ) -> dict[str, Any]:
-        """The recipe `stage.name`, layer on layer: scale, data set, params.yaml, table row; later ones win, since a row without
-        its override would no longer be that row. In each layer, what stands below `per_ipc.<ipc>` and `per_student.<student>`
-        wins over what stands beside it. `teachers` may be the ensemble, or the cell's student.
+        point: Point | None = None,
+    ) -> ResolvedBlock:
+        """The recipe `stage.name` from all layers; `teachers` are networks.
 
-        Raises PlanError when no layer has a block of that name, or the ensemble is too small.
+        Args:
+            stage: one of `RECIPES`.
+            name: of the block.
+            dataset: a name of the scale.
+            override: of a row, by stage; an `Override` knows where it stands.
+            point: ipc and student, for what depends on them.
+
+        Returns:
+            The values, not checked yet.
+
+        Raises:
+            PlanError: no layer has a block of that name, or the ensemble is too small.
         """
-        blocks = [
-            getattr(self.scale, stage),
-            getattr(dataset, stage),
-            getattr(self.params, stage),
-            override.get(stage, {}),
-        ]
-        if not any(name in block for block in blocks[:3]) and not blocks[3]:
+        dataset = self._name(dataset)
+        blocks, nominal = self.layers(stage, name, dataset, override), self.nominal(stage, name)
+        files = [blocks[layer] for layer in ("scale", "data set", PARAMS)]
+        changes = Override.of(override).tree.get(stage)
+        if all(block is None for block in files) and not changes:
             raise PlanError(
-                f"{self.scale_file}.{stage}.{name}: no such block: {nearest(name, blocks[0])}"
+                f"{nominal}: no such block: {nearest(name, getattr(self.scale, stage))}"
             )
-        where = f"{self.scale_file}.{stage}.{name}"
-        layers = [*(block.get(name) for block in blocks[:3]), blocks[3]]
-        recipe = merge(*({name: self._at(layer, cell, where)} for layer in layers))[name]
+        named = (Tree({name: combine(*sublayers(layer, point))}, []) for layer in (*files, changes))
+        recipe = ResolvedBlock(combine(*named)[name], nominal)
         if "teachers" in recipe:
-            recipe["teachers"] = self._teachers(
-                recipe["teachers"], dataset, cell, f"{where}.teachers"
-            )
+            where = recipe.where / "teachers"
+            recipe["teachers"] = self._teachers(recipe["teachers"], dataset, point, where)
         return recipe
 
-    def _at(self, layer: Mapping[str, Any] | None, cell: Cell | None, where: str) -> dict[str, Any]:
-        """A layer of a recipe with what it says about this cell's budget and student."""
-        plain = dict(layer or {})
-        for axis, kinds in (("ipc", (int, float)), ("student", (str,))):
-            special = plain.pop(f"per_{axis}", {})
-            if not isinstance(special, Mapping) or not all(
-                isinstance(key, kinds) and isinstance(block, Mapping)
-                for key, block in special.items()
-            ):
-                raise PlanError(
-                    f"{where}.per_{axis} = {special!r}: expected keys and values below each {axis}"
-                )
-            plain = merge(plain, special.get(getattr(cell, axis, None)))
-        return plain
+    def nominal(self, stage: str, name: str) -> str:
+        """Where the block `stage.name` stands in the scale, or should."""
+        return f"{self.scale_file}.{stage}.{name}"
 
-    def _teachers(self, teachers: Any, dataset: Dataset, cell: Cell | None, where: str) -> Any:
-        if teachers == "student" and cell and cell.student:
-            return [cell.student]
+    def _teachers(self, teachers: Any, dataset: str, point: Point | None, where: Where) -> Any:
+        if teachers == "student" and point and point.student:
+            return [point.student]
         if isinstance(teachers, str):
             return self.ensemble(teachers, dataset, where)
-        return (
-            [self.scale.network_aliases.get(t, t) for t in teachers]
-            if isinstance(teachers, list)
-            else teachers
-        )
+        aliases = self.scale.network_aliases
+        return [aliases.get(t, t) for t in teachers] if isinstance(teachers, list) else teachers
 
-    def ensemble(self, text: str, dataset: Dataset, where: str) -> list[str]:
-        """The networks of "ensemble" (all) or "ensemble:N" (the first N). Raises PlanError when there are not that many."""
-        networks = dataset.ensemble or self.scale.ensemble
+    def ensemble(self, text: str, dataset: str, where: Where | str) -> list[str]:
+        """The networks of "ensemble" (all) or "ensemble:N" (the first N).
+
+        Raises:
+            PlanError: it says something else, or there are not that many.
+        """
+        networks = self.dataset(dataset).ensemble or self.scale.ensemble
         name, colon, count = text.partition(":")
         if name != ENSEMBLE or (colon and not count.isdecimal()):
             raise PlanError(
-                f"{where} = '{text}': write a list of networks, 'student', '{ENSEMBLE}', or '{ENSEMBLE}:2' for its first two"
+                f"{where} = '{text}': write a list of networks, 'student', '{ENSEMBLE}', "
+                f"or '{ENSEMBLE}:2' for its first two"
             )
         first = int(count) if colon else len(networks)
         if not 0 < first <= len(networks):
+            names = ", ".join(networks)
             raise PlanError(
-                f"{where} = '{text}': the ensemble has {len(networks)} networks ({', '.join(networks)})"
+                f"{where} = '{text}': the ensemble has {len(networks)} networks ({names})"
             )
         return networks[:first]
 
-    def alias(self, name: str, cell: Cell) -> str:
-        """The network that a recipe means: the cell's student for "student", else what stands in for `name`."""
-        return (
-            cell.student
-            if name == "student" and cell.student
-            else self.scale.network_aliases.get(name, name)
+    def alias(self, name: str, point: Point) -> str:
+        """The network that a recipe means: the student for "student", else that of an alias."""
+        if name == "student" and point.student:
+            return point.student
+        return self.scale.network_aliases.get(name, name)
+
+    def network(self, name: str, dataset: Dataset | str) -> ResolvedBlock:
+        """The component reference of a network on a data set.
+
+        It is the entry `name` of the data set's `networks`, or the scale's, or the network of that
+        very name.
+        """
+        for layer in (as_tree(as_tree(self.tree["datasets"])[self._name(dataset)]), self.tree):
+            if entry := as_tree(layer.get("networks")).get(name):
+                return ResolvedBlock(as_tree(entry), self.nominal("networks", name))
+        return ResolvedBlock(
+            Tree({"name": Leaf(name, self.nominal("networks", name))}, []),
+            self.nominal("networks", name),
         )
 
-    def network(self, name: str, dataset: Dataset) -> dict[str, Any]:
-        """The component reference of a network name on a data set: an entry of `networks`, or the network of that very name."""
-        return dataset.networks.get(name) or self.scale.networks.get(name, {"name": name})
+
+def sublayers(layer: Any, point: Point | None) -> list[Tree]:
+    """What a layer says in general, at the ipc of `point`, and for its student; later ones win.
+
+    Args:
+        layer: a tree, or None for one that says nothing.
+        point: None for what is said in general.
+
+    Raises:
+        PlanError: the layer is no mapping, or its `per_ipc` or `per_student` not one of mappings.
+    """
+    if isinstance(layer, Leaf) and layer.value:
+        raise PlanError(f"{layer.place} = {layer.value!r}: expected keys and values")
+    found = [as_tree(layer).copy()]
+    for axis, kinds in (("ipc", (int, float)), ("student", (str,))):
+        key = f"per_{axis}"
+        special = [part.pop(key) for part in found if key in part]
+        for block in special:
+            _check_special(block, axis, kinds)
+        found.append(as_tree(combine(*special).get(getattr(point, axis, None))).copy())
+    return found
+
+
+def _check_special(block: Any, axis: str, kinds: tuple[type, ...]) -> None:
+    if not isinstance(block, Tree) or not all(
+        isinstance(key, kinds) and isinstance(value, Tree) for key, value in block.items()
+    ):
+        raise PlanError(
+            f"{Where(block, '')} = {plain(block)!r}: expected keys and values below each {axis}"
+        )
+
+
+def _with_place(node: Any, place: str) -> Any:
+    """A tree whose leaves stand at `place`."""
+    if isinstance(node, Leaf):
+        return Leaf(node.value, place)
+    return Tree({key: _with_place(value, place) for key, value in node.items()}, [place])

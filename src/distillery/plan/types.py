@@ -1,8 +1,9 @@
 """Read recipe types without importing the modules that hold them, and check values against them.
 
-A method's file holds its recipe type and its torch code side by side. The planner must not import torch, so it executes only
-the recipe part of a file: imports from the standard library's typing modules and from torch-free `*.recipe` modules, literal
-constants, and the classes whose names end in Recipe. A test holds what is read this way equal to the imported type.
+A method's file holds its recipe type and its torch code side by side. The planner must not import
+torch, so it executes only the recipe part of a file: imports from the standard library's typing
+modules and from torch-free `*.recipe` modules, literal constants, and the classes whose names end
+in Recipe. A test holds what is read this way equal to the imported type.
 """
 
 from __future__ import annotations
@@ -13,24 +14,33 @@ import functools
 import sys
 import typing
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType, ModuleType
-from typing import Any
+from typing import Any, Literal, overload
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from distillery.components.contracts import TRAITS
+from distillery.components.contracts import (
+    TRAITS,
+    AnalysisTraits,
+    EmbeddingTraits,
+    LabelTraits,
+    LossTraits,
+    MethodTraits,
+    RefinementTraits,
+    SourceTraits,
+    Traits,
+)
 from distillery.components.fields import named_fields, read
 from distillery.components.parameters import component_name, parse
 from distillery.components.registry import (
     KINDS,
-    Reference,
     constants,
     literal,
     module_name,
     module_path,
 )
 from distillery.errors import PlanError, nearest
-from distillery.store.fingerprint import module_file
 from distillery.training.recipe import split_at_normalisation
 
 _TORCH_FREE = {
@@ -45,18 +55,20 @@ _TORCH_FREE = {
 @functools.cache
 def torch_free_part(module: str) -> ModuleType:
     """A module object with the recipe part of `module`: its dataclasses and constants, no torch."""
-    tree = ast.parse(module_file(module).read_text())
+    file = module_path(module)
+    tree = ast.parse(file.read_text())
     part = ModuleType(f"{module}#recipe")
     sys.modules[part.__name__] = part  # dataclasses and pydantic resolve annotations through here
     kept = ast.Module([node for node in tree.body if _is_recipe_part(node)], type_ignores=[])
-    exec(compile(kept, str(module_file(module)), "exec"), part.__dict__)
+    exec(compile(kept, str(file), "exec"), part.__dict__)
     return part
 
 
 def _is_recipe_part(node: ast.stmt) -> bool:
     if isinstance(node, ast.ImportFrom):
+        source = node.module or ""
         return node.level == 0 and (
-            node.module in _TORCH_FREE or node.module.endswith((".recipe", ".recipes"))
+            source in _TORCH_FREE or source.endswith((".recipe", ".recipes"))
         )
     if isinstance(node, ast.ClassDef):
         return node.name.endswith("Recipe")
@@ -75,11 +87,38 @@ def _is_literal(node: ast.Assign) -> bool:
     return True
 
 
-@functools.cache
-def traits(kind: str, name: str) -> Any:
-    """The traits of component `name`: an object of its kind's class in `components.contracts`.
+@overload
+def traits(kind: Literal["method"], name: str) -> MethodTraits: ...
+@overload
+def traits(kind: Literal["label"], name: str) -> LabelTraits: ...
+@overload
+def traits(kind: Literal["loss"], name: str) -> LossTraits: ...
+@overload
+def traits(kind: Literal["refinement"], name: str) -> RefinementTraits: ...
+@overload
+def traits(kind: Literal["embedding"], name: str) -> EmbeddingTraits: ...
+@overload
+def traits(kind: Literal["analysis"], name: str) -> AnalysisTraits: ...
+@overload
+def traits(kind: Literal["source"], name: str) -> SourceTraits: ...
+@overload
+def traits(kind: str, name: str) -> Traits: ...
 
-    Raises PlanError, naming the file, for an unknown trait, a wrong value, or a constant that looks like a trait.
+
+@functools.cache
+def traits(kind: str, name: str) -> Traits:
+    """The traits of component `name`.
+
+    Args:
+        kind: one of `registry.KINDS`.
+        name: a name that a module of this kind declares.
+
+    Returns:
+        An object of the kind's class in `components.contracts`.
+
+    Raises:
+        PlanError: an unknown trait, a wrong value, or a constant that looks like a trait; it names
+            the file.
     """
     file, contract = module_path(module_name(kind, name)), TRAITS[kind]
     where = f"{KINDS[kind]}/{file.name}"
@@ -89,13 +128,14 @@ def traits(kind: str, name: str) -> Any:
 
 
 @functools.cache
-def _adapter(recipe: type) -> TypeAdapter:
+def _adapter(recipe: type) -> TypeAdapter[Any]:
     return TypeAdapter(_strict(recipe))
 
 
 def _strict(recipe: type) -> type:
     """Make a dataclass and those in its fields refuse unknown keys."""
-    recipe.__pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+    config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    setattr(recipe, "__pydantic_config__", config)  # noqa: B010  # no declared attribute
     for hint in typing.get_type_hints(recipe).values():
         for option in (hint, *typing.get_args(hint)):
             if dataclasses.is_dataclass(option) and isinstance(option, type):
@@ -104,12 +144,20 @@ def _strict(recipe: type) -> type:
 
 
 def validated(recipe: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """`values` checked against the dataclass `recipe`, defaults filled in, as plain JSON values.
+    """Check values against a recipe type.
 
-    Fields that are None are left out: a new optional setting must not give every artefact a new identity. None is therefore the
-    default of every field that may be None (a test).
+    Args:
+        recipe: a frozen dataclass.
+        values: its fields as JSON.
+        where: file and key of the values, for errors.
 
-    Raises PlanError, one line with the file and key (`where`), the value and the nearest valid name.
+    Returns:
+        The values as plain JSON, with the defaults filled in. Fields that are None are left out: a
+        new optional setting must not give every artefact a new identity. None is therefore the
+        default of every field that may be None (a test).
+
+    Raises:
+        PlanError: a value is wrong; one line with `where`, the value and the nearest valid name.
     """
     if not isinstance(values, Mapping):
         raise PlanError(f"{where} = {values!r}: expected keys and values")
@@ -129,10 +177,10 @@ def _check_named(recipe: type, values: Mapping[str, Any], where: str) -> None:
     for path, mark, names in named_fields(recipe, values):
         for text in names:
             try:
+                traits(mark.kind, component_name(mark.kind, text))
                 parse(mark.kind, text)
             except PlanError as error:
                 raise PlanError(f"{where}.{path} = '{text}': {error}") from None
-            traits(mark.kind, component_name(mark.kind, text))
         if mark.kind == "augmentation" and not mark.any_order:
             try:
                 split_at_normalisation(names)
@@ -149,16 +197,10 @@ def named_modules(recipe: type, values: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def component_modules(kind: str, reference: Reference) -> list[str]:
-    """The module of a resolved component, and those of the components that its recipe names."""
-    module = module_name(kind, reference["name"])
-    return [module, *named_modules(torch_free_part(module).Recipe, reference)]
-
-
 def _fields(recipe: type) -> list[str]:
     """Field names of a recipe and of those nested in it."""
     hints = typing.get_type_hints(recipe)
-    nested = [hint for hint in hints.values() if dataclasses.is_dataclass(hint)]
+    nested = [h for h in hints.values() if isinstance(h, type) and dataclasses.is_dataclass(h)]
     return [*hints, *(name for hint in nested for name in _fields(hint))]
 
 
@@ -170,7 +212,11 @@ def explain(
 ) -> str:
     """The first problem of a pydantic error as one line.
 
-    fields: the valid names, for a hint. renamed: keys of older files, and what to write instead.
+    Args:
+        error: what pydantic found.
+        where: file and key of the values.
+        fields: the valid names, for a hint.
+        renamed: keys of older files, and what to write instead.
     """
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
@@ -185,26 +231,66 @@ def explain(
     return f"{place} = {first['input']!r}: {first['msg']}"
 
 
+@dataclass(frozen=True)
+class Component:
+    """A component that a recipe names, with all its fields.
+
+    Attributes:
+        kind: one of `registry.KINDS`.
+        reference: `name` and the fields of its Recipe as JSON; a part of an artefact's recipe.
+    """
+
+    kind: str
+    reference: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The name that its module declares."""
+        return str(self.reference["name"])
+
+    @property
+    def module(self) -> str:
+        """The dotted module that provides it."""
+        return module_name(self.kind, self.name)
+
+    @property
+    def modules(self) -> list[str]:
+        """Its own module and those of the components that its recipe names."""
+        recipe = torch_free_part(self.module).Recipe
+        return [self.module, *named_modules(recipe, self.reference)]
+
+    def get(self, field: str) -> Any:
+        """The value of a field of its recipe, or None where the recipe has no such field."""
+        return self.reference.get(field)
+
+
 def recipe_object(kind: str, reference: Mapping[str, Any]) -> Any:
     """The recipe object of a resolved component reference, without torch."""
     fields = {key: value for key, value in reference.items() if key != "name"}
     return read(torch_free_part(module_name(kind, reference["name"])).Recipe, fields)
 
 
-def component(kind: str, reference: Any, where: str) -> dict[str, Any]:
-    """A component reference (a name, or a mapping with `name` and fields) resolved to all its fields.
+def component(kind: str, reference: Any, where: str) -> Component:
+    """Resolve a reference to a component to all its fields.
 
-    Raises PlanError when the component does not exist or a field is wrong.
+    Args:
+        kind: one of `registry.KINDS`.
+        reference: as a user writes it: a name, or a mapping with `name` and fields.
+        where: file and key of the reference, for errors.
+
+    Raises:
+        PlanError: the component does not exist, or a field is wrong.
     """
     if not isinstance(reference, str | Mapping | None):
         raise PlanError(f"{where} = {reference!r}: expected a name, or keys and values")
-    reference = {"name": reference} if isinstance(reference, str) else dict(reference or {})
-    if "name" not in reference:
+    fields = {"name": reference} if isinstance(reference, str) else dict(reference or {})
+    if "name" not in fields:
         raise PlanError(f"{where}.name: is required, it names a {kind}")
-    name = reference.pop("name")
+    name = fields.pop("name")
     try:
         module = module_name(kind, str(name))
     except PlanError as error:
         raise PlanError(f"{where}: {error}") from None
     traits(kind, str(name))
-    return {"name": name, **validated(torch_free_part(module).Recipe, reference, where)}
+    values = validated(torch_free_part(module).Recipe, fields, where)
+    return Component(kind, {"name": name, **values})

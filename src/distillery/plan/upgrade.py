@@ -47,6 +47,9 @@ def upgraded(meta: Meta) -> Meta:
     new = {_WORDS.get(key, key): value for key, value in meta.items()} | {"format": 1}
     spec = {_WORDS.get(key, key): value for key, value in meta["spec"].items()}
     new["spec"] = spec | {"recipe": _with_present_names(spec["recipe"])}
+    if new["stage"] == "embed" and "found" in new["metadata"]:
+        names = {"found": "provenance"}
+        new["metadata"] = {names.get(key, key): value for key, value in new["metadata"].items()}
     if new["stage"] == "label" and "numbers" in new["metadata"]:
         kinds = {
             name: Kind.SOFT_LABEL if name == "labels" else Kind.INDEX

@@ -15,8 +15,9 @@ from distillery.errors import PlanError
 from distillery.plan.explain import stored_metas
 from distillery.plan.nodes import Node
 from distillery.plan.plan import Plan
-from distillery.plan.settings import RECIPES, read_yaml
+from distillery.plan.table_files import RECIPES
 from distillery.plan.upgrade import convert
+from distillery.plan.yaml_files import read_yaml
 from distillery.store.artefact import META, verify_files
 from distillery.store.fingerprint import module_digests
 from distillery.store.spec import folder
@@ -103,7 +104,7 @@ def every_plan(root: Path) -> list[Plan]:
 
 def unreachable(plans: list[Plan]) -> list[Path]:
     """Artefact folders of the store that none of these plans, at any table of their scales, names."""
-    wanted = {address for plan in plans for address in plan.builder.nodes}
+    wanted = {address for plan in plans for address in plan.nodes}
     store = plans[0].store
     return [
         path.parent

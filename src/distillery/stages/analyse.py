@@ -1,4 +1,4 @@
-"""The analyse stage: look at a distilled set, its labels or a student, and say what a figure of a paper says about it."""
+"""The analyse stage: what a figure of a paper says of a distilled set, its labels or a student."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
 from distillery.analyses.inputs import AnalysisInputs
 from distillery.components import registry
@@ -18,38 +17,56 @@ from distillery.errors import ArtefactError, PlanError
 from distillery.nets.network import load_network
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.whitening import fitting
-from distillery.store.files import ANALYSIS_ARRAYS, ANALYSIS_VALUES, STORED_LABELS, STUDENT_WEIGHTS
+from distillery.store.files import (
+    ANALYSIS_ARRAYS,
+    ANALYSIS_VALUES,
+    STORED_LABELS,
+    STUDENT_WEIGHTS,
+)
 from distillery.teacher.load import load_teachers
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from distillery.components.registry import Reference
+    from distillery.data.images import ImageSet
     from distillery.store.job import Job
 
 
 def make(job: Job) -> dict[str, Any]:
-    """Write values.parquet (tidy rows) and, where the analysis has any, arrays.safetensors; return its value and metadata.
+    """Write values.parquet (tidy rows) and, where the analysis has any, arrays.safetensors.
 
-    recipe: analysis (component reference), student (network reference or None), labels (component reference or None), repeat
-    (enters the seeds). inputs: data, and what the analysis NEEDS of distilled, label (stored labels), teachers (list),
-    embeddings and student (an evaluation that kept its weights); the set's whitening where it has one. One that NEEDS a
-    protocol trains students itself: recipe and inputs are then also those of an evaluation, as `training.protocol.protocol` reads
-    them. Raises PlanError when a needed input is missing, ClassOrderError, TeacherError and ArtefactError when the inputs do
-    not fit each other.
+    Args:
+        job: its recipe has analysis, a component reference, and student (network reference or
+            None), labels (component reference or None) and repeat (enters the seeds) where the
+            analysis reads them. inputs: data, and what the analysis names under `needs` of
+            distilled, label (stored labels), teachers (list), embeddings and student (an
+            evaluation that kept its weights); the set's whitening where it has one. An analysis
+            that needs a protocol trains students itself: recipe and inputs are then also those of
+            an evaluation, as `training.protocol.evaluation_protocol` reads them.
+
+    Returns:
+        value, the name of the analysis, and what it says of itself.
+
+    Raises:
+        PlanError: a needed input is missing.
+        ClassOrderError: inputs know other classes, or in another order.
+        TeacherError: a teacher does not know the data.
+        ArtefactError: the stored labels or the whitening are not those of the set.
     """
-    reference = job.recipe["analysis"]
+    reference: Reference = job.recipe["analysis"]
     analysis, recipe = registry.build("analysis", reference)
     _check_inputs(reference["name"], registry.trait(analysis, "needs", ()), job)
     result = analysis.analyse(_inputs(job), recipe, job)
-    pq.write_table(pa.table(result.values), job.out / ANALYSIS_VALUES)
+    pq.write_table(pa.table(dict(result.values)), job.out / ANALYSIS_VALUES)
     if result.arrays:
-        save_file(
-            {name: array.cpu().contiguous() for name, array in result.arrays.items()},
-            job.out / ANALYSIS_ARRAYS,
-        )
+        arrays = {name: array.cpu().contiguous() for name, array in result.arrays.items()}
+        save_file(arrays, job.out / ANALYSIS_ARRAYS)
     return {"value": result.value, "analysis": reference["name"], **result.metadata}
 
 
 def _check_inputs(name: str, needs: Sequence[str], job: Job) -> None:
-    given = job.inputs | {"protocol": job.recipe.get("training")}
+    given = {**job.inputs, "protocol": job.recipe.get("training")}
     missing = [role for role in needs if not given.get(role)]
     if missing:
         raise PlanError(
@@ -58,58 +75,68 @@ def _check_inputs(name: str, needs: Sequence[str], job: Job) -> None:
 
 
 def _inputs(job: Job) -> AnalysisInputs:
-    data, distilled = job.input("data"), None
+    data = job.input("data")
     train, test = (load_images(data, split) for split in ("train", "test"))
-    if job.find_input("distilled"):
-        distilled = DistilledSet.load(job.input("distilled").path)
-        distilled.check_classes(train.class_order, f"data {data.id}")
-    normal = distilled or train
+    distilled = _distilled(job, train)
+    mean, std = (distilled or train).mean, (distilled or train).std
     teachers = load_teachers(
         job.inputs_of("teachers"),
         job.device,
         class_order=train.class_order,
-        mean=normal.mean,
-        std=normal.std,
+        mean=mean,
+        std=std,
         owner=f"data {data.id}",
     )
-    stored = _stored(job, distilled) if distilled and job.find_input("label") else None
-    student = _student(job, train.shape, len(train.classes)) if job.find_input("student") else None
-    distances = (
-        read_distances(job.input("embeddings"), train.class_order)
-        if job.find_input("embeddings")
-        else None
-    )
-    whitened = distilled.whitening if distilled else None
     whitening = fitting(
-        job.find_input("whitening"), whitened, f"the distilled set of data {data.id}", job.device
+        job.find_input("whitening"),
+        distilled.whitening if distilled else None,
+        f"the distilled set of data {data.id}",
+        job.device,
     )
     return AnalysisInputs(
         train,
         test,
         distilled,
-        stored,
+        _stored(job, distilled) if distilled else None,
         teachers,
-        student,
-        normal.mean,
-        normal.std,
+        _student(job, train.shape, len(train.classes)),
+        mean,
+        std,
         whitening,
-        distances,
+        _distances(job, train),
     )
 
 
-def _stored(job: Job, distilled: DistilledSet) -> Tensor:
-    label = job.input("label")
+def _distilled(job: Job, train: ImageSet) -> DistilledSet | None:
+    artefact = job.find_input("distilled")
+    if artefact is None:
+        return None
+    distilled = DistilledSet.load(artefact.path)
+    distilled.check_classes(train.class_order, f"data {job.input('data').id}")
+    return distilled
+
+
+def _stored(job: Job, distilled: DistilledSet) -> Tensor | None:
+    label = job.find_input("label")
+    if label is None:
+        return None
     distilled.check_classes(label.metadata["class_order"], f"labels {label.id}")
-    logits = load_file(label.file(STORED_LABELS))["logits"]
-    if len(logits) != len(distilled.expand()):
+    logits, count = load_file(label.file(STORED_LABELS))["logits"], len(distilled.expand())
+    if len(logits) != count:
         raise ArtefactError(
-            f"labels {label.id}: {len(logits)} for {len(distilled.expand())} instances; make them again"
+            f"labels {label.id}: {len(logits)} for {count} instances; make them again"
         )
     return logits.to(job.device)
 
 
-def _student(job: Job, shape: Sequence[int], classes: int) -> nn.Module:
-    evaluation = job.input("student")
-    return load_network(
-        evaluation.metadata["student"], shape, classes, evaluation.file(STUDENT_WEIGHTS), job.device
-    )
+def _student(job: Job, shape: Sequence[int], classes: int) -> nn.Module | None:
+    evaluation = job.find_input("student")
+    if evaluation is None:
+        return None
+    weights = evaluation.file(STUDENT_WEIGHTS)
+    return load_network(evaluation.metadata["student"], shape, classes, weights, job.device)
+
+
+def _distances(job: Job, train: ImageSet) -> Tensor | None:
+    artefact = job.find_input("embeddings")
+    return read_distances(artefact, train.class_order) if artefact else None

@@ -10,14 +10,13 @@ from distillery.data.images import load_images
 from distillery.nets.network import build_network, save_network
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.whitening import fitting
+from distillery.store.files import STUDENT_WEIGHTS
 from distillery.training.loop import Accuracies, initialise, train
 from distillery.training.protocol import StudentRecipe, evaluation_protocol
 from distillery.training.samples import Samples
 
 if TYPE_CHECKING:
     from distillery.store.job import Job
-
-WEIGHTS = "student.safetensors"
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def make(job: Job) -> dict[str, Any]:
         labeller=protocol.labeller,
         seeds=protocol.seeds,
     )
-    save_network(student, job.out / WEIGHTS)
+    save_network(student, job.out / STUDENT_WEIGHTS)
     return asdict(
         Evaluated(recipe.student, recipe.repeat, len(samples), history.accuracies, history.loss)
     )

@@ -6,8 +6,8 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file
 
@@ -21,10 +21,8 @@ from distillery.table.document import DocumentCell, TableDocument, read_document
 from distillery.table.files import check_table
 from distillery.table.identity import picture_identity
 
-if TYPE_CHECKING:
-    import numpy as np
-
 PLACE = ("row", "dataset", "ipc", "student")
+NOTHING: tuple[pd.DataFrame, dict[str, np.ndarray]] = (pd.DataFrame(), {})  # of no analysis
 
 
 def make_picture(plan_file: Path, store: Path, out_stem: Path) -> None:
@@ -59,7 +57,7 @@ def _entries(document: TableDocument, table: pd.DataFrame, store: Path) -> Itera
     """The measured cells, with what their analyses found; the arrays are the first repeat's."""
     for cell, record in zip(document.cells, table.to_dict("records"), strict=True):
         if cell.evaluations:
-            values, arrays = _analysed(cell, store) if document.analysis else (None, {})
+            values, arrays = _analysed(cell, store) if document.analysis else NOTHING
             yield Entry(
                 row=cell.row,
                 dataset=cell.place.dataset,
@@ -90,7 +88,7 @@ def _values(entries: list[Entry]) -> pd.DataFrame:
     frames = []
     for entry in entries:
         number = pd.DataFrame({"value": [entry.value], "std": [entry.std], "n": [entry.n]})
-        values = number if entry.values is None else entry.values
+        values = number if entry.values.empty else entry.values
         place = {key: getattr(entry, key) for key in PLACE} | entry.extra
         frames.append(values.assign(**place))
     table, first = pd.concat(frames, ignore_index=True), (*PLACE, *entries[0].extra)

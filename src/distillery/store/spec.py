@@ -1,4 +1,4 @@
-"""The specification of one artefact: everything that can change its bytes, and the identity that follows from it."""
+"""The specification of one artefact: all that can change its bytes, and the identity from that."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distillery.store.canonical import digest, dumps
 
 # Those that make artefacts, in the order of the flow.
 STAGES = ("data", "whiten", "embed", "teacher", "distill", "label", "evaluate", "analyse")
-# Seeds and adoption follow from the key, so a field keeps the name there under which it was first identified.
+# Seeds and adoption follow from the key, so a renamed field keeps its first name there.
 KEY_NAMES = {
     "parallel_groups": "together",
     "inner_steps": "longest",
@@ -28,10 +28,17 @@ Inputs = dict[str, str | list[str]]  # role -> "stage/id", or a list of them
 class Spec:
     """What one job makes.
 
-    stage: one of STAGES. label: readable part of the name. recipe: resolved values, only those this
-    artefact reads. inputs: addresses of the upstream artefacts by role. roots: modules whose import closure is the code, code:
-    its digest. local: what differs between machines without changing a byte (where a data source lies), not in the identity.
-    environment: params.yaml's number for the libraries, raised by hand when an upgrade should make everything anew.
+    Attributes:
+        stage: one of `STAGES`.
+        label: readable part of the name.
+        recipe: resolved values, only those that this artefact reads.
+        inputs: addresses of the upstream artefacts by role.
+        roots: modules whose import closure is the code.
+        code: digest of that code.
+        local: what differs between machines without changing a byte (where a data source lies); not
+            in the identity.
+        environment: params.yaml's number for the libraries, raised by hand when an upgrade should
+            make everything anew.
     """
 
     stage: str
@@ -46,7 +53,8 @@ class Spec:
     @cached_property
     def id(self) -> str:
         """`label-<12 hex>`: SHA-256 of stage, recipe, inputs, code digest and environment."""
-        return f"{self.label}-{digest([self.stage, self.recipe, self.inputs, self.code, self.environment])}"
+        identity = [self.stage, self.recipe, self.inputs, self.code, self.environment]
+        return f"{self.label}-{digest(identity)}"
 
     @property
     def address(self) -> str:
@@ -54,7 +62,16 @@ class Spec:
         return f"{self.stage}/{self.id}"
 
     def key(self, input_keys: Inputs) -> str:
-        """The identity without code, given the keys of the inputs; seeds and adoption must not depend on wording."""
+        """The identity without code, from which seeds and adoption follow.
+
+        Code is left out, since these must not change when it is reworded.
+
+        Args:
+            input_keys: the keys of the inputs, by role.
+
+        Returns:
+            16 hex digits.
+        """
         return digest([self.stage, _with_key_names(self.recipe), input_keys], 16)
 
     def dumps(self) -> str:
@@ -63,7 +80,11 @@ class Spec:
 
     @classmethod
     def loads(cls, text: str) -> Spec:
-        """Parse `dumps()`. Raises ArtefactError when the text is no spec."""
+        """Parse `dumps()`.
+
+        Raises:
+            ArtefactError: the text is no spec.
+        """
         try:
             return cls(**json.loads(text))
         except (ValueError, TypeError) as error:

@@ -154,7 +154,7 @@ def _numbers(cell: DocumentCell, metadata: StoreMetadata) -> dict[str, int]:
 def _cr_paper(
     cell: DocumentCell, data: str, metadata: StoreMetadata, raw_bytes: int
 ) -> float | None:
-    if cell.place.ipc is None or (cell.counted_as == "dynamic" and not cell.label_epochs):
+    if cell.counted_as == "dynamic" and not cell.label_epochs:
         return None
     return cr_paper(
         cell.place.ipc,

@@ -33,20 +33,20 @@ class Place:
     Attributes:
         dataset: a data set, or another value of the panel, such as an average over data sets.
         student: a network; None where the table has no such axis.
-        ipc: images per class; None where the table has no such axis.
+        ipc: images per class.
         axes: the values on the table's own axes, by their names.
     """
 
     dataset: str
     student: str | None
-    ipc: int | float | None
+    ipc: int | float
     axes: dict[str, AxisValue] = field(default_factory=dict)
 
     @classmethod
     def on(cls, axes: Mapping[str, Any]) -> Place:
         """The place with these values of all axes, by their names."""
         own = {axis: value for axis, value in axes.items() if axis not in _COMMON}
-        return cls(axes["dataset"], axes.get("student"), axes.get("ipc"), own)
+        return cls(axes["dataset"], axes.get("student"), axes["ipc"], own)
 
     def at(self, axis: str) -> AxisValue:
         """The value on an axis.

@@ -1,0 +1,101 @@
+"""The experiment setting that a cell of a table measures, and the cell with what was planned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distillery.errors import PlanError
+from distillery.plan.models import Row
+from distillery.plan.nodes import Node
+from distillery.table.document import Place
+from distillery.table.published import PrintedNumber
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment setting: everything that decides a number but the repeat.
+
+    Attributes:
+        dataset: a data set of the scale.
+        ipc: images per class, above 0; a fraction where the method allows it.
+        student: a network, or an entry of the scale's `networks`; None: the table measures none.
+        row: method, labels, protocol and overrides.
+        augmented: whether its protocol may augment.
+    """
+
+    dataset: str
+    ipc: float
+    student: str | None
+    row: Row
+    augmented: bool = True
+
+    @classmethod
+    def at(cls, place: Mapping[str, Any], row: Row) -> Experiment:
+        """The setting of a row at a place of the axes.
+
+        Args:
+            place: the value of each axis. 10.0 images per class are the same setting as 10.
+            row: of a table, with the overrides of this place.
+        """
+        ipc = place["ipc"]
+        whole = isinstance(ipc, float) and ipc.is_integer()
+        return cls(place["dataset"], int(ipc) if whole else ipc, place.get("student"), row)
+
+    @property
+    def student_network(self) -> str:
+        """The student, of a setting that needs one.
+
+        Raises:
+            PlanError: it has none.
+        """
+        if self.student is None:
+            raise PlanError(
+                f"row '{self.row.row}' on '{self.dataset}': no student; give the table that axis"
+            )
+        return self.student
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableCell:
+    """One cell of a table: its place, the printed number, and the artefacts of what it measures.
+
+    A cell that shows published numbers only has no artefacts.
+
+    Attributes:
+        row: of the table file, without the overrides of the place.
+        extra: values of the table's own axes.
+        dataset: value of the axis `dataset`: a data set, or a name such as "average".
+        student: value of the axis `student`, or None.
+        ipc: images per class.
+        paper: the place of the paper's table that it stands for, if there is one.
+        published: the printed number, if there is one.
+        comparable: whether the printed number is of this very setting.
+        evaluations: the artefacts that its number is read off, one per repeat.
+        distilled: the distilled set.
+        label: the stored labels, if their kind stores any.
+        data: the canonical data set.
+        scores: artefacts that its DD-Ranking scores compare with, by the name of the accuracy;
+            None in a table without scores.
+    """
+
+    row: Row
+    extra: dict[str, Any]
+    dataset: str
+    student: str | None
+    ipc: float
+    paper: Place | None
+    published: PrintedNumber | None
+    comparable: bool
+    evaluations: tuple[Node, ...] = ()
+    distilled: Node | None = None
+    label: Node | None = None
+    data: Node | None = None
+    scores: dict[str, tuple[Node, ...]] | None = None
+
+    def artefacts(self) -> list[Node]:
+        """Everything whose meta.json its values are read off."""
+        compared = [node for nodes in (self.scores or {}).values() for node in nodes]
+        found = (*self.evaluations, self.distilled, self.label, self.data, *compared)
+        return [node for node in found if node is not None]

@@ -1,0 +1,98 @@
+"""What planning one stage needs: the settings, the nodes planned so far, and how a node is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, TypeVar
+
+from distillery.plan.cell import Experiment
+from distillery.plan.models import Dataset
+from distillery.plan.nodes import Node, NodeInputs
+from distillery.plan.settings import Settings
+from distillery.store.fingerprint import code_digest
+from distillery.store.spec import Spec
+
+T = TypeVar("T")
+
+RUNTIME = "distillery.store.runtime"  # part of the code of every artefact
+
+
+class Context:
+    """Settings with a memory of nodes: one setting gives one node, whichever table asks.
+
+    Attributes:
+        settings: params.yaml and the scale that it names.
+        nodes: all nodes made so far, by address.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Start with no nodes."""
+        self.settings = settings
+        self.nodes: dict[str, Node] = {}
+        self._remembered: dict[Hashable, Any] = {}
+
+    def dataset(self, experiment: Experiment) -> Dataset:
+        """The data set of an experiment.
+
+        Raises:
+            PlanError: the scale has none of its name.
+        """
+        return self.settings.dataset(experiment.dataset)
+
+    def recipe(self, stage: str, block: str, experiment: Experiment) -> dict[str, Any]:
+        """The values of `stage.block` for an experiment, from all layers, not yet checked.
+
+        Raises:
+            PlanError: no layer has such a block.
+        """
+        dataset, override = self.dataset(experiment), experiment.row.override
+        return self.settings.recipe(stage, block, dataset, override, experiment)
+
+    def where(self, stage: str, block: str) -> str:
+        """File and key of the block `stage.block`, for errors."""
+        return f"{self.settings.scale_file}.{stage}.{block}"
+
+    def remember(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` returned when `key` was first asked for."""
+        if key not in self._remembered:
+            self._remembered[key] = make()
+        return self._remembered[key]
+
+    def node(
+        self,
+        stage: str,
+        label: str,
+        recipe: dict[str, Any],
+        *,
+        inputs: NodeInputs,
+        code: Iterable[str] = (),
+        dataset: str,
+        local: dict[str, Any] | None = None,
+    ) -> Node:
+        """Make the node of an artefact, or return the one that has its address.
+
+        Args:
+            stage: one of `STAGES`.
+            label: the readable part of its name.
+            recipe: resolved values; only those that its job reads.
+            inputs: planned artefacts by role.
+            code: modules of the components that its job uses; the stage and the runtime are added.
+            dataset: a name of the scale.
+            local: what differs between machines without changing a byte.
+        """
+        addresses = {
+            role: [node.address for node in found] if isinstance(found, list) else found.address
+            for role, found in inputs.items()
+        }
+        roots = sorted({RUNTIME, f"distillery.stages.{stage}", *code})
+        spec = Spec(
+            stage=stage,
+            label=label.replace(":", "-").replace("/", "-"),
+            recipe=recipe,
+            inputs=addresses,
+            roots=roots,
+            code=code_digest(roots),
+            local=local or {},
+            environment=self.settings.params.environment,
+        )
+        return self.nodes.setdefault(spec.address, Node(spec, dict(inputs), dataset))

@@ -1,0 +1,1 @@
+"""One module per stage: its part of an experiment as a planned artefact, with the code it runs."""

@@ -1,0 +1,131 @@
+"""Stage `analyse`: what an analysis finds in a distilled set or in its students."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from distillery.components.registry import module_name
+from distillery.errors import PlanError
+from distillery.plan.cell import Experiment
+from distillery.plan.checks import check_pixels, check_teachers
+from distillery.plan.context import Context
+from distillery.plan.nodes import Node, NodeInputs
+from distillery.plan.stage_plans.distill import plan_distilled, plan_viewed_set
+from distillery.plan.stage_plans.evaluate import plan_evaluations, resolve_students
+from distillery.plan.stage_plans.label import plan_labels, resolve_labels
+from distillery.plan.stage_plans.teacher import plan_teachers, resolve_network
+from distillery.plan.types import Component, component, traits
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """What an analysis looks at.
+
+    Attributes:
+        recipe: of its artefact, without the analysis and the repeat.
+        inputs: of its job, without a student.
+        modules: of the components, without those of the analysis.
+    """
+
+    recipe: dict[str, Any]
+    inputs: NodeInputs
+    modules: list[str]
+
+
+def plan_analyses(
+    name: str, experiment: Experiment, repeats: int, context: Context
+) -> tuple[Node, ...]:
+    """What the analysis `name` finds in an experiment.
+
+    Returns:
+        - one artefact for an analysis of the distilled set;
+        - one per repeat where it looks at each student of the experiment;
+        - one per repeat where it trains students itself, as the protocol says.
+
+    Raises:
+        PlanError: the analysis or a part of the experiment is wrong, or they do not fit each other.
+    """
+    needs, analysis = traits("analysis", name).needs, _resolve_analysis(name, experiment, context)
+    if "protocol" in needs:
+        analysed = _training_protocol(name, experiment, context)
+    else:
+        analysed = _looked_at(analysis, needs, experiment, context)
+    recipe = {"analysis": analysis.reference} | analysed.recipe
+    code = [*analysed.modules, *analysis.modules]
+    method, dataset = experiment.row.method, experiment.dataset
+    stem = f"{dataset}-{name}-{method}-ipc{experiment.ipc:g}"
+    if not {"student", "protocol"} & set(needs):
+        inputs = analysed.inputs
+        return (context.node("analyse", stem, recipe, inputs=inputs, code=code, dataset=dataset),)
+    stem += f"-{experiment.row.labels.kind}-{experiment.student}"
+    own: list[NodeInputs] = [{} for _ in range(repeats)]
+    if "student" in needs:
+        own = [{"student": node} for node in plan_evaluations(experiment, repeats, context)]
+    return tuple(
+        context.node(
+            "analyse",
+            f"{stem}-r{repeat}",
+            recipe | {"repeat": repeat},
+            inputs=analysed.inputs | inputs,
+            code=code,
+            dataset=dataset,
+        )
+        for repeat, inputs in enumerate(own)
+    )
+
+
+def _resolve_analysis(name: str, experiment: Experiment, context: Context) -> Component:
+    values = {"name": name} | context.recipe("analyse", name, experiment)
+    where = context.where("analyse", name)
+    analysis = component("analysis", values, where)
+    check_teachers(analysis, where, name)
+    return analysis
+
+
+def _training_protocol(name: str, experiment: Experiment, context: Context) -> Analysed:
+    """Of an analysis that trains students itself."""
+    students = resolve_students(experiment, context)
+    if traits("label", students.labels.name).replays:
+        kind, row = students.labels.name, experiment.row.row
+        raise PlanError(
+            f"row '{row}': labels '{kind}' fit the batches of one training; "
+            f"for {name} use static or dynamic"
+        )
+    return Analysed(students.recipe, students.inputs, students.modules)
+
+
+def _looked_at(
+    analysis: Component, needs: tuple[str, ...], experiment: Experiment, context: Context
+) -> Analysed:
+    """Of an analysis that trains nothing."""
+    row, dataset = experiment.row, experiment.dataset
+    with_labels, with_student = "label" in needs, "student" in needs
+    labels = resolve_labels(experiment, context) if with_labels else None
+    stored = plan_labels(experiment, context) if with_labels else None
+    inputs = plan_viewed_set(experiment, context)
+    inputs |= {"label": stored} if stored else {}
+    inputs |= plan_teachers(analysis, dataset, context)
+    check_pixels(
+        analysis.reference, inputs, f"row '{row.row}': analysis '{analysis.name}' looks with"
+    )
+    if "embeddings" in needs:
+        inputs["embeddings"] = _embeddings_of_set(analysis, experiment, context)
+    recipe: dict[str, Any] = {"labels": labels.reference if labels else None}
+    modules = [module_name("method", row.method), *([labels.module] if labels else [])]
+    if with_student:
+        student = resolve_network(experiment.student_network, dataset, context)
+        recipe["student"] = student.reference
+        modules.append(student.module)
+    return Analysed(recipe, inputs, modules)
+
+
+def _embeddings_of_set(analysis: Component, experiment: Experiment, context: Context) -> Node:
+    found = plan_distilled(experiment, context).find_input("embeddings")
+    if found is None:
+        row, method = experiment.row.row, experiment.row.method
+        raise PlanError(
+            f"row '{row}': analysis '{analysis.name}' needs embeddings; "
+            f"name some in distill.{method}.embedding"
+        )
+    return found

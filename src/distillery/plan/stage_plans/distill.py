@@ -1,0 +1,95 @@
+"""Stage `distill`: the distilled set of an experiment."""
+
+from __future__ import annotations
+
+from distillery.plan.cell import Experiment
+from distillery.plan.checks import check_budget, check_teachers
+from distillery.plan.context import Context
+from distillery.plan.nodes import Node, NodeInputs
+from distillery.plan.stage_plans.data import plan_data
+from distillery.plan.stage_plans.embed import plan_embeddings
+from distillery.plan.stage_plans.teacher import plan_teachers
+from distillery.plan.stage_plans.whiten import plan_whitening
+from distillery.plan.types import Component, component
+
+NOTHING = "none"  # of a whitening or an embedding: None would stand for the default
+_STAGES = ("whiten", "embed", "distill")  # whose overrides change the set
+
+
+def plan_distilled(experiment: Experiment, context: Context) -> Node:
+    """The distilled set of an experiment.
+
+    Raises:
+        PlanError: the method or its recipe is wrong, it needs teachers and names none, or ipc does
+            not fit the data set or the method.
+    """
+    row = experiment.row
+    overrides = repr([row.override.get(stage) for stage in _STAGES])
+    key = (experiment.dataset, experiment.ipc, experiment.student, row.method, row.distill)
+    return context.remember(("distill", *key, overrides), lambda: _distilled(experiment, context))
+
+
+def _distilled(experiment: Experiment, context: Context) -> Node:
+    name, method = experiment.dataset, experiment.row.method
+    where = context.where("distill", experiment.row.distill or method)
+    recipe, code = _resolve_method(experiment, where, context)
+    check_teachers(recipe, where, method)
+    check_budget(experiment, recipe.reference, context.dataset(experiment).expected)
+    inputs = {
+        "data": plan_data(name, context),
+        **plan_teachers(recipe, name, context),
+        **_prepared(recipe, experiment, context),
+    }
+    return context.node(
+        "distill",
+        f"{name}-{method}-ipc{experiment.ipc:g}",
+        {"method": recipe.reference, "ipc": experiment.ipc},
+        inputs=inputs,
+        code=code,
+        dataset=name,
+    )
+
+
+def _resolve_method(
+    experiment: Experiment, where: str, context: Context
+) -> tuple[Component, list[str]]:
+    """The method of an experiment, and the modules of its components.
+
+    A method's own network is an entry of `networks`, a component, or "student".
+    """
+    row, settings = experiment.row, context.settings
+    values = context.recipe("distill", row.distill or row.method, experiment)
+    if isinstance(values.get("network"), str):
+        alias = settings.alias(values["network"], experiment)
+        values["network"] = settings.network(alias, context.dataset(experiment))
+    method = component("method", values | {"name": row.method}, where)
+    if "network" not in method.reference:
+        return method, method.modules
+    network = component("network", method.get("network"), f"{where}.network")
+    resolved = Component("method", method.reference | {"network": network.reference})
+    return resolved, [*method.modules, network.module]
+
+
+def _prepared(method: Component, experiment: Experiment, context: Context) -> NodeInputs:
+    """What a method asks for by its fields `whitening` and `embedding`, as input roles."""
+    inputs: NodeInputs = {}
+    if (whitening := method.get("whitening") or NOTHING) != NOTHING:
+        inputs["whitening"] = plan_whitening(whitening, experiment, context)
+    if (embedding := method.get("embedding") or NOTHING) != NOTHING:
+        inputs["embeddings"] = plan_embeddings(embedding, experiment, context)
+    return inputs
+
+
+def plan_viewed_set(experiment: Experiment, context: Context) -> NodeInputs:
+    """What it takes to look at the images of a set, as input roles: set, data and whitening.
+
+    Raises:
+        PlanError: the set cannot be planned.
+    """
+    distilled = plan_distilled(experiment, context)
+    inputs: NodeInputs = {
+        "data": plan_data(experiment.dataset, context),
+        "distilled": distilled,
+    }
+    whitening = distilled.find_input("whitening")
+    return inputs | ({"whitening": whitening} if whitening else {})

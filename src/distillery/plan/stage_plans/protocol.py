@@ -1,0 +1,62 @@
+"""How the students of an experiment are trained: the block of `evaluate` that its row names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from distillery.plan.cell import Experiment
+from distillery.plan.checks import check_keys, check_mix
+from distillery.plan.context import Context
+from distillery.plan.types import Component, component, named_modules, validated
+from distillery.training.recipe import Training
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A resolved evaluation protocol.
+
+    Attributes:
+        where: file and key of its block, for errors.
+        loss: of the students.
+        refinement: of the labels, where its block has one.
+        training: the fields of `Training` as JSON.
+    """
+
+    where: str
+    loss: Component
+    refinement: Component | None
+    training: dict[str, Any]
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Its part of the recipe of an evaluation."""
+        refine = {"refine": self.refinement.reference} if self.refinement else {}
+        return {"loss": self.loss.reference, **refine, "training": self.training}
+
+    @property
+    def modules(self) -> list[str]:
+        """The modules of its components."""
+        refinement = self.refinement.modules if self.refinement else []
+        return [*self.loss.modules, *refinement, *named_modules(Training, self.training)]
+
+
+def resolve_protocol(experiment: Experiment, context: Context) -> Protocol:
+    """The protocol of an experiment.
+
+    Raises:
+        PlanError: there is no such block, it has an unknown key, a field is wrong, or it mixes
+            images and its loss is not defined for them.
+    """
+    block = experiment.row.evaluation
+    where = context.where("evaluate", block)
+    values = context.recipe("evaluate", block, experiment)
+    check_keys(values, ("loss", "refine", "training"), where)
+    training = validated(Training, values.get("training", {}), f"{where}.training")
+    if not experiment.augmented:
+        training["augment"] = []
+    loss = component("loss", values.get("loss"), f"{where}.loss")
+    check_mix(loss, training, where)
+    refine = values.get("refine")
+    refinement = None if refine is None else component("refinement", refine, f"{where}.refine")
+    return Protocol(where, loss, refinement, training)

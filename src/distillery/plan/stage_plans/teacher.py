@@ -1,0 +1,71 @@
+"""Stage `teacher`: a network trained on the data set, or loaded."""
+
+from __future__ import annotations
+
+from distillery.plan.checks import check_keys
+from distillery.plan.context import Context
+from distillery.plan.nodes import Node, NodeInputs
+from distillery.plan.stage_plans.data import plan_data
+from distillery.plan.types import Component, component, named_modules, validated
+from distillery.training.recipe import Training
+
+
+def resolve_network(name: str, dataset: str, context: Context) -> Component:
+    """The network `name` (an entry of `networks`, or a component) on a data set.
+
+    Raises:
+        PlanError: there is no such network, or a field is wrong.
+    """
+    settings = context.settings
+    reference = settings.network(name, settings.dataset(dataset))
+    return component("network", reference, context.where("networks", name))
+
+
+def plan_teacher(name: str, dataset: str, context: Context) -> Node:
+    """The teacher with the network `name` (an entry of `networks`, or a component) on a data set.
+
+    Raises:
+        PlanError: there is no such network, the scale has no teacher recipe for it, or a field is
+            wrong.
+    """
+    return context.remember(("teacher", name, dataset), lambda: _teacher(name, dataset, context))
+
+
+def _teacher(name: str, dataset: str, context: Context) -> Node:
+    settings, where = context.settings, context.where("teacher", name)
+    network = resolve_network(name, dataset, context)
+    values = settings.recipe("teacher", name, settings.dataset(dataset), {})
+    check_keys(values, ("loss", "training", "weights"), where)
+    recipe, code = {"network": network.reference, "training": None, "loss": None}, [network.module]
+    recipe["weights"] = weights = values.get("weights")
+    if not weights:
+        training = validated(Training, values.get("training", {}), f"{where}.training")
+        loss = component("loss", values.get("loss", "ce"), f"{where}.loss")
+        recipe |= {"training": training, "loss": loss.reference}
+        code += [loss.module, *named_modules(Training, training)]
+    return context.node(
+        "teacher",
+        f"{dataset}-{name}",
+        recipe,
+        inputs={"data": plan_data(dataset, context)},
+        code=code,
+        dataset=dataset,
+    )
+
+
+def plan_teachers(asking: Component, dataset: str, context: Context) -> NodeInputs:
+    """The teachers that a recipe names in its field `teachers`, as an input role.
+
+    Args:
+        asking: a method, a kind of labels, embeddings or an analysis.
+        dataset: the data set that they are trained on.
+        context: of the plan.
+
+    Returns:
+        The list of nodes below "teachers"; empty where the recipe names none.
+
+    Raises:
+        PlanError: one of them cannot be planned.
+    """
+    names = asking.get("teachers") or []
+    return {"teachers": [plan_teacher(name, dataset, context) for name in names]} if names else {}

@@ -1,0 +1,163 @@
+"""The cells of a table: its rows at the places of its axes, with what they measure and print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from distillery.errors import PlanError, nearest
+from distillery.plan.axes import GridPlace, counterpart, grid
+from distillery.plan.cell import Experiment, TableCell
+from distillery.plan.context import Context
+from distillery.plan.models import Row, Table
+from distillery.plan.settings import Settings, merge
+from distillery.plan.stage_plans.analyse import plan_analyses
+from distillery.plan.stage_plans.data import plan_data
+from distillery.plan.stage_plans.distill import plan_distilled
+from distillery.plan.stage_plans.evaluate import plan_evaluations
+from distillery.plan.stage_plans.label import plan_labels
+from distillery.plan.stage_plans.scores import plan_scores
+from distillery.table.document import Place
+from distillery.table.published import PrintedNumber, PublishedNumbers
+
+PUBLISHED = Path("workflow/published")
+
+
+class PrintedNumbers:
+    """The printed numbers of all papers, each paper read once."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Read nothing yet; `settings` know the papers."""
+        self._settings = settings
+        self._papers: dict[str, PublishedNumbers] = {}
+
+    def of(self, paper: str) -> PublishedNumbers:
+        """The printed numbers of a paper, a folder of workflow/tables."""
+        if paper not in self._papers:
+            names = self._settings.paper(paper).words.names()
+            folder = self._settings.root / PUBLISHED
+            self._papers[paper] = PublishedNumbers(folder, paper, names)
+        return self._papers[paper]
+
+
+def plan_cells(name: str, context: Context, printed: PrintedNumbers) -> Iterator[TableCell]:
+    """Plan the cells of a table, row by row.
+
+    Args:
+        name: `paper/table`.
+        context: of the plan; it keeps the nodes.
+        printed: the papers' numbers.
+
+    Raises:
+        PlanError: an axis, a row or a setting is impossible.
+    """
+    settings = context.settings
+    table = settings.table(name)
+    axes = dict(settings.scale.tables[name])
+    names = [row.row for row in table.rows]
+    chosen = axes.pop("rows", names)
+    order, where = [table.panel, *table.columns], f"{settings.scale_file}.tables.{name}"
+    if set(axes) != set(order):
+        raise PlanError(f"{where}: axes must be {', '.join(order)}, not {', '.join(axes)}")
+    for row in set(chosen) - set(names):
+        raise PlanError(f"params.yaml.grid.{name}.rows: no row '{row}': {nearest(row, names)}")
+    places = [
+        (place, counterpart(place, axes, table.paper, order)) for place in grid(axes, order, where)
+    ]
+    planner = _CellPlanner(name, table, context, printed)
+    for row in table.rows:
+        for place, paper in places:
+            measured = row.row in chosen and _is_measured(row, place, table)
+            if all(place[axis] in values for axis, values in row.only.items()):
+                yield planner.cell(row, place, paper, measured)
+
+
+def _is_measured(row: Row, place: GridPlace, table: Table) -> bool:
+    return row.measured and place[table.panel] not in table.unmeasured
+
+
+class _CellPlanner:
+    """Plans the cells of one table."""
+
+    def __init__(self, name: str, table: Table, context: Context, printed: PrintedNumbers) -> None:
+        self.name, self.table, self.context = name, table, context
+        self.printed = printed
+
+    def cell(
+        self, row: Row, place: GridPlace, paper: GridPlace | None, measured: bool
+    ) -> TableCell:
+        """The cell of a row at a place, which stands for the paper's place `paper`."""
+        number, comparable = self._printed_number(row, place, paper)
+        experiment = Experiment.at(place, self._at(row, place))
+        return TableCell(
+            row=row,
+            extra={axis: place[axis] for axis in self.table.axes},
+            dataset=place["dataset"],
+            student=place.get("student"),
+            ipc=place["ipc"],
+            paper=None if paper is None else Place.on(paper),
+            published=number,
+            comparable=comparable,
+            **(self._artefacts(experiment) if measured else self._no_artefacts()),
+        )
+
+    def _at(self, row: Row, place: GridPlace) -> Row:
+        """The row with what the table's own axes override at a place."""
+        where = f"workflow/tables/{self.name}.yaml.axes"
+        for axis, meaning in self.table.axes.items():
+            override = meaning.override(place[axis], f"{where}.{axis}")
+            row = row.model_copy(update={"override": merge(row.override, override)})
+        return row
+
+    def _no_artefacts(self) -> dict[str, Any]:
+        return {"scores": {} if self.table.scores else None}
+
+    def _artefacts(self, experiment: Experiment) -> dict[str, Any]:
+        """The artefacts of a measured cell, by the fields of `TableCell`."""
+        context, repeats = self.context, self.context.settings.params.repeats
+        made: dict[str, Any] = {
+            "distilled": plan_distilled(experiment, context),
+            "label": plan_labels(experiment, context),
+            "data": plan_data(experiment.dataset, context),
+        }
+        if self.table.analysis:
+            found = plan_analyses(self.table.analysis, experiment, repeats, context)
+            return made | {"evaluations": found}
+        if self.table.scores:
+            made["scores"] = plan_scores(experiment, repeats, context)
+        return made | {"evaluations": plan_evaluations(experiment, repeats, context)}
+
+    def _printed_number(
+        self, row: Row, place: GridPlace, paper: GridPlace | None
+    ) -> tuple[PrintedNumber | None, bool]:
+        """The printed number of exactly this setting, else of the paper's place in this cell.
+
+        With it whether it is comparable: of exactly this setting, and the row says nothing else.
+        """
+        if not self.table.published:
+            return None, False
+        source, _, short = self.name.partition("/")
+        numbers = self.printed.of(source)
+        keys = {"method": row.method, "labels": row.labels.kind, "variant": row.variant}
+        columns = [axis for axis, meaning in self.table.axes.items() if meaning.published]
+        for setting, same in ((place, True), (paper, False)):
+            if setting is None:
+                continue
+            own = {axis: setting[axis] for axis in columns}
+            found = numbers.find(
+                **keys | row.published | self._variant(setting) | own,
+                dataset=setting["dataset"],
+                ipc=setting["ipc"],
+                student=setting.get("student"),
+                prefer_table=short,
+            )
+            if found:
+                return found, same and row.comparable
+        return None, False
+
+    def _variant(self, setting: Mapping[str, Any]) -> dict[str, str]:
+        """The variant printed for the values of the table's own axes, if one of them says so."""
+        axes = self.table.axes.items()
+        found = (meaning.variants.get(setting[axis]) for axis, meaning in axes)
+        return next(({"variant": variant} for variant in found if variant), {})

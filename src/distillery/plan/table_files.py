@@ -1,0 +1,120 @@
+"""The files below workflow/tables: read, and checked against what the project has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distillery.components.registry import index, module_name
+from distillery.errors import PlanError, nearest
+from distillery.plan.models import Paper, Row, Table, checked
+from distillery.plan.yaml_files import read_yaml
+from distillery.store.spec import STAGES
+
+FOLDER = "workflow/tables"
+PAPER_FILE = "paper.yaml"  # of a folder of tables: no table
+BUILT_IN = ("dataset", "student", "ipc")  # axes that need no meaning
+RECIPES = tuple(stage for stage in STAGES if stage != "data")  # what a scale holds blocks for
+
+
+def table_file(name: str) -> str:
+    """The file of `paper/table`, below the project's folder."""
+    return f"{FOLDER}/{name}.yaml"
+
+
+def table_files(root: Path, paper: str = "*") -> list[str]:
+    """The names `paper/table` of all table files of a project, or of those of one paper."""
+    files = (file for file in (root / FOLDER).glob(f"{paper}/*.yaml") if file.name != PAPER_FILE)
+    return sorted(str(file.relative_to(root / FOLDER).with_suffix("")) for file in files)
+
+
+def read_paper(root: Path, name: str) -> Paper:
+    """What workflow/tables/<name>/paper.yaml says of a paper.
+
+    A folder without one holds tables of no paper, which are called by the folder's name.
+
+    Raises:
+        PlanError: the file has a wrong key or value, or facts of a table that does not exist.
+    """
+    path = root / FOLDER / name / PAPER_FILE
+    if not path.is_file():
+        return Paper(name=name, title=name)
+    where = f"{FOLDER}/{name}/{PAPER_FILE}"
+    paper: Paper = checked(Paper, read_yaml(path), where)
+    tables = [table.rpartition("/")[2] for table in table_files(root, name)]
+    for table in set(paper.printed) - set(tables):
+        raise PlanError(f"{where}.printed.{table}: no such table: {nearest(table, tables)}")
+    return paper
+
+
+def read_table(root: Path, name: str) -> Table:
+    """The table file of `paper/table`, with the keys and values of its type.
+
+    Raises:
+        PlanError: it does not exist, or has a wrong key or value.
+    """
+    path = root / table_file(name)
+    if not path.is_file() or path.name == PAPER_FILE:
+        raise PlanError(f"table '{name}' does not exist: {nearest(name, table_files(root))}")
+    table: Table = checked(Table, read_yaml(path), table_file(name))
+    return table
+
+
+def check_table(table: Table, root: Path, where: str) -> None:
+    """Check that what a table file names exists, and that its parts fit together.
+
+    Args:
+        table: what the file holds.
+        root: the project's folder.
+        where: the file, for errors.
+
+    Raises:
+        PlanError: a double row, a wrong name, or an analysis with scores or a figure of another.
+    """
+    names = [row.row for row in table.rows]
+    if len(set(names)) < len(names):
+        double = max(names, key=names.count)
+        raise PlanError(f"{where}.rows: two rows are called '{double}'; give each its own name")
+    if table.scores and table.analysis:
+        raise PlanError(
+            f"{where}.scores: are of accuracies, analysis '{table.analysis}' measures none; "
+            "leave one of them out"
+        )
+    folder = root / "workflow/published"
+    if table.published and not (folder / table.published).is_file():
+        hint = nearest(table.published, (file.name for file in folder.glob("*.csv")))
+        raise PlanError(f"{where}.published = '{table.published}': no such file: {hint}")
+    _check_figure(table, where)
+    for axis in {table.panel, *table.columns} - {*BUILT_IN, *table.axes}:
+        raise PlanError(f"{where}.axes.{axis}: is required: say what its values change")
+    for row in table.rows:
+        _check_row(row, table, names, f"{where}: row '{row.row}'")
+
+
+def _check_figure(table: Table, where: str) -> None:
+    """A figure draws the analysis of its own name; one that is named like none draws accuracies."""
+    for kind in ("analysis", "figure"):
+        if (name := getattr(table, kind)) and name not in index(kind):
+            hint = nearest(name, index(kind))
+            raise PlanError(f"{where}.{kind} = '{name}': does not exist: {hint}")
+    drawn = table.figure if table.figure in index("analysis") else None
+    if table.figure and drawn != table.analysis:
+        raise PlanError(
+            f"{where}.figure = '{table.figure}': does not draw the table's analysis, "
+            f"'{table.analysis}'"
+        )
+
+
+def _check_row(row: Row, table: Table, names: list[str], where: str) -> None:
+    if row.against and row.against not in names:
+        hint = nearest(row.against, names)
+        raise PlanError(f"{where}: against '{row.against}': no such row: {hint}")
+    for axis in set(row.only) - {table.panel, *table.columns}:
+        raise PlanError(f"{where}: only.{axis}: no such axis: {nearest(axis, table.columns)}")
+    for stage in row.override:
+        if stage not in RECIPES:
+            raise PlanError(f"{where}: override.{stage}: no such stage: {nearest(stage, RECIPES)}")
+    try:
+        if row.measured:
+            module_name("method", row.method)
+    except PlanError as error:
+        raise PlanError(f"{where}: {error}") from None

@@ -1,0 +1,40 @@
+"""A copy of the package to write component files into, and to plan with."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from distillery.components import parameters, registry
+from distillery.plan import types
+from distillery.store import fingerprint
+from helpers.project import ROOT
+
+CACHED = (
+    *(registry.constants, registry.index, parameters.component_name, parameters.parse),
+    *(types.torch_free_part, types.traits, fingerprint._tree, fingerprint._module_digest),
+    *(fingerprint._imports, fingerprint._code_digest),
+)
+
+
+@contextmanager
+def package_copy(folder: Path) -> Iterator[Path]:
+    """The planner reads the files of a copy of the package, `folder/distillery`, meanwhile."""
+    package = folder / "distillery"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "src/distillery", package, ignore=ignored)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "PACKAGE", package)
+        patch.setattr(fingerprint, "ROOT", folder)
+        _forget()
+        yield package
+    _forget()
+
+
+def _forget() -> None:
+    for cached in CACHED:
+        cached.cache_clear()

@@ -15,7 +15,7 @@ from distillery.methods import infer
 from distillery.methods.shared import recovery
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.parts import Kind, Part
-from distillery.store.checkpoint import kept
+from distillery.store.checkpoint import cached
 from distillery.store.job import Job
 from helpers.jobs import job_in
 from helpers.methods import INFER, distil, two_teachers
@@ -123,7 +123,9 @@ def test_subsets_are_disjoint_images_of_each_class_in_order(tmp_path):
 def test_networks_recover_in_the_layout_that_is_fastest_here():
     train = tiny_set(channels=3)
     teacher = tiny_teacher(train)
-    recovery.Objective.of(teacher, 0.5, infer.Recipe(("a", "b")), train.shape, torch.device("cpu"))
+    recovery.TeacherObjective.of(
+        teacher, 0.5, infer.Recipe(("a", "b")), train.shape, torch.device("cpu")
+    )
     assert all(
         p.is_contiguous(memory_format=torch.channels_last)
         for p in teacher.model.parameters()
@@ -135,7 +137,7 @@ def test_optimisation_lowers_its_objective(tmp_path):
     train = tiny_set()
     parts = run(tmp_path, train, iterations=60).tensors
     for j, teacher in enumerate(two_teachers(train)):
-        objective = recovery.Objective.of(
+        objective = recovery.TeacherObjective.of(
             teacher, 0.5, infer.Recipe(("a", "b")), (1, 8, 8), torch.device("cpu")
         )
         natural = (parts["natural"].float() / 255 - 0.5) / 0.25
@@ -279,7 +281,9 @@ def test_half_a_checkpoint_is_made_again(tmp_path):
         makings.append(1)
         return {"found": torch.arange(3)}
 
-    assert kept(file, make)["found"].equal(torch.arange(3)) and len(makings) == 1
-    assert kept(file, make)["found"].equal(torch.arange(3)) and len(makings) == 1, "read, not made"
+    assert cached(file, make)["found"].equal(torch.arange(3)) and len(makings) == 1
+    assert cached(file, make)["found"].equal(torch.arange(3)) and len(makings) == 1, (
+        "read, not made"
+    )
     file.write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{half")
-    assert kept(file, make)["found"].equal(torch.arange(3)) and len(makings) == 2
+    assert cached(file, make)["found"].equal(torch.arange(3)) and len(makings) == 2

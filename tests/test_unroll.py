@@ -51,7 +51,10 @@ def batch(step, count=5, size=4):
 def setting(optimizer, module=None, dtype=torch.float64):
     """An inner training after three steps, its set, and the outer loss."""
     network = FlatNetwork(module or convnet(dtype=dtype))
-    inner, data = InnerTraining(network=network, optimizer=optimizer, batch=batch), random_data(5, 0, dtype)
+    inner, data = (
+        InnerTraining(network=network, optimizer=optimizer, batch=batch),
+        random_data(5, 0, dtype),
+    )
     theta = network.initial(0)
     state = run_steps(inner, theta, optimizer.start(theta), *data, range(3))
     return inner, state, data, lambda theta: cross_entropy(network(theta, real[0]), real[1])
@@ -223,7 +226,9 @@ def test_the_loss_is_that_of_plain_steps_and_a_window_continues_a_training():
     theta = inner.network.initial(0)
     alone, _ = run_steps(inner, theta, inner.optimizer.start(theta), *data, range(9))
     assert meta_gradients(inner, *state, *data, range(3, 9), outer).loss.equal(outer(alone))
-    restarted = meta_gradients(inner, state[0], inner.optimizer.start(theta), *data, range(6), outer)
+    restarted = meta_gradients(
+        inner, state[0], inner.optimizer.start(theta), *data, range(6), outer
+    )
     assert not restarted.loss.equal(outer(alone))
 
 
@@ -290,7 +295,8 @@ def test_the_meta_gradient_through_a_loss_in_parts_is_the_same(replay):
     inner, state, data, outer = setting(Adam(1e-2))
     parts = batched_loss(inner.network, *real, chunk=3)
     found = (
-        meta_gradients(inner, *state, *data, range(3, 6), loss, replay=replay) for loss in (parts, outer)
+        meta_gradients(inner, *state, *data, range(3, 6), loss, replay=replay)
+        for loss in (parts, outer)
     )
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-14)

@@ -56,9 +56,9 @@ def tiles(
     grid = drawn.view(class_grid.rows, class_grid.columns, channels, tile_height, tile_width)
     left = positions(width, tile_width, class_grid.columns).tolist()
     top = positions(height, tile_height, class_grid.rows).tolist()
-    strips = [_blended(list(row), left) for row in grid]
+    strips = [blended(list(row), left) for row in grid]
     # Top to bottom is left to right of the transposed strips.
-    transposed = _blended([strip.transpose(1, 2) for strip in strips], top)
+    transposed = blended([strip.transpose(1, 2) for strip in strips], top)
     return transposed.transpose(1, 2).contiguous()
 
 
@@ -70,7 +70,7 @@ def _unit_tiles(count: int, values: int, generator: Generator) -> Tensor:
     return drawn / drawn.norm(dim=1, keepdim=True)
 
 
-def _blended(parts: list[Tensor], starts: list[int]) -> Tensor:
+def blended(parts: list[Tensor], starts: list[int]) -> Tensor:
     """Parts (C, h, w) side by side at ascending `starts`, without gaps: (C, h, starts[-1] + w)."""
     whole = parts[0]
     for part, start in zip(parts[1:], starts[1:], strict=True):

@@ -412,3 +412,31 @@ def test_overlapping_tiles_fade_linearly():
 def test_noise_has_its_standard_deviation():
     found = initial.noise(3, 160, 64, 0.018, torch.Generator().manual_seed(0))
     assert found.shape == (3, 64, 160) and found.std().item() == pytest.approx(0.018, rel=0.02)
+
+
+def test_tiles_of_a_larger_poster_have_the_same_deviation() -> None:
+    """Ipc 4: the tiles are twice as large a side, and their pixels as large as at ipc 1."""
+    for side, (width, height) in ((32, (160, 64)), (32, (320, 128)), (8, (80, 32))):
+        found = initial.tiles(3, width, height, side, Grid(5, 2), torch.Generator().manual_seed(0))
+        assert found.shape == (3, height, width)
+        assert found.std().item() == pytest.approx((3 * side**2) ** -0.5, rel=0.02)
+
+
+def test_tiles_stray_by_a_quarter_of_the_smallest_distance_of_their_means() -> None:
+    stream, values = torch.Generator().manual_seed(4), 2 * 8 * 8
+    means = torch.randn(3, values, generator=stream)
+    distances = [(means[i] - means[j]).norm() for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert max(distances) > 1.05 * min(distances)
+    expected = means + min(distances) / 4 * torch.randn(3, values, generator=stream)
+    expected = expected / expected.norm(dim=1, keepdim=True)
+    found = initial.tiles(2, 24, 8, 8, Grid(3, 1), torch.Generator().manual_seed(4))
+    tiles = torch.stack([found[:, :, 8 * i : 8 * i + 8] for i in range(3)])
+    torch.testing.assert_close(tiles.flatten(1), expected)
+
+
+def test_a_tie_that_is_missed_by_a_pixel_is_none() -> None:
+    # of 32 x 32 pixels one is 0.00098; cells are a row, classes lie as 1, 0, 2
+    order_ = torch.tensor([[1, 0, 2]])
+    pixels = torch.tensor([[512, 512, 0], [512, 511, 1], [341, 341, 342], [0, 512, 512]]) / 1024
+    expected = [[0.5, 0.5, 0], [0, 1, 0], [0, 0, 1], [0.5, 0, 0.5]]
+    assert labels.fixed(pixels, order_, 3).tolist() == expected

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from distillery.components import registry
 from distillery.errors import ArtefactError, PlanError
 from distillery.labels import fkd
-from distillery.labels.ensemble import mean_logits
 from distillery.losses import mse
 from distillery.nets.network import load_network
 from distillery.stages import evaluate
 from distillery.store.artefact import Artefact
+from distillery.teacher.ensemble import mean_logits
 from distillery.training.loop import initialise, train
 from distillery.training.recipe import Mix, Optimizer, Training
 from distillery.training.samples import Samples

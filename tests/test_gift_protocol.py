@@ -29,14 +29,14 @@ def measured(plan: Plan, *tables: str) -> Iterator[TableCell]:
         yield from (p for p in plan.cells(table) if p.evaluations)
 
 
-def recipe(position: TableCell) -> dict:
-    return position.evaluations[0].spec.recipe
+def recipe(cell: TableCell) -> dict:
+    return cell.evaluations[0].spec.recipe
 
 
 def test_every_row_is_trained_by_table_11(plan):
-    for position in measured(plan, *TABLES, "gift/figure3", "cross/gift", "cross/ablation"):
-        training = read(Training, recipe(position)["training"])
-        epochs, drops = (300, (200, 250)) if position.dataset == SHORT else (1000, (666, 833))
+    for cell in measured(plan, *TABLES, "gift/figure3", "cross/gift", "cross/ablation"):
+        training = read(Training, recipe(cell)["training"])
+        epochs, drops = (300, (200, 250)) if cell.dataset == SHORT else (1000, (666, 833))
         assert training.epochs == epochs and training.test_every == epochs // 4
         rates = [factor(training.schedule, epoch, epochs) for epoch in range(epochs)]
         assert rates == pytest.approx(
@@ -47,8 +47,8 @@ def test_every_row_is_trained_by_table_11(plan):
             "none",
             "fp32",
         )
-        if position.extra.get("optimizer", "adamw") == "adamw":
-            rate = 1e-4 if position.student == "swin_v2_t" else 1e-3  # the authors' code
+        if cell.extra.get("optimizer", "adamw") == "adamw":
+            rate = 1e-4 if cell.student == "swin_v2_t" else 1e-3  # the authors' code
             found = training.optimizer
             assert (found.name, found.lr, found.betas) == ("adamw", rate, (0.9, 0.999))
             assert (found.weight_decay, found.decay) == (1e-4, "all")
@@ -211,9 +211,7 @@ STUDENTS = {
 
 @pytest.mark.parametrize(("student", "millions"), STUDENTS.items())
 def test_students_of_table_4_at_64_px(plan, student, millions):
-    network = build_network(
-        plan.settings.network(student, plan.settings.dataset("tiny-imagenet")), (3, 64, 64), 200
-    )
+    network = build_network(plan.settings.network(student, "tiny-imagenet"), (3, 64, 64), 200)
     assert sum(p.numel() for p in network.parameters()) == round(1e6 * millions)
 
 

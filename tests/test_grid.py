@@ -9,7 +9,6 @@ from distillery.plan.axes import counterpart, grid
 from distillery.plan.cell import Experiment
 from distillery.plan.cost import Estimator
 from distillery.plan.plan import Plan
-from distillery.plan.settings import Dataset
 from distillery.plan.types import validated
 from distillery.training.recipe import Training
 from helpers.planning import at, settings_with
@@ -38,7 +37,7 @@ def test_a_wrong_axis_is_named(axes, message):
         grid(axes, ["dataset", "ipc"], "here")
 
 
-def test_a_place_stands_for_itself_or_for_the_papers_place_at_the_same_position():
+def test_a_place_stands_for_itself_or_for_the_papers_place_with_the_same_index():
     paper = {
         "dataset": ["cifar10", "cifar100"],
         "ipc": {"cifar10": [10, 50], "cifar100": [10, 50, 100]},
@@ -66,7 +65,7 @@ def test_the_ensemble_and_its_first_networks(tmp_path):
         tmp_path,
         {"distill": block, "datasets": {"two": {"source": "sklearn:digits", "ensemble": ["d"]}}},
     )
-    one, two = settings.dataset("one"), settings.dataset("two")
+    one, two = "one", "two"
     assert settings.recipe("distill", "x", one, {})["teachers"] == ["a", "b", "c"]
     assert settings.recipe("distill", "y", one, {})["teachers"] == ["a", "b"]
     assert settings.recipe("distill", "x", two, {})["teachers"] == ["d"]
@@ -83,7 +82,7 @@ def test_the_ensemble_and_its_first_networks(tmp_path):
 def test_a_recipe_may_depend_on_the_budget(tmp_path):
     base = {"training": {"batch": 50, "epochs": 3}, "per_ipc": {50: {"training": {"batch": 100}}}}
     settings = settings_with(tmp_path, {"evaluate": {"own": base}})
-    dataset: Dataset = settings.dataset("one")
+    dataset = "one"
     ten, fifty = (Experiment("one", ipc, None, None) for ipc in (10, 50))
     assert settings.recipe("evaluate", "own", dataset, {}, ten) == {
         "training": {"batch": 50, "epochs": 3}
@@ -98,26 +97,24 @@ def test_params_win_over_the_scale_and_a_row_over_params(tmp_path):
     settings = settings_with(
         tmp_path, {"distill": {"infer": base}}, {"distill": {"infer": {"b": 3}}}
     )
-    cell, dataset = Experiment("one", 50, None, None), settings.dataset("one")
-    assert settings.recipe("distill", "infer", dataset, {}, cell) == {
+    experiment, dataset = Experiment("one", 50, None, None), "one"
+    assert settings.recipe("distill", "infer", dataset, {}, experiment) == {
         "a": 1,
         "b": 3,
     }  # also over what the scale says at 50
-    assert settings.recipe("distill", "infer", dataset, {"distill": {"b": 4}}, cell) == {
+    assert settings.recipe("distill", "infer", dataset, {"distill": {"b": 4}}, experiment) == {
         "a": 1,
         "b": 4,
     }
 
 
 @pytest.mark.parametrize("wrong", [5, None, {10: [1]}, {"10": {"a": 1}}])
-def test_a_wrong_at_ipc_is_one_line(tmp_path, wrong):
+def test_a_wrong_per_ipc_is_one_line(tmp_path, wrong):
     settings = settings_with(tmp_path, {"distill": {"x": {"per_ipc": wrong}}})
     with pytest.raises(
         PlanError, match=r"small.yaml.distill.x.per_ipc = .*expected keys and values below each ipc"
     ):
-        settings.recipe(
-            "distill", "x", settings.dataset("one"), {}, Experiment("one", 10, None, None)
-        )
+        settings.recipe("distill", "x", "one", {}, Experiment("one", 10, None, None))
 
 
 def test_yes_is_no_number(tmp_path):
@@ -462,7 +459,7 @@ def test_every_printed_number_stands_in_its_table(paper, table, printed):
 
 def test_cells_that_tables_share_are_one_artefact():
     plan = at("paper")
-    cell = {
+    cells = {
         table: next(
             p
             for p in plan.cells(table)
@@ -475,7 +472,7 @@ def test_cells_that_tables_share_are_one_artefact():
         )
         for place in [("cifar100", "resnet18", 10)]
     }
-    assert len({p.evaluations for p in cell.values()}) == 1
+    assert len({p.evaluations for p in cells.values()}) == 1
     assert Counter(n.spec.stage for n in plan.missing(["table3"]))["teacher"] == 4
 
 

@@ -87,6 +87,12 @@ def test_editing_a_loss_reruns_the_cells_with_that_loss(copy):
     assert snakemake(copy)[0] == {"evaluate": 2, "table": 1}
 
 
+def test_editing_what_lays_tables_out_assembles_the_table(copy):
+    layout = copy / "src/distillery/table/layout.py"
+    layout.write_text(layout.read_text() + "\n_UNUSED = 1\n")
+    assert snakemake(copy)[0] == {"table": 1}
+
+
 def test_a_revert_costs_a_table(copy, edit):
     edit(copy / "params.yaml", "evaluate: {}", "evaluate: {static: {training: {epochs: 3}}}")
     first = (copy / "results/table2.csv").read_bytes()
@@ -142,22 +148,42 @@ def test_two_builds_from_scratch_are_byte_identical(built, tmp_path):
 
 
 def test_adoption_keeps_artefacts_of_rewritten_code(copy):
-    loop = copy / "src/distillery/training/loop.py"
-    loop.write_text(loop.read_text() + "\n_UNUSED = 1\n")
-    command = [sys.executable, "-m", "distillery", "adopt"]
-    done = subprocess.run(
-        command,
-        cwd=copy,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(copy / "src")},
-    )
+    rewrite_loop(copy)
     # Two teachers and four students train with the loop; INFER's set and its labels have these
     # teachers as inputs.
-    assert "8 artefacts adopted" in done.stdout, done.stderr
+    assert "8 artefacts adopted" in adopt(copy)
     assert snakemake(copy)[0] == {"table": 1}
     metas = [json.loads(m.read_text()) for m in copy.glob("results/store/*/*/meta.json")]
     assert sum("adopted_from" in m for m in metas) == 8
+
+
+def test_adoption_refuses_what_other_teachers_made(copy, edit):
+    # The recipes of INFER's set, its labels and its students stay the same; one teacher does not.
+    rewrite_loop(copy)
+    edit(copy / "params.yaml", "evaluate: {}", "teacher: {net-a: {training: {epochs: 3}}}")
+    printed = adopt(copy)
+    assert "3 artefacts adopted" in printed
+    metas = [json.loads(m.read_text()) for m in copy.glob("results/store/*/*/meta.json")]
+    adopted = [m["spec"]["label"] for m in metas if "adopted_from" in m]
+    random = [f"digits-random-ipc5-hard-net-a-r{repeat}" for repeat in range(2)]
+    assert sorted(adopted) == sorted(["digits-net-b", *random])
+
+
+def rewrite_loop(project: Path) -> None:
+    loop = project / "src/distillery/training/loop.py"
+    loop.write_text(loop.read_text() + "\n_UNUSED = 1\n")
+
+
+def adopt(project: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "distillery", "adopt"],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(project / "src")},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_prune_removes_what_no_plan_reaches(copy, edit):

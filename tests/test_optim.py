@@ -1,11 +1,13 @@
 """Learning-rate schedules and optimisers, by hand and against torch's own."""
 
 import math
+import sys
 
 import pytest
 import torch
 from torch import nn
 
+from distillery.errors import PlanError
 from distillery.training.loop import train
 from distillery.training.optim import build_optimizer, factor
 from distillery.training.recipe import Optimizer, Schedule, Training
@@ -121,3 +123,56 @@ def test_weight_decay_groups():
 
     assert decayed("all") == set(names.values())
     assert decayed("matrices") == {"0.weight", "6.weight"}
+
+
+# ---- timm's --------------------------------------------------------------------------------------
+
+
+def test_two_steps_of_timm_s_lion_by_hand(job):
+    # Lion: theta (1 - lr decay) - lr sign(b1 m + (1 - b1) g), then m = b2 m + (1 - b2) g; gradient
+    # (1, -2) always. (1, 2) -> 0.95 (1, 2) -+ 0.1 = (0.85, 2); -> 0.95 (0.85, 2) -+ 0.1.
+    optimizer = Optimizer("timm:lion", lr=0.1, betas=(0.9, 0.99), weight_decay=0.5)
+    recipe = Training(2, 8, optimizer, Schedule("constant"))
+    model, data = Two(), samples(8)
+    data.labels.clamp_(max=1)
+    slope = torch.tensor([1.0, -2.0])
+    train(model, data, recipe, lambda z, t: (z * slope).sum(1).mean(), job, test=data)
+    torch.testing.assert_close(model.theta.detach(), torch.tensor([0.7075, 2.0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("timm:lion", {"lr": 0.03, "betas": (0.5, 0.99)}),
+        ("timm:nadamw", {"lr": 0.03, "betas": (0.5, 0.99)}),
+        ("timm:rmsproptf", {"lr": 0.03, "momentum": 0.8}),
+        ("timm:momentum", {"lr": 0.03, "momentum": 0.8, "nesterov": False}),
+        ("timm:adan", {"lr": 0.03, "betas": (0.98, 0.92, 0.99)}),
+        ("timm:lookahead_adamw", {"lr": 0.03, "betas": (0.5, 0.99)}),
+    ],
+)
+def test_a_timm_optimizer_has_the_numbers_that_it_reads(name, expected):
+    recipe = Optimizer(name, lr=0.03, momentum=0.8, betas=(0.5, 0.99), weight_decay=0.2)
+    groups = build_optimizer(network(), recipe).param_groups
+    assert [group["weight_decay"] for group in groups] == [0.2, 0.0]
+    assert all(group.items() >= expected.items() for group in groups)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("timm:lionn", "timm has no optimizer 'lionn': did you mean 'lion'"),
+        ("timm:adahessian", "'timm:adahessian' needs second derivatives"),
+        ("timm:fusedadam", "'timm:fusedadam' cannot be built:"),
+    ],
+)
+def test_a_timm_optimizer_that_cannot_be_is_one_line(name, message):
+    with pytest.raises(PlanError, match=message):
+        build_optimizer(network(), Optimizer(name))
+
+
+def test_a_missing_timm_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    monkeypatch.setitem(sys.modules, "timm.optim", None)
+    with pytest.raises(PlanError, match="'timm:lion' needs timm: pip install timm"):
+        build_optimizer(network(), Optimizer("timm:lion"))

@@ -30,7 +30,7 @@ def paper() -> Plan:
     return at("paper")
 
 
-def position(plan: Plan, table: str, row: str, **place) -> TableCell:
+def cell_of(plan: Plan, table: str, row: str, **place) -> TableCell:
     return next(
         p
         for p in plan.cells(f"podd/{table}")
@@ -42,14 +42,14 @@ def position(plan: Plan, table: str, row: str, **place) -> TableCell:
 
 
 def test_a_methods_fields_bring_whitening_and_embeddings():
-    podd = position(at("demo"), "table1", "PoDD", ipc=0.6)
+    podd = cell_of(at("demo"), "table1", "PoDD", ipc=0.6)
     assert set(podd.distilled.inputs) == {"data", "whitening", "embeddings"}
     assert podd.distilled.inputs["whitening"].spec.recipe == {"ridge": 0.1}
     assert podd.distilled.inputs["whitening"].spec.label == "digits-zca"
     assert set(podd.evaluations[0].inputs) == {"data", "distilled", "whitening"}
     assert podd.evaluations[0].inputs["whitening"] is podd.distilled.inputs["whitening"]
     assert set(podd.distilled.inputs["embeddings"].inputs) == {"data", "teachers"}
-    plain = position(at("demo"), "table2", "BPTT")  # whitening: none
+    plain = cell_of(at("demo"), "table2", "BPTT")  # whitening: none
     assert set(plain.distilled.inputs) == {"data"} and set(plain.evaluations[0].inputs) == {
         "data",
         "distilled",
@@ -69,7 +69,7 @@ def test_another_ridge_moves_all_that_is_whitened_and_nothing_else():
 
 def test_a_row_may_change_the_whitening():
     experiment = Experiment(
-        "digits", 1, "convnet-in16", position(at("demo"), "table1", "PoDD", ipc=1.0).row
+        "digits", 1, "convnet-in16", cell_of(at("demo"), "table1", "PoDD", ipc=1.0).row
     )
     context = at("demo").context
     row = experiment.row.model_copy(update={"override": {"whiten": {"ridge": 0.5}}})
@@ -79,24 +79,37 @@ def test_a_row_may_change_the_whitening():
     assert distilled.input("whitening").spec.recipe == {"ridge": 0.1}
 
 
+def test_a_row_may_change_the_embeddings():
+    context = at("demo").context
+    row = cell_of(at("demo"), "table1", "PoDD", ipc=1.0).row
+    experiment = Experiment("digits", 1, "convnet-in16", row)
+    teachers = {"embed": {"teachers": ["convnet-w16"]}}
+    other = replace(experiment, row=row.model_copy(update={"override": teachers}))
+    found = [
+        plan_distilled(setting, context).input("embeddings") for setting in (experiment, other)
+    ]
+    assert found[0].key != found[1].key
+    assert found[1].spec.recipe["source"]["teachers"] == ["convnet-w16"]
+
+
 def test_the_network_of_a_method_is_an_entry_of_networks_or_the_student():
-    podd = position(at("demo"), "table1", "PoDD", ipc=1.0).distilled
+    podd = cell_of(at("demo"), "table1", "PoDD", ipc=1.0).distilled
     assert podd.spec.recipe["method"]["network"] == {
         "name": "convnet",
         "width": 16,
         "norm": "instance",
     }
     assert "distillery.nets.convnet" in podd.spec.roots
-    wide = position(
+    wide = cell_of(
         at("demo", networks={"convnet-in16": {"width": 24}}), "table1", "PoDD", ipc=1.0
     ).distilled
     assert wide.spec.recipe["method"]["network"]["width"] == 24 and wide.key != podd.key
-    own = position(
+    own = cell_of(
         at("demo", distill={"podd": {"network": "student"}}), "table1", "PoDD", ipc=1.0
     ).distilled
     assert own.key == podd.key
     given = {"podd": {"network": {"name": "convnet", "width": 16, "norm": "instance"}}}
-    assert position(at("demo", distill=given), "table1", "PoDD", ipc=1.0).distilled.key == podd.key
+    assert cell_of(at("demo", distill=given), "table1", "PoDD", ipc=1.0).distilled.key == podd.key
 
 
 def test_a_file_of_embeddings_counts_by_its_content_not_by_its_place(tmp_path):
@@ -108,7 +121,7 @@ def test_a_file_of_embeddings_counts_by_its_content_not_by_its_place(tmp_path):
             embed={"file": {"path": str(tmp_path / name)}},
             distill={"podd": {"embedding": "file"}},
         )
-        found.append(position(plan, "table1", "PoDD", ipc=1.0).distilled.inputs["embeddings"].spec)
+        found.append(cell_of(plan, "table1", "PoDD", ipc=1.0).distilled.inputs["embeddings"].spec)
     a, b, c = found
     assert a.recipe["digest"] == file_sha256(tmp_path / "a") and "path" not in a.recipe["source"]
     assert a.local["source"]["path"] == str(tmp_path / "a") and a.local != b.local
@@ -117,7 +130,7 @@ def test_a_file_of_embeddings_counts_by_its_content_not_by_its_place(tmp_path):
         "demo", embed={"file": {"path": "no/such"}}, distill={"podd": {"embedding": "file"}}
     )
     assert (
-        position(absent, "table1", "PoDD", ipc=1.0)
+        cell_of(absent, "table1", "PoDD", ipc=1.0)
         .distilled.inputs["embeddings"]
         .spec.recipe["digest"]
         == "absent"
@@ -126,7 +139,7 @@ def test_a_file_of_embeddings_counts_by_its_content_not_by_its_place(tmp_path):
 
 def test_an_analysis_of_the_order_has_the_embeddings_of_the_set():
     plan = at("demo")
-    (score,) = position(plan, "order-score", "PoDD").evaluations
+    (score,) = cell_of(plan, "order-score", "PoDD").evaluations
     assert set(score.inputs) == {"data", "distilled", "embeddings", "whitening"}
     with pytest.raises(
         PlanError,
@@ -140,7 +153,7 @@ def test_an_analysis_of_the_order_has_the_embeddings_of_the_set():
 
 def refused(row: str, table: str = "table2", **update) -> str:
     plan = at("demo")
-    place = position(plan, table, row)
+    place = cell_of(plan, table, row)
     with pytest.raises(PlanError) as error:
         row = place.row.model_copy(update=update)
         plan_evaluations(Experiment("digits", 1, "convnet-in16", row), 1, plan.context)
@@ -184,14 +197,14 @@ def test_a_row_stands_only_where_it_says(tmp_path):
 
 
 def test_a_share_of_an_image_names_its_artefacts():
-    podd = position(at("demo"), "table1", "PoDD", ipc=0.3)
+    podd = cell_of(at("demo"), "table1", "PoDD", ipc=0.3)
     assert podd.distilled.spec.label == "digits-podd-ipc0.3"
     assert podd.evaluations[0].spec.label == "digits-podd-ipc0.3-learned-convnet-in16-r0"
     assert podd.distilled.spec.recipe["ipc"] == 0.3
     with pytest.raises(
         PlanError, match=r"ipc 0.6 on 'digits': method 'rat-bptt' needs a whole number"
     ):
-        row = position(at("demo"), "table1", "RaT-BPTT").row
+        row = cell_of(at("demo"), "table1", "RaT-BPTT").row
         plan_distilled(Experiment("digits", 0.6, None, row), at("demo").context)
 
 
@@ -230,7 +243,7 @@ def test_every_poster_holds_a_patch(scale):
 
 
 def test_the_instances_of_a_poster_are_its_patches(paper):
-    podd = position(paper, "table1", "PoDD", dataset="cub200", ipc=0.5).distilled.spec.recipe[
+    podd = cell_of(paper, "table1", "PoDD", dataset="cub200", ipc=0.5).distilled.spec.recipe[
         "method"
     ]
     assert instances(podd, 0.5, 200) == 1800
@@ -319,9 +332,7 @@ RECIPES = [
 
 @pytest.mark.parametrize(("row", "dataset", "expected"), RECIPES)
 def test_methods_have_the_papers_recipes(paper, row, dataset, expected):
-    recipe = position(paper, "table1", row, dataset=dataset, ipc=1.0).distilled.spec.recipe[
-        "method"
-    ]
+    recipe = cell_of(paper, "table1", row, dataset=dataset, ipc=1.0).distilled.spec.recipe["method"]
     assert {key: recipe[key] for key in expected} == expected
     assert recipe["network"]["width"] == 128 and recipe["network"]["norm"] == "instance"
 
@@ -330,7 +341,7 @@ def test_rat_bptt_draws_as_its_budget_says(paper):
     # README of RaT-BPTT's code: 10 images of each class (CIFAR-10), 1 (CIFAR-100), 1 of each of 50
     # classes (Tiny-ImageNet). It says nothing of CIFAR-10 and Tiny-ImageNet at one image per class:
     # there all images take part in each inner step.
-    row = position(paper, "table2", "RaT-BPTT").row
+    row = cell_of(paper, "table2", "RaT-BPTT").row
     found = {}
     for dataset, ipc in itertools.product(("cifar10", "cifar100", "tiny-imagenet"), (1, 10, 50)):
         experiment = Experiment(dataset, ipc, "convnet-in", row)
@@ -399,7 +410,7 @@ def test_students_take_two_thousand_steps_of_the_inner_loop(paper):
 
 
 def test_short_runs_of_figure_6_and_of_the_orders(paper):
-    ten = position(paper, "figure6", "PoDD", extra={"patches": "10 (5x2)"}).distilled.spec.recipe[
+    ten = cell_of(paper, "figure6", "PoDD", extra={"patches": "10 (5x2)"}).distilled.spec.recipe[
         "method"
     ]
     assert (ten["patch_grid"], ten["labels"], ten["meta_steps"]) == ([5, 2], "fixed", 5000)
@@ -420,7 +431,7 @@ def test_the_cost_of_unrolling_by_hand(paper):
         ("PoDD", "cub200", 318),
         ("RaT-BPTT", "cifar10", 29),
     ):
-        node = position(paper, "table1", row, dataset=dataset, ipc=1.0).distilled
+        node = cell_of(paper, "table1", row, dataset=dataset, ipc=1.0).distilled
         assert 2 * estimator.rate * estimator.cost(node).seconds / 1e15 == pytest.approx(
             petaflop, rel=0.05
         )

@@ -17,8 +17,8 @@ from distillery.sets import distilled as module
 from distillery.sets.distilled import DistilledSet, Instances
 from distillery.sets.parts import SIDECAR, Kind, Part
 from distillery.stages import distill as stage
+from distillery.table.assemble import assemble
 from helpers.jobs import job_in
-from helpers.tables import made as made_table
 from helpers.tables import make_plan, make_store, put
 from helpers.tiny import data_artefact, tiny_set
 
@@ -125,6 +125,6 @@ def test_labels_of_a_new_method_are_no_pixels(toy: None, tmp_path: Path) -> None
     assert metadata["instances"] == 4 and metadata["kinds"]["opinions"] == "soft label"
     store = make_store(tmp_path / "store")
     put(store, "distill/digits-random-ccc", json.loads(json.dumps(metadata)))
-    row = made_table(make_plan(), store, tmp_path / "table2")[0]
-    assert (row["pixels"], row["label_floats"], row["bytes"]) == ("128", "16", str(512 + 64 + 8))
-    assert row["bytes_by_part"] == "canvas=512;opinions=64;places=8"
+    stored = assemble(make_plan(), store)[0].stored
+    assert (stored.pixels, stored.label_floats, stored.bytes) == (128, 16, 512 + 64 + 8)
+    assert stored.bytes_by_part == {"canvas": 512, "opinions": 64, "places": 8}

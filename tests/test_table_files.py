@@ -33,7 +33,7 @@ def test_the_long_form_tells_kind_and_recipe_apart():
         (
             "dynamic",
             {"label": "gift"},
-            r"t\.yaml\.rows\.0\.label: is read no more: write `labels: \{kind: \.\.\., recipe: ",
+            r"t\.yaml\.rows\.0\.label: is called .labels: \{kind: \.\.\., recipe: ",
         ),
         (
             {"kind": "dynamic", "recipee": "gift"},
@@ -70,3 +70,9 @@ def test_a_recipe_of_another_name_is_the_one_that_is_planned(project, edit):
     position = Plan(project).cells("table2")[1]
     assert position.label.spec.recipe["name"] == "static"
     assert [node.spec.label for node in position.label.inputs["teachers"]] == ["digits-net-b"]
+
+
+def test_a_table_without_a_budget_is_one_line(project, edit):
+    edit(project / "workflow/tables/infer/table2.yaml", "[student, ipc]", "[student]")
+    with pytest.raises(PlanError, match=r"table2\.yaml\.columns: lack the axis 'ipc', on which"):
+        Plan(project).document("table2")

@@ -337,7 +337,12 @@ def test_initialise_depends_on_its_seed_alone():
 
 
 @pytest.mark.parametrize(
-    "optimizer", [Optimizer("sgd", 0.05, nesterov=True), Optimizer("adamw", decay="matrices")]
+    "optimizer",
+    [
+        Optimizer("sgd", 0.05, nesterov=True),
+        Optimizer("adamw", decay="matrices"),
+        Optimizer("timm:lookahead_lion", 1e-3),
+    ],
 )
 @pytest.mark.parametrize("mix", ["mixup", "cutmix"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -14,11 +14,8 @@ from distillery.plan import types
 from distillery.store import fingerprint
 from helpers.project import ROOT
 
-CACHED = (
-    *(registry.constants, registry.index, parameters.component_name, parameters.parse),
-    *(types.torch_free_part, types.traits, fingerprint._tree, fingerprint._module_digest),
-    *(fingerprint._imports, fingerprint._code_digest),
-)
+# Their functions remember what they read from files.
+MODULES = (registry, parameters, types, fingerprint)
 
 
 @contextmanager
@@ -36,5 +33,7 @@ def package_copy(folder: Path) -> Iterator[Path]:
 
 
 def _forget() -> None:
-    for cached in CACHED:
-        cached.cache_clear()
+    for module in MODULES:
+        for value in vars(module).values():
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from distillery.store.artefact import FORMAT, META, meta_writer
+from distillery.store.atomic import write_file
 from distillery.table.assemble import assemble
 from distillery.table.document import DocumentCell, Place, TableDocument, TableShape
 from distillery.table.files import write
@@ -27,18 +28,20 @@ LAST, BEST = (40.0, 42.0, 47.0), (41.0, 42.5, 48.0)
 
 
 def put(store, address, metadata):
-    folder = store / address
-    folder.mkdir(parents=True, exist_ok=True)
+    """An artefact that states `metadata` and has no files; its name follows from no recipe."""
     stage, _, identity = address.partition("/")
     meta = {
+        "format": FORMAT,
         "stage": stage,
         "id": identity,
+        "key": "0" * 16,
         "spec": {},
         "metadata": metadata,
+        "modules": {},
         "files": {},
         "seconds": 1.5,
     }
-    (folder / "meta.json").write_text(json.dumps(meta))
+    write_file(store / address / META, meta_writer(meta))
 
 
 def evaluation(last, best):

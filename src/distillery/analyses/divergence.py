@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from distillery.analyses.inputs import BATCH, Result, columns, outputs
 from distillery.components.fields import Count, Positive
-from distillery.labels.ensemble import mean_logits
+from distillery.teacher.ensemble import mean_logits
 from distillery.training.augment import normalising_pipeline
 from distillery.training.recipe import Augmentations
 
@@ -98,9 +98,9 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     for names in dict.fromkeys([(), recipe.augment]):
         augment = _augmentation(samples, names, job.generator("augment"))
         parts = job.progress(mixes.split(), f"divergence {'+'.join(names) or 'clean'}")
-        found = divergences(samples, static, parts, ensemble, recipe.temperatures, augment)
-        errors = found.std(1, correction=0) / math.sqrt(max(1, recipe.mixes - 1))
-        means = zip(recipe.temperatures, found.mean(1).tolist(), errors.tolist(), strict=True)
+        kl = divergences(samples, static, parts, ensemble, recipe.temperatures, augment)
+        errors = kl.std(1, correction=0) / math.sqrt(max(1, recipe.mixes - 1))
+        means = zip(recipe.temperatures, kl.mean(1).tolist(), errors.tolist(), strict=True)
         rows += [(bool(names), *mean, recipe.mixes) for mean in means]
     metadata = {
         "standard_error": rows[0][3],
@@ -157,14 +157,14 @@ def divergences(
     Returns:
         (temperatures, N) float64 on the CPU.
     """
-    found = []
+    batches = []
     for part in mixes:
         images = part.of(*(augment(samples.take(side)) for side in (part.first, part.second)))
         dynamic = ensemble(images).double()
         mixed = part.of(static[part.first], static[part.second]).double()
         kl = [_kl(dynamic / temperature, mixed / temperature) for temperature in temperatures]
-        found.append(torch.stack(kl))
-    return torch.cat(found, 1).cpu()
+        batches.append(torch.stack(kl))
+    return torch.cat(batches, 1).cpu()
 
 
 def _kl(dynamic: Tensor, static: Tensor) -> Tensor:

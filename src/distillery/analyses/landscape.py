@@ -77,11 +77,13 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     rows, surfaces = [], []
     for index in job.progress(chosen, "landscape"):
         image, label = samples.take(torch.tensor([index], device=job.device)), samples.labels[index]
-        centre, slope = gradient(loss, image, label)
-        directions = axes(slope, fixed_generator(f"landscape/{index}"))
-        found = surface(loss, image, label, directions, offsets)
-        surfaces.append(found)
-        rows.append((index, label.item(), centre, found.mean().item(), slope.norm().item()))
+        centre, input_gradient = gradient(loss, image, label)
+        directions = axes(input_gradient, fixed_generator(f"landscape/{index}"))
+        losses_around = surface(loss, image, label, directions, offsets)
+        surfaces.append(losses_around)
+        rows.append(
+            (index, label.item(), centre, losses_around.mean().item(), input_gradient.norm().item())
+        )
     values = columns(COLUMNS, rows)
     mean = sum(surfaces, torch.zeros_like(surfaces[0])) / len(rows)
     value = mean.mean().item() - sum(values["centre"]) / len(rows)
@@ -103,26 +105,26 @@ def gradient(loss: LossAt, image: Tensor, label: Tensor) -> tuple[float, Tensor]
     """
     leaf = image.detach().clone().requires_grad_()
     value = loss(leaf, label).sum()
-    (slope,) = torch.autograd.grad(value, leaf)
-    return value.item(), slope[0]
+    (input_gradient,) = torch.autograd.grad(value, leaf)
+    return value.item(), input_gradient[0]
 
 
-def axes(slope: Tensor, generator: torch.Generator) -> Tensor:
+def axes(input_gradient: Tensor, generator: torch.Generator) -> Tensor:
     """The unit vectors of the grid: along a gradient, and random, orthogonal to it.
 
     Args:
-        slope: (C, H, W), the gradient; of a zero gradient the unit vector is zero.
+        input_gradient: (C, H, W), the gradient; of a zero gradient the unit vector is zero.
         generator: on the CPU.
 
     Returns:
         (2, C, H, W).
     """
     # scaled first: the squares of a confident student's gradient underflow in float32
-    largest = slope.abs().amax().clamp(min=torch.finfo(slope.dtype).tiny)
-    along = normalize(slope.flatten() / largest, dim=0)
-    across = torch.randn(slope.shape, generator=generator).flatten().to(slope)
+    largest = input_gradient.abs().amax().clamp(min=torch.finfo(input_gradient.dtype).tiny)
+    along = normalize(input_gradient.flatten() / largest, dim=0)
+    across = torch.randn(input_gradient.shape, generator=generator).flatten().to(input_gradient)
     across = normalize(across - (across @ along) * along, dim=0)
-    return torch.stack([along, across]).view(2, *slope.shape)
+    return torch.stack([along, across]).view(2, *input_gradient.shape)
 
 
 @torch.no_grad()

@@ -1,25 +1,13 @@
-"""What each kind of component promises: its traits, which the planner reads, and its functions.
+"""What the module of a component defines: one Protocol for each kind.
 
-A component's file may assign one literal mapping, `TRAITS`. Its keys are the fields of the class of
-traits of its kind, below; what it leaves out has the default. The planner reads the mapping from
-the source text (`plan.types.traits`), so that nothing is imported to plan. The Protocols say what
-the module of a component defines; mypy and a test over all components hold every file to them.
-
-Nothing that runs in a job imports this file: a new trait makes no artefact anew.
+`registry.load` returns modules of these types. mypy and a test over all components hold every file
+to the Protocol of its kind. Nothing that runs in a job imports this file.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import types
-import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
-
-from distillery.components.parameters import PARAMETERS
-from distillery.errors import PlanError, nearest
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -39,215 +27,6 @@ if TYPE_CHECKING:
     from distillery.training.batches import Batch, Mixing
     from distillery.training.recipe import Optimizer, Schedule
 
-T = TypeVar("T", bound="Traits")
-
-
-@dataclass(frozen=True)
-class Traits:
-    """Traits of a kind that has none."""
-
-    # The values that a trait allows, where its type allows more.
-    ALLOWED: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-
-    @classmethod
-    def read(cls: type[T], values: Any, where: str) -> T:
-        """The traits of the literal mapping `values`, found at `where` (a file).
-
-        Raises:
-            PlanError: it is no mapping, has an unknown key, or a value of a wrong type or, in
-                `ALLOWED`, one that does not exist.
-        """
-        if not isinstance(values, Mapping):
-            raise PlanError(f"{where}: TRAITS = {values!r}: expected keys and values")
-        hints = typing.get_type_hints(cls)
-        fields = {field.name: hints[field.name] for field in dataclasses.fields(cls)}
-        for key, value in values.items():
-            if key not in fields:
-                raise PlanError(f"{where}: TRAITS['{key}']: unknown trait: {nearest(key, fields)}")
-            _check(value, fields[key], cls.ALLOWED.get(key), f"{where}: TRAITS['{key}']")
-        return cls(**values)
-
-    @classmethod
-    def check_stray(cls, names: Iterable[str], where: str) -> None:
-        """Refuse a module constant of `names` that looks like a trait but stands outside TRAITS.
-
-        Raises:
-            PlanError: a constant is called like a trait, or nearly so.
-        """
-        traits = [field.name.upper() for field in dataclasses.fields(cls)]
-        for name in names:
-            if name not in READ and difflib.get_close_matches(name, READ, n=1, cutoff=0.82):
-                raise PlanError(f"{where}: {name}: is read by nothing: {nearest(name, READ)}")
-            if close := difflib.get_close_matches(name, traits, n=1, cutoff=0.8):
-                trait = close[0].lower()
-                raise PlanError(
-                    f"{where}: {name}: is read by nothing; write TRAITS = {{'{trait}': ...}}"
-                )
-
-
-READ = ("NAMES", "TRAITS")  # the constants of a component that are read from its source text
-
-
-def _check(value: Any, hint: Any, allowed: Sequence[str] | None, where: str) -> None:
-    if not _is_of(value, hint):
-        expected = hint.__name__ if isinstance(hint, type) else str(hint)
-        raise PlanError(f"{where} = {value!r}: expected {expected}")
-    if allowed is None:
-        return
-    for name in (value,) if isinstance(value, str) else value:
-        if name not in allowed:
-            raise PlanError(f"{where} = '{name}': does not exist: {nearest(name, allowed)}")
-
-
-def _is_of(value: Any, hint: Any) -> bool:
-    """Whether a literal is of a type as the traits have them; a whole number is no `bool`."""
-    options = typing.get_args(hint)
-    if typing.get_origin(hint) is tuple:
-        return isinstance(value, tuple) and all(_is_of(item, options[0]) for item in value)
-    if isinstance(hint, types.UnionType):
-        return any(_is_of(value, option) for option in options)
-    return type(value) is hint
-
-
-@dataclass(frozen=True)
-class MethodTraits(Traits):
-    """Of a method.
-
-    Attributes:
-        needs: "teachers": its recipe must name at least one.
-        soft_labels: whether its sets hold soft labels; where the recipe decides, its property
-            `soft` does.
-        fractional_ipc: whether it takes fractions of an image per class.
-    """
-
-    ALLOWED: ClassVar[Mapping[str, tuple[str, ...]]] = {"needs": ("teachers",)}
-    needs: tuple[str, ...] = ()
-    soft_labels: bool = False
-    fractional_ipc: bool = False
-
-
-@dataclass(frozen=True)
-class LabelTraits(Traits):
-    """Of a kind of labels.
-
-    Attributes:
-        logits: whether it gives soft labels.
-        stored: whether it writes files, an artefact of the label stage.
-        stored_in_set: whether they are the labels that a distilled set holds itself.
-        counted_as: the kind as which the papers' compression ratio counts it; None: as itself.
-        replays: fields of the training recipe that its labels are made for.
-    """
-
-    logits: bool = False
-    stored: bool = False
-    stored_in_set: bool = False
-    counted_as: str | None = None
-    replays: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class LossTraits(Traits):
-    """Of a loss.
-
-    Attributes:
-        needs_soft_labels: whether it compares with a teacher's logits.
-        mixed_images: whether it is defined where images are mixed.
-    """
-
-    needs_soft_labels: bool = False
-    mixed_images: bool = True
-
-
-@dataclass(frozen=True)
-class RefinementTraits(Traits):
-    """Of a refinement of labels.
-
-    Attributes:
-        needs_soft_labels: whether it changes a teacher's logits.
-    """
-
-    needs_soft_labels: bool = False
-
-
-@dataclass(frozen=True)
-class EmbeddingTraits(Traits):
-    """Of a source of class embeddings.
-
-    Attributes:
-        needs: "teachers": its recipe must name at least one.
-    """
-
-    ALLOWED: ClassVar[Mapping[str, tuple[str, ...]]] = {"needs": ("teachers",)}
-    needs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class AnalysisTraits(Traits):
-    """Of an analysis.
-
-    Attributes:
-        needs: what it looks at: the inputs of its job, and "protocol" where it trains students.
-    """
-
-    ALLOWED: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "needs": ("distilled", "label", "teachers", "embeddings", "student", "protocol")
-    }
-    needs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class SourceTraits(Traits):
-    """Of a kind of data source.
-
-    Attributes:
-        on_disk: whether its place is a folder with content of its own, which identifies it.
-    """
-
-    on_disk: bool = False
-
-
-@dataclass(frozen=True)
-class AugmentationTraits(Traits):
-    """Of the augmentations of a file.
-
-    Attributes:
-        normalised: whether they work on normalised images, where 0 is the mean, not on pixels.
-        parameter: what stands behind the colon of a name: one of `parameters.PARAMETERS`, or the
-            words to choose from; None: nothing may.
-        default: the parameter where nothing stands there; None: something must.
-    """
-
-    normalised: bool = False
-    parameter: str | tuple[str, ...] | None = None
-    default: str | int | float | None = None
-
-    @classmethod
-    def read(cls: type[T], values: Any, where: str) -> T:
-        """As of all traits; `parameter`, where it is one word, must be known."""
-        traits = super().read(values, where)
-        parameter = values.get("parameter")
-        if isinstance(parameter, str) and parameter not in PARAMETERS:
-            wrong = f"{where}: TRAITS['parameter'] = '{parameter}'"
-            raise PlanError(f"{wrong}: does not exist: {nearest(parameter, PARAMETERS)}")
-        return traits
-
-
-TRAITS: dict[str, type[Traits]] = {
-    "method": MethodTraits,
-    "label": LabelTraits,
-    "loss": LossTraits,
-    "refinement": RefinementTraits,
-    "network": Traits,
-    "embedding": EmbeddingTraits,
-    "analysis": AnalysisTraits,
-    "figure": Traits,
-    "source": SourceTraits,
-    "augmentation": AugmentationTraits,
-    "optimizer": Traits,
-    "schedule": Traits,
-    "mixing": Traits,
-}
-
 
 class MethodModule(Protocol):
     """A file of `methods/`."""
@@ -257,7 +36,15 @@ class MethodModule(Protocol):
     def distill(
         self, train: ImageSet, recipe: Any, *, ipc: Any, teachers: list[Teacher], job: Job
     ) -> DistilledSet:
-        """The distilled set of the budget `ipc`, images per class."""
+        """Distil a data set.
+
+        Args:
+            train: the training split.
+            recipe: a `Recipe` of the module.
+            ipc: the budget, images per class; an int where the trait `fractional_ipc` is not set.
+            teachers: those that the recipe names, on the job's device.
+            job: random streams, progress, the scratch folder, further inputs.
+        """
         ...
 
 
@@ -283,12 +70,23 @@ class LabelModule(Protocol):
         device: torch.device,
         set_labels: Tensor | None = None,
     ) -> Callable[[Batch], Tensor | None]:
-        """From a training batch to its logits (B, classes) float32, or None."""
+        """How the labels of a training batch are found.
+
+        Args:
+            recipe: a `Recipe` of the module.
+            stored: the artefact of a kind with the trait `stored`.
+            teachers: those that the recipe names, where nothing is stored.
+            device: of the batches.
+            set_labels: (N, classes) float32; the soft labels that the distilled set itself holds.
+
+        Returns:
+            From a batch to its logits (B, classes) float32, or None where there are none.
+        """
         ...
 
 
 class StoredLabelModule(LabelModule, Protocol):
-    """A kind of labels that writes files."""
+    """A kind of labels that writes files: its trait `stored` is set."""
 
     def make(
         self,
@@ -300,12 +98,21 @@ class StoredLabelModule(LabelModule, Protocol):
         mean: Sequence[float],
         std: Sequence[float],
     ) -> None:
-        """Write the labels of `instances` into `job.out`."""
+        """Write the labels of a distilled set.
+
+        Args:
+            recipe: a `Recipe` of the module.
+            instances: of the set, N images.
+            teachers: those that the recipe names, on the job's device.
+            job: the files go into `job.out`.
+            mean: per channel, of pixels in [0, 1]; what the images are normalised with.
+            std: as `mean`.
+        """
         ...
 
 
 class ReplayedLabelModule(StoredLabelModule, Protocol):
-    """A kind of labels that is made for the batches of one training."""
+    """A kind of labels that is made for the batches of one training: it has the trait `replays`."""
 
     def seeds(self, stored: Artefact) -> dict[str, int]:
         """The seeds of the random streams that a student of these labels replays, by role."""
@@ -318,7 +125,13 @@ class LossModule(Protocol):
     Recipe: Any
 
     def loss(self, logits: Tensor, target: Target, recipe: Any) -> Tensor:
-        """A scalar, the mean over the batch, of logits (B, classes)."""
+        """A scalar, the mean over the batch.
+
+        Args:
+            logits: of the student, (B, classes) float.
+            target: hard, mixed and, where there are any, soft labels.
+            recipe: a `Recipe` of the module.
+        """
         ...
 
 
@@ -338,7 +151,15 @@ class NetworkModule(Protocol):
     Recipe: Any
 
     def build(self, name: str, recipe: Any, *, channels: int, size: int, classes: int) -> nn.Module:
-        """A network from images (B, channels, size, size), normalised, to logits (B, classes)."""
+        """A network from images (B, channels, size, size), normalised, to logits (B, classes).
+
+        Args:
+            name: the one of the module's names that was asked for.
+            recipe: a `Recipe` of the module.
+            channels: of the images.
+            size: height and width of the images, in pixels.
+            classes: outputs.
+        """
         ...
 
 
@@ -356,7 +177,15 @@ class EmbeddingModule(Protocol):
         teachers: list[Teacher],
         job: Job,
     ) -> ClassDistances:
-        """Distances between the classes, and their embeddings where they share one space."""
+        """Distances between the classes, and their embeddings where they share one space.
+
+        Args:
+            classes: names in label order.
+            recipe: a `Recipe` of the module.
+            train: the training split.
+            teachers: those that the recipe names, on the job's device.
+            job: random streams, progress, the device.
+        """
         ...
 
 
@@ -366,7 +195,13 @@ class AnalysisModule(Protocol):
     Recipe: Any
 
     def analyse(self, inputs: AnalysisInputs, recipe: Any, job: Job) -> Result:
-        """What a figure says of a set, its labels or a student."""
+        """What a figure says of a set, its labels or a student.
+
+        Args:
+            inputs: what the trait `needs` names, and the data.
+            recipe: a `Recipe` of the module.
+            job: random streams, progress, the scratch folder.
+        """
         ...
 
 
@@ -390,9 +225,18 @@ class AugmentationModule(Protocol):
     """A file of `training/augmentations/`."""
 
     def apply(self, name: str, images: Tensor, generator: Generator, parameter: Any) -> Tensor:
-        """Images (B, C, H, W) float, augmented by `name`, drawn from a CPU generator.
+        """Augment a batch, differentiably in the images.
 
-        `parameter` is what the name's `TRAITS` say: None, a number, or a word.
+        Args:
+            name: the one of the module's names that was asked for.
+            images: (B, C, H, W) float, on any device; in [0, 1], or normalised where the trait
+                `normalised` is set.
+            generator: a CPU generator; nothing is drawn from another.
+            parameter: what stands behind the colon of the name, as the trait `parameter` says:
+                None, a number, or a word.
+
+        Returns:
+            Images of the same shape.
         """
         ...
 
@@ -403,7 +247,13 @@ class OptimizerModule(Protocol):
     def build(
         self, name: str, groups: list[dict[str, Any]], recipe: Optimizer
     ) -> torch.optim.Optimizer:
-        """The optimiser over parameter groups, each with its `params` and `weight_decay`."""
+        """The optimiser of a training.
+
+        Args:
+            name: the one of the module's names that was asked for.
+            groups: of parameters, each with its `params` and `weight_decay`.
+            recipe: learning rate, momentum and so on; the file says which fields it reads.
+        """
         ...
 
 
@@ -411,7 +261,13 @@ class ScheduleModule(Protocol):
     """A file of `training/schedules/`."""
 
     def factor(self, schedule: Schedule, epoch: int, epochs: int) -> float:
-        """The factor on the learning rate in `epoch` (0 .. epochs - 1), after the warm-up."""
+        """The factor on the learning rate in an epoch after the warm-up.
+
+        Args:
+            schedule: the recipe; the file says which fields it reads.
+            epoch: from 0, counted from the end of the warm-up.
+            epochs: of the training, without the warm-up.
+        """
         ...
 
 
@@ -419,7 +275,16 @@ class MixingModule(Protocol):
     """A file of `training/mixings/`."""
 
     def draw(self, alpha: float, images: Tensor, generator: Generator) -> Mixing:
-        """How a batch (B, C, H, W) is mixed, drawn from a CPU generator."""
+        """How a batch is mixed.
+
+        Args:
+            alpha: of the recipe; lambda ~ Beta(alpha, alpha).
+            images: (B, C, H, W) float; left alone.
+            generator: a CPU generator; nothing is drawn from another.
+
+        Returns:
+            The mixing, its permutation on the device of `images`.
+        """
         ...
 
 

@@ -43,13 +43,13 @@ KINDS = {
 @functools.cache
 def constants(file: Path) -> dict[str, ast.expr]:
     """The names that a module assigns at its top level, each with the expression it assigns."""
-    found: dict[str, ast.expr] = {}
+    assigned: dict[str, ast.expr] = {}
     for node in ast.parse(file.read_text()).body:
         if isinstance(node, ast.Assign):
-            found |= {t.id: node.value for t in node.targets if isinstance(t, ast.Name)}
+            assigned |= {t.id: node.value for t in node.targets if isinstance(t, ast.Name)}
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
-            found[node.target.id] = node.value
-    return found
+            assigned[node.target.id] = node.value
+    return assigned
 
 
 def literal(file: Path, name: str) -> Any:
@@ -71,11 +71,11 @@ def literal(file: Path, name: str) -> Any:
 @functools.cache
 def index(kind: str) -> dict[str, str]:
     """All names of a kind, one of `KINDS`, and the module that declares each."""
-    folder, found = KINDS[kind], {}
+    folder, modules = KINDS[kind], {}
     for file in sorted((PACKAGE / folder).glob("*.py")):
         for name in literal(file, "NAMES") or ():
-            found[name] = f"distillery.{folder.replace('/', '.')}.{file.stem}"
-    return found
+            modules[name] = f"distillery.{folder.replace('/', '.')}.{file.stem}"
+    return modules
 
 
 def module_name(kind: str, name: str) -> str:

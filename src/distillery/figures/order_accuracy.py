@@ -48,8 +48,8 @@ def draw(panel: Panel) -> Figure:
             )
             if of_the_method:
                 axes.annotate(name, (x, y), xytext=(-6, 4), textcoords="offset points", ha="right")
-        found = correlation(scores, accuracies, panel.printed)
-        axes.set(title=f"{title}: {found}", ylabel="test accuracy (%)")
+        relation = correlation(scores, accuracies, panel.printed)
+        axes.set(title=f"{title}: {relation}", ylabel="test accuracy (%)")
         axes.set_xlabel("score of the order, 1 / sum of the distances of neighbours")
         axes.grid()
     return figure

@@ -62,10 +62,10 @@ class Panel:
         Raises:
             PlanError: none has.
         """
-        found = [entry for entry in self.entries if _is_there(getattr(entry, part))]
-        if not found:
+        entries = [entry for entry in self.entries if _is_there(getattr(entry, part))]
+        if not entries:
             raise PlanError(f"figure '{self.title}': no entry has {part}; make its analyses first")
-        return found
+        return entries
 
 
 def _is_there(part: object) -> bool:
@@ -88,10 +88,10 @@ def facets(
     entries: Sequence[Entry], axes: Sequence[str] = ("dataset", "student")
 ) -> dict[str, list[Entry]]:
     """Entries by `setting`, in order of first appearance."""
-    found: dict[str, list[Entry]] = {}
+    groups: dict[str, list[Entry]] = {}
     for entry in entries:
-        found.setdefault(setting(entry, axes), []).append(entry)
-    return found
+        groups.setdefault(setting(entry, axes), []).append(entry)
+    return groups
 
 
 def names(entries: Sequence[Entry]) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from distillery.labels.ensemble import mean_logits
+from distillery.teacher.ensemble import mean_logits
 
 if TYPE_CHECKING:
     import torch

@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 
 from distillery.components.fields import Count
 from distillery.errors import ArtefactError
-from distillery.labels.ensemble import mean_logits
+from distillery.teacher.ensemble import mean_logits
 from distillery.training.batches import ROLES, Batches
 from distillery.training.precision import autocast, set_memory_format
 from distillery.training.recipe import Augmentations, BatchUpTo, Mix

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distillery.errors import ArtefactError
-from distillery.labels.ensemble import mean_logits
 from distillery.store.files import STORED_LABELS
+from distillery.teacher.ensemble import mean_logits
 from distillery.training.normalise import normalise
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from distillery.methods.shared.image_space import ImageSpace
 from distillery.methods.shared.meta_draws import class_subset, shuffled_passes, window_starts
 from distillery.methods.shared.meta_learning import LearnedTensor, MetaProblem, learn
 from distillery.methods.shared.recipes import Unrolled
+from distillery.sets.contract import check_lengths
 from distillery.sets.distilled import DistilledSet, Instances
 from distillery.sets.parts import Kind, Part
 from distillery.unroll.optimizers import Adam
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from distillery.teacher.load import Teacher
 
 NAMES = ("rat-bptt",)
+TRAITS = {"free_pixels": True}
 EPSILON = 1e-8
 
 
@@ -139,5 +141,6 @@ def expand(distilled: DistilledSet) -> Instances:
     Deviation: a student sees learned labels as probabilities (their sum is divided out); the inner
     loop saw their sum too.
     """
+    check_lengths(distilled, "images", "labels", "soft")
     soft = (distilled["soft"] + EPSILON).log() if "soft" in distilled else None
     return Instances(distilled["labels"], distilled["images"].__getitem__, soft)

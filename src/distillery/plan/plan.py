@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from distillery.plan.nodes import Node
 from distillery.plan.settings import Settings
 from distillery.plan.table_cells import PrintedNumbers, plan_cells
 from distillery.store.artefact import META
+from distillery.store.atomic import write_text
 from distillery.store.canonical import digest, file_sha256
 from distillery.store.spec import folder
 from distillery.table.document import TableDocument
@@ -123,7 +123,14 @@ class Plan:
             if not self.fresh(table):
                 for needed in self.table_inputs(table):
                     visit(needed)
+            if self.has_figure(table) and not self.drawn(table):
+                for needed in self.figure_inputs(table):
+                    visit(needed)
         return list(ordered)
+
+    def has_figure(self, table: str) -> bool:
+        """Whether a picture is drawn of the table."""
+        return self.settings.table(self.settings.full_name(table)).figure is not None
 
     def table_inputs(self, table: str) -> list[Node]:
         """Everything whose meta.json a table reads, each artefact once.
@@ -197,8 +204,5 @@ class Plan:
 
 def write_plan(path: Path, document: Mapping[str, Any]) -> Path:
     """Write a table's plan to `path`, under another name first so that it is never half there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
-    os.replace(aside, path)
+    write_text(path, json.dumps(document, indent=1, sort_keys=True) + "\n")
     return path

@@ -84,6 +84,8 @@ def check_table(table: Table, root: Path, where: str) -> None:
         hint = nearest(table.published, (file.name for file in folder.glob("*.csv")))
         raise PlanError(f"{where}.published = '{table.published}': no such file: {hint}")
     _check_figure(table, where)
+    for axis in sorted({"dataset", "ipc"} - {table.panel, *table.columns}):
+        raise PlanError(f"{where}.columns: lack the axis '{axis}', on which every cell stands")
     for axis in {table.panel, *table.columns} - {*BUILT_IN, *table.axes}:
         raise PlanError(f"{where}.axes.{axis}: is required: say what its values change")
     for row in table.rows:

@@ -10,21 +10,19 @@ flags were tensors, and the log of its meta-steps called the start of the window
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillery.sets.parts import PARTS, SIDECAR, Kind
 from distillery.store.artefact import FORMAT
+from distillery.store.atomic import write_file, write_text
 from distillery.store.canonical import file_sha256
 from distillery.store.spec import KEY_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
 
-Meta = dict[str, Any]  # a meta.json
+JsonMeta = dict[str, Any]  # a meta.json, of any format
 
 _WORDS = {"room": "stage", "facts": "metadata"}
 _FIELDS = {old: new for new, old in KEY_NAMES.items()}
@@ -40,7 +38,7 @@ _FLAGS = ("natural_instances", "patches")
 _META_STEPS = "meta.csv"
 
 
-def upgraded(meta: Meta) -> Meta:
+def upgraded(meta: JsonMeta) -> JsonMeta:
     """A meta.json of any format in the present words; `format` stays that of its files."""
     if meta.get("format", 1) >= FORMAT:
         return meta
@@ -65,7 +63,7 @@ def _with_present_names(value: Any) -> Any:
     return [_with_present_names(item) for item in value] if isinstance(value, list) else value
 
 
-def convert(meta: Meta, source: Path, target: Path) -> Meta:
+def convert(meta: JsonMeta, source: Path, target: Path) -> JsonMeta:
     """Write the files of an artefact that another format stores otherwise.
 
     Args:
@@ -82,7 +80,7 @@ def convert(meta: Meta, source: Path, target: Path) -> Meta:
     return meta | {"format": FORMAT}
 
 
-def _convert_set(meta: Meta, source: Path, target: Path) -> Meta:
+def _convert_set(meta: JsonMeta, source: Path, target: Path) -> JsonMeta:
     from safetensors.numpy import load_file, save_file  # a plan does without
 
     tensors, sidecar = load_file(source / PARTS), json.loads((source / SIDECAR).read_text())
@@ -96,8 +94,8 @@ def _convert_set(meta: Meta, source: Path, target: Path) -> Meta:
         name: {"kind": kind, "derived": name in _DERIVED} for name, kind in sorted(kinds.items())
     }
     text = json.dumps(sidecar | {"layout": layout, "parts": stated}, indent=1, sort_keys=True)
-    _replace(target / SIDECAR, lambda aside: aside.write_text(text + "\n"))
-    _replace(target / PARTS, lambda aside: save_file(parts, aside))
+    write_text(target / SIDECAR, text + "\n")
+    write_file(target / PARTS, lambda aside: save_file(parts, aside))
     counted = {name: tensor for name, tensor in parts.items() if name not in _DERIVED}
     metadata = {
         "bytes": {name: tensor.nbytes for name, tensor in counted.items()},
@@ -107,14 +105,17 @@ def _convert_set(meta: Meta, source: Path, target: Path) -> Meta:
     if _META_STEPS in meta["files"]:
         header, rows = (source / _META_STEPS).read_text().split("\n", 1)
         table = f"{header.replace('offset', 'window_start')}\n{rows}"
-        _replace(target / _META_STEPS, lambda aside: aside.write_text(table))
+        write_text(target / _META_STEPS, table)
         changed.append(_META_STEPS)
     files = {name: _recorded(target / name) for name in changed}
     return meta | {"metadata": meta["metadata"] | metadata, "files": meta["files"] | files}
 
 
 def _layout(tensors: dict[str, np.ndarray]) -> dict[str, Any]:
-    """What the flags of format 1 say: uint8 0 for no natural instances, int16 for PoDD's patches."""
+    """What the flags of format 1 say.
+
+    They are a uint8 0 for no natural instances, and int16 numbers for PoDD's patches.
+    """
     if "compensators" in tensors:
         return {"natural_instances": "natural_instances" not in tensors}
     if "patches" not in tensors:
@@ -127,12 +128,6 @@ def _layout(tensors: dict[str, np.ndarray]) -> dict[str, Any]:
         "cyclic": bool(cyclic),
         "reference": bool(reference),
     }
-
-
-def _replace(file: Path, write: Callable[[Path], object]) -> None:
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
-    write(aside)
-    os.replace(aside, file)
 
 
 def _recorded(file: Path) -> dict[str, Any]:

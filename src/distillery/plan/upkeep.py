@@ -1,15 +1,16 @@
-"""Two explicit commands on the store: adopt artefacts under new code, and remove what no plan reaches."""
+"""Two explicit commands on the store: adopt and prune.
+
+Adopt keeps artefacts under new code; prune removes what no plan reaches.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from distillery.errors import PlanError
 from distillery.plan.explain import stored_metas
@@ -18,7 +19,8 @@ from distillery.plan.plan import Plan
 from distillery.plan.table_files import RECIPES
 from distillery.plan.upgrade import convert
 from distillery.plan.yaml_files import read_yaml
-from distillery.store.artefact import META, verify_files
+from distillery.store.artefact import FORMAT, META, Meta, check_meta, meta_writer, verify_files
+from distillery.store.atomic import copier, write_file
 from distillery.store.fingerprint import module_digests
 from distillery.store.spec import folder
 
@@ -52,12 +54,14 @@ def adopt(plan: Plan, tables: list[str]) -> list[tuple[Node, str]]:
 
 def _adopt(store: Path, node: Node, meta: dict[str, Any]) -> None:
     source, target = folder(store, f"{meta['stage']}/{meta['id']}"), folder(store, node.address)
+    if meta["format"] >= FORMAT:
+        check_meta(meta, source)
     verify_files(source, meta["files"])
     target.mkdir(parents=True, exist_ok=True)
     new = convert(meta, source, target)
     for name, recorded in new["files"].items():
         if recorded == meta["files"][name]:
-            _link(source / name, target / name)
+            write_file(target / name, copier(source / name))
     new |= {
         "id": node.spec.id,
         "spec": asdict(node.spec),
@@ -68,24 +72,21 @@ def _adopt(store: Path, node: Node, meta: dict[str, Any]) -> None:
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         },
     }
-    aside = target / f".{META}.{os.getpid()}"
-    aside.write_text(json.dumps(new, indent=1, sort_keys=True) + "\n")
-    os.replace(aside, target / META)
-
-
-def _link(source: Path, target: Path) -> None:
-    """Make `target` a hard link to `source`, or a copy where the file system has no links."""
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        os.link(source, aside)
-    except OSError:
-        shutil.copyfile(source, aside)
-    os.replace(aside, target)
+    write_file(target / META, meta_writer(cast(Meta, new)))
 
 
 def every_plan(root: Path) -> list[Plan]:
-    """The plans of all scales, with params.yaml as it is, and with the full grid, and without its changes: what any of them
-    reaches is worth keeping. Raises PlanError when params.yaml does not fit its own scale."""
+    """The plans of all scales: what any of them reaches is worth keeping.
+
+    Of each scale there are three: with params.yaml as it is, with the full grid, and without its
+    changes.
+
+    Args:
+        root: folder of the project.
+
+    Raises:
+        PlanError: params.yaml does not fit its own scale.
+    """
     params = read_yaml(root / "params.yaml")
     plain = {
         key: params[key]
@@ -103,7 +104,7 @@ def every_plan(root: Path) -> list[Plan]:
 
 
 def unreachable(plans: list[Plan]) -> list[Path]:
-    """Artefact folders of the store that none of these plans, at any table of their scales, names."""
+    """Artefact folders of the store that none of these plans names, at any table of a scale."""
     wanted = {address for plan in plans for address in plan.nodes}
     store = plans[0].store
     return [
@@ -114,7 +115,10 @@ def unreachable(plans: list[Plan]) -> list[Path]:
 
 
 def prune(paths: list[Path]) -> None:
-    """Remove artefact folders; meta.json goes first, so that an interrupted removal leaves no artefact that looks complete."""
+    """Remove artefact folders.
+
+    meta.json goes first, so that an interrupted removal leaves no artefact that looks complete.
+    """
     for path in paths:
         (path / META).unlink()
         shutil.rmtree(path)

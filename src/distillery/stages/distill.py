@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from distillery.components import registry
 from distillery.data.images import ImageSet, load_images
+from distillery.sets.contract import check_made
 from distillery.teacher.load import load_teachers
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def make(job: Job) -> dict[str, Any]:
         ClassOrderError: a teacher has other classes than the data.
         TeacherError: a teacher does not know the data.
         BudgetError: the method cannot work with the budget.
+        SetError: the set is not what recipe, budget and data promise (`sets.contract`).
     """
     method, recipe = registry.build("method", job.recipe["method"])
     data = job.input("data")
@@ -40,13 +42,14 @@ def make(job: Job) -> dict[str, Any]:
         std=train.std,
         owner=f"data {data.id}",
     )
-    distilled = method.distill(train, recipe, ipc=job.recipe["ipc"], teachers=teachers, job=job)
+    name, ipc = job.recipe["method"]["name"], job.recipe["ipc"]
+    distilled = method.distill(train, recipe, ipc=ipc, teachers=teachers, job=job)
+    instances = check_made(distilled, method=name, recipe=recipe, ipc=ipc, train=train)
     distilled.save(job.out)
-    return _metadata(distilled, train)
+    return _metadata(distilled, len(instances), train)
 
 
-def _metadata(distilled: DistilledSet, train: ImageSet) -> dict[str, Any]:
-    instances = len(distilled.expand())
+def _metadata(distilled: DistilledSet, instances: int, train: ImageSet) -> dict[str, Any]:
     return {
         "method": distilled.method,
         "ipc": distilled.ipc,

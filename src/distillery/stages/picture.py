@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from distillery.errors import PlanError
 from distillery.figures.panel import Entry, Panel
 from distillery.figures.style import save
 from distillery.store.artefact import open_artefact
+from distillery.store.atomic import Write, text_writer, write_together
 from distillery.store.files import ANALYSIS_ARRAYS, ANALYSIS_VALUES
 from distillery.table.document import DocumentCell, TableDocument, read_document
 from distillery.table.files import check_table
@@ -47,10 +47,13 @@ def make_picture(plan_file: Path, store: Path, out_stem: Path) -> None:
     figure = registry.load("figure", document.figure).draw(panel)
     values, identity = _values(entries), picture_identity(document)
     sidecar = json.dumps(identity, indent=1, sort_keys=True) + "\n"
-    _write(out_stem, "png", lambda path: save(figure, path))
-    _write(out_stem, "pdf", lambda path: save(figure, path))
-    _write(out_stem, "values.csv", lambda p: values.to_csv(p, index=False, lineterminator="\n"))
-    _write(out_stem, "picture.json", lambda path: path.write_text(sidecar, encoding="utf-8"))
+    writers: dict[str, Write] = {
+        "png": lambda path: save(figure, path),
+        "pdf": lambda path: save(figure, path),
+        "values.csv": lambda path: values.to_csv(path, index=False, lineterminator="\n"),
+        "picture.json": text_writer(sidecar),
+    }
+    write_together({Path(f"{out_stem}.{suffix}"): write for suffix, write in writers.items()})
 
 
 def _entries(document: TableDocument, table: pd.DataFrame, store: Path) -> Iterator[Entry]:
@@ -93,11 +96,3 @@ def _values(entries: list[Entry]) -> pd.DataFrame:
         frames.append(values.assign(**place))
     table, first = pd.concat(frames, ignore_index=True), (*PLACE, *entries[0].extra)
     return table[[*first, *(column for column in table.columns if column not in first)]]
-
-
-def _write(out_stem: Path, suffix: str, write: Callable[[Path], object]) -> None:
-    """Write a file of the picture, aside first."""
-    path = Path(f"{out_stem}.{suffix}")
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
-    write(aside)
-    os.replace(aside, path)

@@ -14,14 +14,28 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from distillery.errors import ArtefactError
-from distillery.store.canonical import file_sha256
+from distillery.store.atomic import Write, text_writer
+from distillery.store.canonical import digest, file_sha256
+from distillery.store.spec import Spec
 
 META = "meta.json"
 FORMAT = 2  # of meta.json and of the files beside it; none in meta.json means 1
 # Bytes. Larger files (parquet of ImageNet) are compared by size alone: to hash them costs minutes
 # per job.
 CHECKSUM_LIMIT = 4 << 30
-_REQUIRED = ("stage", "id", "spec", "metadata", "files")
+# What every meta.json holds, and the type of it.
+_REQUIRED = {
+    "format": int,
+    "stage": str,
+    "id": str,
+    "key": str,
+    "spec": dict,
+    "metadata": dict,
+    "modules": dict,
+    "files": dict,
+    "checksum": str,
+}
+_AGAIN = "delete the folder and run again"
 
 
 class FileRecord(TypedDict):
@@ -67,6 +81,7 @@ class Meta(Circumstances):
         metadata: what the stage returned.
         modules: digest of each module of this package that could run, by dotted name.
         files: size and checksum of each file by name.
+        checksum: of all the rest of meta.json, hex.
         adopted_from: id, modules and date before the artefact was adopted under newer code.
     """
 
@@ -78,6 +93,7 @@ class Meta(Circumstances):
     metadata: dict[str, Any]
     modules: dict[str, str]
     files: dict[str, FileRecord]
+    checksum: NotRequired[str]  # `meta_writer` puts it in
     adopted_from: NotRequired[dict[str, Any]]
 
 
@@ -121,36 +137,96 @@ class Artefact:
 
 
 def read_meta(path: Path) -> Meta:
-    """The meta.json of the artefact folder `path`.
+    """The meta.json of the artefact folder `path`, checked.
 
     Raises:
-        ArtefactError: it is missing, not JSON, or lacks a key that every artefact has.
+        ArtefactError: it is missing or unreadable, is not what a job writes, was changed since, or
+            is that of another artefact than the folder's name says.
     """
+    file = path / META
     try:
-        meta: Meta = json.loads((path / META).read_text())
+        meta = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_constant)
     except FileNotFoundError:
         raise ArtefactError(
             f"{path}: not in the store; run the plan that makes it, or `dvc pull` it"
         ) from None
     except (ValueError, OSError) as error:
-        raise ArtefactError(
-            f"{path / META}: unreadable ({error}); delete the folder and run again"
-        ) from None
-    missing = [key for key in _REQUIRED if key not in meta]
-    if missing:
-        raise ArtefactError(
-            f"{path / META}: lacks {', '.join(missing)}; delete the folder and run again"
-        )
+        raise ArtefactError(f"{file}: unreadable ({error}); {_AGAIN}") from None
+    check_meta(meta, path)
     return meta
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"holds {name}")
+
+
+def check_meta(meta: Any, path: Path) -> None:
+    """Check a meta.json that was read from the artefact folder `path`.
+
+    Raises:
+        ArtefactError: as `read_meta` does.
+    """
+    file = path / META
+    if not isinstance(meta, dict):
+        raise ArtefactError(f"{file}: holds {type(meta).__name__}, not keys and values; {_AGAIN}")
+    if isinstance(meta.get("format", 1), int) and meta.get("format", 1) < FORMAT:
+        raise ArtefactError(
+            f"{file}: of an earlier format; `distillery adopt` keeps the artefact, or {_AGAIN}"
+        )
+    for key, kind in _REQUIRED.items():
+        if key not in meta:
+            raise ArtefactError(f"{file}: lacks {key}; {_AGAIN}")
+        if not isinstance(meta[key], kind):
+            raise ArtefactError(f"{file}: {key} = {meta[key]!r}: is no {kind.__name__}; {_AGAIN}")
+    if meta["format"] > FORMAT:
+        raise ArtefactError(
+            f"{file}: format {meta['format']} of a newer version, this one reads {FORMAT}; "
+            f"update this version"
+        )
+    if meta["checksum"] != _checksum(meta):
+        raise ArtefactError(f"{file}: its content was changed since it was written; {_AGAIN}")
+    address, place = f"{meta['stage']}/{meta['id']}", "/".join(path.resolve().parts[-2:])
+    if address != place:
+        raise ArtefactError(f"{path}: holds another artefact, {address}; {_AGAIN}")
+
+
+def _check_recipe(meta: Meta, path: Path) -> None:
+    """The recipe that the artefact says it was made with is the one that its name is a hash of."""
+    try:
+        planned = Spec(**meta["spec"]).id
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ArtefactError(f"{path / META}: spec: {error}; {_AGAIN}") from None
+    if planned != meta["id"]:
+        raise ArtefactError(f"{path / META}: its spec is that of {planned}; {_AGAIN}")
+
+
+def _checksum(meta: Mapping[str, Any]) -> str:
+    return digest({key: value for key, value in meta.items() if key != "checksum"}, 64)
+
+
+def meta_writer(meta: Meta) -> Write:
+    """A function that writes meta.json, sealed by its checksum, to a path.
+
+    Raises:
+        ArtefactError: the metadata hold a number that is not finite.
+    """
+    try:
+        plain = json.loads(json.dumps(meta, allow_nan=False))
+    except ValueError as error:
+        raise ArtefactError(f"{meta['stage']}/{meta['id']}: metadata: {error}") from None
+    sealed = plain | {"checksum": _checksum(plain)}
+    return text_writer(json.dumps(sealed, indent=1, sort_keys=True) + "\n")
 
 
 def open_artefact(path: Path) -> Artefact:
     """Open the artefact in folder `path` and verify the size and SHA-256 of every file it lists.
 
     Raises:
-        ArtefactError: a file, which the message names, is missing, truncated or changed.
+        ArtefactError: as `read_meta` does; the artefact's name does not follow from its recipe; or
+            a file, which the message names, is missing, truncated or changed.
     """
     meta = read_meta(path)
+    _check_recipe(meta, path)
     verify_files(path, meta["files"])
     return Artefact(path, meta)
 
@@ -166,7 +242,12 @@ def verify_files(path: Path, files: Mapping[str, FileRecord]) -> None:
 
 
 def _check_file(file: Path, recorded: FileRecord) -> None:
-    again = "delete the folder and run again"
+    again = _AGAIN
+    known = {"bytes": int, "sha256": str}
+    if not isinstance(recorded, dict) or any(
+        not isinstance(recorded.get(key), kind) for key, kind in known.items()
+    ):
+        raise ArtefactError(f"{file.parent / META}: files.{file.name} = {recorded!r}: {again}")
     if not file.is_file():
         raise ArtefactError(f"{file}: missing though {META} lists it; `dvc pull` it, or {again}")
     size = file.stat().st_size

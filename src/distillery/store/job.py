@@ -10,7 +10,6 @@ import ctypes
 import errno
 import importlib
 import json
-import os
 import platform
 import resource
 import shutil
@@ -33,9 +32,12 @@ from distillery.store.artefact import (
     Circumstances,
     FileRecord,
     Meta,
+    meta_writer,
     open_artefact,
     read_meta,
+    verify_files,
 )
+from distillery.store.atomic import copier, write_file, write_together
 from distillery.store.canonical import file_sha256
 from distillery.store.fingerprint import code_digest, module_digests
 from distillery.store.runtime import prepare_torch, seed
@@ -53,6 +55,7 @@ _MALLOPT = {
     "mmap_max": (-4, 0),
 }
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL_WORDS = ("No space left", "File too large")  # of libraries that wrap the system's error
 
 
 @dataclass(frozen=True)
@@ -175,20 +178,34 @@ def run(spec: Spec, store: Path, device: str = "auto", threads: int = 1) -> Path
             raise ArtefactError(
                 f"{spec.address}: the source changed after planning; run the same command again"
             )
-        try:
-            _make(spec, store, target, scratch, device, threads)
-        except OSError as error:
-            if error.errno in _FULL:
-                raise _full(scratch, error) from None
-            raise
-        except Exception as error:
-            if "No space left" in str(error) or "File too large" in str(error):
-                raise _full(scratch, error) from None
-            raise
-        finally:
-            shutil.rmtree(scratch / "out", ignore_errors=True)
+        if not _finished(spec, scratch / "out"):
+            _make_aside(spec, store, scratch, device, threads)
+        publish(scratch / "out", target)
     shutil.rmtree(scratch, ignore_errors=True)
     return target
+
+
+def _finished(spec: Spec, out: Path) -> bool:
+    """Whether an earlier run made the artefact, but could not move it into the store."""
+    try:
+        meta = json.loads((out / META).read_text(encoding="utf-8"))
+        verify_files(out, meta["files"])
+    except (OSError, ValueError, KeyError, TypeError, ArtefactError):
+        return False
+    return bool(meta["id"] == spec.id)
+
+
+def _make_aside(spec: Spec, store: Path, scratch: Path, device: str, threads: int) -> None:
+    """Make the artefact in the staging folder; nothing is left there when that fails."""
+    try:
+        _make(spec, store, scratch, device, threads)
+    except BaseException as error:
+        shutil.rmtree(scratch / "out", ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise _full(scratch, error) from None
+        if isinstance(error, Exception) and any(words in str(error) for words in _FULL_WORDS):
+            raise _full(scratch, error) from None
+        raise
 
 
 def _full(scratch: Path, error: Exception) -> ArtefactError:
@@ -198,7 +215,7 @@ def _full(scratch: Path, error: Exception) -> ArtefactError:
     )
 
 
-def _make(spec: Spec, store: Path, target: Path, scratch: Path, device: str, threads: int) -> None:
+def _make(spec: Spec, store: Path, scratch: Path, device: str, threads: int) -> None:
     started = time.perf_counter()
     job = _prepare(spec, store, scratch, device, threads)
     metadata = importlib.import_module(f"distillery.stages.{spec.stage}").make(job)
@@ -213,7 +230,7 @@ def _make(spec: Spec, store: Path, target: Path, scratch: Path, device: str, thr
         **_circumstances(job, started, threads),
         "files": file_records(job.out),
     }
-    publish(job.out, target, meta)
+    write_file(job.out / META, meta_writer(meta))
 
 
 def _prepare(spec: Spec, store: Path, scratch: Path, device: str, threads: int) -> Job:
@@ -252,20 +269,25 @@ def file_records(folder: Path) -> dict[str, FileRecord]:
     }
 
 
-def publish(out: Path, target: Path, meta: Meta) -> None:
-    """Move files to their artefact folder, then write its meta.json, which makes it exist.
+def publish(out: Path, target: Path) -> None:
+    """Move a finished artefact into the store, its meta.json, which makes it exist, last.
 
     Args:
-        out: staging folder with the files that `meta` lists.
+        out: staging folder with a meta.json and the files that it lists; on any file system.
         target: folder of the artefact.
-        meta: the content of meta.json.
+
+    Raises:
+        ArtefactError: the store cannot be written; what is in `out` stays, and the next call, or
+            the next run of the job, moves it.
     """
-    target.mkdir(parents=True, exist_ok=True)
-    for name in meta["files"]:
-        os.replace(out / name, target / name)
-    aside = out / META
-    aside.write_text(json.dumps(meta, indent=1, sort_keys=True, allow_nan=False) + "\n")
-    os.replace(aside, target / META)
+    names = sorted(file.name for file in out.iterdir() if file.name != META)
+    try:
+        write_together({target / name: copier(out / name) for name in (*names, META)})
+    except OSError as error:
+        raise ArtefactError(
+            f"{target}: cannot be written ({error.strerror or error}); the finished artefact waits "
+            f"in {out}: mend that, then run the same command again"
+        ) from None
 
 
 def _circumstances(job: Job, started: float, threads: int) -> Circumstances:

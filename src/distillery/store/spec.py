@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from distillery.errors import ArtefactError
+from distillery.errors import ArtefactError, nearest
 from distillery.store.canonical import digest, dumps
 
 # Those that make artefacts, in the order of the flow.
@@ -21,6 +22,7 @@ KEY_NAMES = {
     "step_ipc": "of_each",
     "step_classes": "chosen",
 }
+NAME = re.compile(r"[^/\x00.][^/\x00]{0,250}")  # of an artefact's folder: no path, no hidden file
 Inputs = dict[str, str | list[str]]  # role -> "stage/id", or a list of them
 
 
@@ -80,17 +82,39 @@ class Spec:
 
     @classmethod
     def loads(cls, text: str) -> Spec:
-        """Parse `dumps()`.
+        """Parse what `dumps` wrote.
 
         Raises:
-            ArtefactError: the text is no spec.
+            ArtefactError: the text is no specification of a job that a planner could write.
         """
         try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError) as error:
+            spec = cls(**json.loads(text, parse_constant=_no_constant))
+            spec._check()
+            return spec
+        except (ValueError, TypeError, RecursionError) as error:
             raise ArtefactError(
                 f"--spec: no job specification ({error}); take it from `distillery plan --commands`"
             ) from None
+
+    def _check(self) -> None:
+        """Raise ValueError for what no planner writes, such as a path that leaves the store."""
+        if self.stage not in STAGES:
+            raise ValueError(
+                f"stage = {self.stage!r}: does not exist: {nearest(str(self.stage), STAGES)}"
+            )
+        _check_name(self.label, "label")
+        kinds = {"recipe": dict, "inputs": dict, "roots": list, "code": str, "local": dict}
+        for name, kind in kinds.items():
+            if not isinstance(value := getattr(self, name), kind):
+                raise ValueError(f"{name} = {value!r}: is no {kind.__name__}")
+        if not isinstance(self.environment, int) or isinstance(self.environment, bool):
+            raise ValueError(f"environment = {self.environment!r}: is no whole number")
+        for root in self.roots:
+            if not isinstance(root, str) or not re.fullmatch(r"distillery(\.\w+)+", root):
+                raise ValueError(f"roots: {root!r} is no module of this package")
+        for role, addresses in self.inputs.items():
+            for address in addresses if isinstance(addresses, list) else [addresses]:
+                _check_address(address, f"inputs.{role}")
 
     def map_inputs(self, convert: Any) -> dict[str, Any]:
         """The inputs with each address replaced by `convert(address)`."""
@@ -98,6 +122,22 @@ class Spec:
             role: convert(a) if isinstance(a, str) else [convert(x) for x in a]
             for role, a in self.inputs.items()
         }
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"holds {name}")
+
+
+def _check_name(name: object, where: str) -> None:
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ValueError(f"{where} = {name!r}: is no name of an artefact")
+
+
+def _check_address(address: object, where: str) -> None:
+    stage, slash, name = address.partition("/") if isinstance(address, str) else ("", "", "")
+    if stage not in STAGES or not slash:
+        raise ValueError(f"{where} = {address!r}: is no address of an artefact, stage/name")
+    _check_name(name, where)
 
 
 def _with_key_names(value: Any) -> Any:

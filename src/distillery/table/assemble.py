@@ -49,7 +49,7 @@ class AssembledCell:
     """A cell with what its artefacts state; nothing of it where only a number is printed.
 
     Attributes:
-        cell: the cell of the plan document.
+        planned: the cell of the plan document.
         measured: accuracies of the last epoch over the students, percent, or values of an analysis.
         measured_best: mean of each student's best epoch on the test set, percent: a diagnostic.
         stored: what the set and its labels take.
@@ -57,7 +57,7 @@ class AssembledCell:
         scores: DD-Ranking's accuracies, percent, and scores, fractions, by name.
     """
 
-    cell: DocumentCell
+    planned: DocumentCell
     measured: Summary | None = None
     measured_best: float | None = None
     stored: StoredSize | None = None
@@ -67,13 +67,13 @@ class AssembledCell:
     @property
     def comparable(self) -> bool:
         """Whether the printed number is of this very setting and of a network that it names."""
-        published = self.cell.published
-        return published is not None and self.cell.comparable and published.network_stated
+        published = self.planned.published
+        return published is not None and self.planned.comparable and published.network_stated
 
     @property
     def difference(self) -> float | None:
         """Measured - published; None where they are not comparable or nothing was measured."""
-        published = self.cell.published
+        published = self.planned.published
         if not self.comparable or published is None or self.measured is None:
             return None
         return self.measured.mean - published.mean
@@ -87,12 +87,13 @@ def assemble(document: TableDocument, store: Path) -> list[AssembledCell]:
         PlanError: a cell lacks an axis of the table.
     """
     metadata = StoreMetadata(store)
-    found = gains(
+    differences = gains(
         document,
         lambda cell: [metadata.measurement(address).last for address in cell.evaluations],
     )
     return [
-        _assembled(cell, gain, metadata) for cell, gain in zip(document.cells, found, strict=True)
+        _assembled(cell, gain, metadata)
+        for cell, gain in zip(document.cells, differences, strict=True)
     ]
 
 
@@ -100,10 +101,10 @@ def _assembled(cell: DocumentCell, gain: Gain | None, metadata: StoreMetadata) -
     if not cell.evaluations:
         return AssembledCell(cell)
     measurements = [metadata.measurement(address) for address in cell.evaluations]
-    best = [found.best for found in measurements if found.best is not None]
+    best = [one.best for one in measurements if one.best is not None]
     return AssembledCell(
         cell,
-        measured=summarize([found.last for found in measurements]),
+        measured=summarize([one.last for one in measurements]),
         measured_best=summarize(best).mean if best else None,
         stored=_stored(cell, metadata),
         gain=gain,

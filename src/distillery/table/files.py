@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from distillery.errors import ArtefactError
+from distillery.store.atomic import text_writer, write_together
 from distillery.table.assemble import AssembledCell
 from distillery.table.document import TableDocument
 from distillery.table.layout import layout, metrics
@@ -39,7 +39,7 @@ def write(document: TableDocument, cells: Sequence[AssembledCell], out_stem: Pat
 
     The last one names the plan (SHA-256 of its canonical JSON), the CSV's SHA-256 and the cells,
     all evaluations in the plan's order: a table is stale when these are not the present ones.
-    Each file is written aside and renamed.
+    All are written aside before the first is renamed.
 
     Args:
         document: the plan of the table.
@@ -60,19 +60,15 @@ def write(document: TableDocument, cells: Sequence[AssembledCell], out_stem: Pat
         "csv_sha256": hashlib.sha256(table.encode()).hexdigest(),
         "cells": list(dict.fromkeys(evaluations)),
     }
-    out_stem.parent.mkdir(parents=True, exist_ok=True)
-    _replace(Path(f"{out_stem}.csv"), table)
-    _replace(Path(f"{out_stem}.md"), markdown(document.title, panels, foot))
-    _replace(Path(f"{out_stem}.tex"), latex(document.title, panels, foot))
-    _replace(Path(f"{out_stem}.metrics.json"), _json(metrics(document, cells)))
-    _replace(Path(f"{out_stem}.json"), _json(sidecar))
+    texts = {
+        ".csv": table,
+        ".md": markdown(document.title, panels, foot),
+        ".tex": latex(document.title, panels, foot),
+        ".metrics.json": _json(metrics(document, cells)),
+        ".json": _json(sidecar),
+    }
+    write_together({Path(f"{out_stem}{suffix}"): text_writer(t) for suffix, t in texts.items()})
 
 
 def _json(value: object) -> str:
     return json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
-
-
-def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8", newline="")
-    os.replace(aside, path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from distillery.errors import PlanError
 from distillery.table.assemble import AssembledCell, StoredSize
@@ -17,6 +17,7 @@ from distillery.table.scores import SCORES
 from distillery.table.tidy import by_part
 
 T = TypeVar("T")
+Metrics = dict[str, dict[str, dict[str, float]]]
 
 EMPTY = "–"
 LEVEL = 0.05  # of Welch's p, below which a gain has a star
@@ -66,13 +67,13 @@ def layout(document: TableDocument, cells: Sequence[AssembledCell]) -> dict[str,
     panel = document.shape.panel
     names = _unique(cell.place.at(panel) for cell in document.cells)
     return {
-        str(name): _grids(document, [c for c in cells if c.cell.place.at(panel) == name])
+        str(name): _grids(document, [c for c in cells if c.planned.place.at(panel) == name])
         for name in names
     }
 
 
 def _grids(document: TableDocument, cells: list[AssembledCell]) -> list[TextGrid]:
-    printed = [cell for cell in cells if cell.cell.published]
+    printed = [cell for cell in cells if cell.planned.published]
     compared = [cell for cell in cells if cell.difference is not None]
     gained = [cell for cell in cells if cell.gain]
     shown = [
@@ -81,19 +82,19 @@ def _grids(document: TableDocument, cells: list[AssembledCell]) -> list[TextGrid
         ("Difference (measured − published)", compared, DIFFERENCE),
         ("Gain (row − the row it is compared with; * Welch p < 0.05)", gained, GAIN),
     ]
-    grids = [_grid(title, document, found, what) for title, found, what in shown if found]
+    grids = [_grid(title, document, some, what) for title, some, what in shown if some]
     return grids + [grid for grid in (_robustness(document, cells), _stored(cells)) if grid]
 
 
 def _measured_title(document: TableDocument, cells: list[AssembledCell]) -> str:
-    datasets = _joined(cell.cell.place.dataset for cell in cells)
+    datasets = _joined(cell.planned.place.dataset for cell in cells)
     repeats = "/".join(_unique(str(cell.measured.n) for cell in cells if cell.measured)) or "0"
     last = "" if document.analysis else ", last epoch"
     return f"Measured (scale {document.scale}, dataset {datasets}, n={repeats}{last})"
 
 
 def _published_title(document: TableDocument, cells: list[AssembledCell]) -> str:
-    tables = _joined(_table_title(c.cell.published.table) for c in cells if c.cell.published)
+    tables = _joined(_table_title(c.planned.published.table) for c in cells if c.planned.published)
     datasets = _joined(str(_published_place(cell).dataset) for cell in cells)
     return f"Published ({document.paper_name} {tables}, {datasets})"
 
@@ -111,7 +112,7 @@ def _grid(
     keyed = [(cell, tuple(place.at(axis) for axis in axes)) for cell, place in placed]
     keys = _in_axis_order([key for _, key in keyed])
     ratios = [
-        (cell.cell.row, place.ipc, f"{ratio:.2f}")
+        (cell.planned.row, place.ipc, f"{ratio:.2f}")
         for cell, place in placed
         if (ratio := content.ratio(cell)) is not None
     ]
@@ -124,7 +125,7 @@ def _grid(
         texts = {
             key: content.text(cell, document.digits)
             for cell, key in keyed
-            if cell.cell.row == label
+            if cell.planned.row == label
         }
         rows.append((label, beside + [texts.get(key, EMPTY) for key in keys]))
     headings = [("CR (%)", f"ipc {ipc:g}") for ipc in ipcs] + [_heading(axes, key) for key in keys]
@@ -149,9 +150,9 @@ def _robustness(document: TableDocument, cells: list[AssembledCell]) -> TextGrid
     axes = document.shape.columns
     rows = [
         (
-            cell.cell.row,
+            cell.planned.row,
             [
-                *(_plain(cell.cell.place.at(axis)) for axis in axes),
+                *(_plain(cell.planned.place.at(axis)) for axis in axes),
                 *(f"{cell.scores[score]:.3f}" for score in SCORES),
             ],
         )
@@ -166,7 +167,7 @@ def _stored(cells: list[AssembledCell]) -> TextGrid | None:
     """What is stored, each different line of a row once."""
     sizes = [(cell, cell.stored) for cell in cells if cell.stored]
     counted = any(size.pixels is not None for _, size in sizes)
-    lines = _unique((cell.cell.row, *_sizes(cell, size, counted)) for cell, size in sizes)
+    lines = _unique((cell.planned.row, *_sizes(cell, size, counted)) for cell, size in sizes)
     numbers = [("numbers", "of images"), ("numbers", "of labels")] if counted else []
     ratios = [("CR (%)", "paper"), ("CR (%)", "stored")]
     columns = [("", "ipc"), *ratios, ("", "bytes"), *numbers, ("", "by part")]
@@ -176,7 +177,7 @@ def _stored(cells: list[AssembledCell]) -> TextGrid | None:
 def _sizes(cell: AssembledCell, size: StoredSize, counted: bool) -> tuple[str, ...]:
     numbers = (size.pixels, size.label_floats) if counted else ()
     return (
-        _plain(cell.cell.place.ipc),
+        _plain(cell.planned.place.ipc),
         _percent(size.cr_paper),
         _percent(size.cr_stored),
         *(EMPTY if number is None else str(number) for number in (size.bytes, *numbers)),
@@ -184,21 +185,21 @@ def _sizes(cell: AssembledCell, size: StoredSize, counted: bool) -> tuple[str, .
     )
 
 
-def metrics(document: TableDocument, cells: Sequence[AssembledCell]) -> dict[str, Any]:
+def metrics(document: TableDocument, cells: Sequence[AssembledCell]) -> Metrics:
     """Measured means, numbers only: {row: {panel: {"student/ipc": percent}}}.
 
     The inner key is made of the table's columns.
     """
     shape = document.shape
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    means: Metrics = {}
     for assembled in cells:
-        cell, measured = assembled.cell, assembled.measured
+        cell, measured = assembled.planned, assembled.measured
         if measured is not None:
-            panels = found.setdefault(cell.row, {})
+            panels = means.setdefault(cell.row, {})
             panel = panels.setdefault(str(cell.place.at(shape.panel)), {})
             key = "/".join(_plain(cell.place.at(axis)) for axis in shape.columns)
             panel[key] = round(measured.mean, document.digits + 1)
-    return found
+    return means
 
 
 def _measured_text(cell: AssembledCell, digits: int) -> str:
@@ -211,7 +212,7 @@ def _measured_text(cell: AssembledCell, digits: int) -> str:
 
 def _published_text(cell: AssembledCell, digits: int) -> str:
     """The printed digits, however many decimals the table has."""
-    published = cell.cell.published
+    published = cell.planned.published
     if published is None:
         return EMPTY
     return f"{published.mean!r}" + ("" if published.std is None else f" ± {published.std!r}")
@@ -230,11 +231,11 @@ def _gain_text(cell: AssembledCell, digits: int) -> str:
 
 
 def _own_place(cell: AssembledCell) -> Place:
-    return cell.cell.place
+    return cell.planned.place
 
 
 def _published_place(cell: AssembledCell) -> Place:
-    return cell.cell.printed_place or cell.cell.place
+    return cell.planned.printed_place or cell.planned.place
 
 
 def _measured_ratio(cell: AssembledCell) -> float | None:
@@ -242,7 +243,7 @@ def _measured_ratio(cell: AssembledCell) -> float | None:
 
 
 def _published_ratio(cell: AssembledCell) -> float | None:
-    return cell.cell.published.compression_ratio if cell.cell.published else None
+    return cell.planned.published.compression_ratio if cell.planned.published else None
 
 
 def _no_ratio(cell: AssembledCell) -> None:

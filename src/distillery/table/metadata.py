@@ -48,12 +48,12 @@ class StoreMetadata:
             ArtefactError: the artefact is missing, states nothing of that name, or another one
                 lies in its folder.
         """
-        found = self._read(address)
-        if name not in found:
+        metadata = self._read(address)
+        if name not in metadata:
             raise ArtefactError(
                 f"{address}: its meta.json states no '{name}'; delete the folder and run again"
             )
-        return found[name]
+        return metadata[name]
 
     def measurement(self, address: str) -> Measurement:
         """The number of an evaluation, a teacher or an analysis; errors as of `stated`."""
@@ -64,11 +64,5 @@ class StoreMetadata:
         return Measurement(accuracy["last"], accuracy["best"])
 
     def _metadata(self, address: str) -> Mapping[str, Any]:
-        meta = read_meta(self._store / address)
-        held = f"{meta['stage']}/{meta['id']}"
-        if held != address:
-            raise ArtefactError(
-                f"{self._store / address}: holds {held}; delete the folder and run again"
-            )
-        metadata: Mapping[str, Any] = meta["metadata"]
+        metadata: Mapping[str, Any] = read_meta(self._store / address)["metadata"]
         return metadata

@@ -20,7 +20,7 @@ _SCORES = (
 
 def notes(document: TableDocument, cells: Sequence[AssembledCell], csv_name: str) -> list[str]:
     """The notes of a table whose tidy form is the file `csv_name`."""
-    protocols = dict.fromkeys(cell.cell.protocol for cell in cells if cell.measured)
+    protocols = dict.fromkeys(cell.planned.protocol for cell in cells if cell.measured)
     named = ", ".join(protocols) or "none was run"
     last = "" if document.analysis else "last epoch, "
     best = f"measured_best in {csv_name} is the best epoch on the test set: a diagnostic, not a "

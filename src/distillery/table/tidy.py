@@ -85,9 +85,9 @@ def _text(format_value: Callable[[Any], str], value: object) -> str:
     return "" if value is None else format_value(value)
 
 
-def _values(document: TableDocument, found: AssembledCell) -> Mapping[str, object]:
+def _values(document: TableDocument, assembled: AssembledCell) -> Mapping[str, object]:
     """The values of a row by column; what is not there is nothing."""
-    cell = found.cell
+    cell = assembled.planned
     place = {
         "paper": document.paper,
         "table": document.table.rpartition("/")[2],
@@ -103,16 +103,16 @@ def _values(document: TableDocument, found: AssembledCell) -> Mapping[str, objec
     }
     return (
         {**cell.place.axes, **place}
-        | _published(found)
-        | _measured(found)
-        | _stored(found)
-        | _gain(found)
-        | dict(found.scores)
+        | _published(assembled)
+        | _measured(assembled)
+        | _stored(assembled)
+        | _gain(assembled)
+        | dict(assembled.scores)
     )
 
 
-def _published(found: AssembledCell) -> dict[str, object]:
-    printed, place = found.cell.published, found.cell.printed_place
+def _published(assembled: AssembledCell) -> dict[str, object]:
+    printed, place = assembled.planned.published, assembled.planned.printed_place
     if printed is None:
         return {"comparable": "no"}
     return {
@@ -122,13 +122,13 @@ def _published(found: AssembledCell) -> dict[str, object]:
         "published_dataset": place and place.dataset,
         "published_student": place and place.student,
         "published_ipc": place and place.ipc,
-        "comparable": "yes" if found.comparable else "no",
+        "comparable": "yes" if assembled.comparable else "no",
         "cr_published": printed.compression_ratio,
     }
 
 
-def _measured(found: AssembledCell) -> dict[str, object]:
-    cell, measured = found.cell, found.measured
+def _measured(assembled: AssembledCell) -> dict[str, object]:
+    cell, measured = assembled.planned, assembled.measured
     if measured is None:
         return {}
     return {
@@ -136,8 +136,8 @@ def _measured(found: AssembledCell) -> dict[str, object]:
         "std": measured.std,
         "n": measured.n,
         "ci95": measured.ci95,
-        "measured_best": found.measured_best,
-        "difference": found.difference,
+        "measured_best": assembled.measured_best,
+        "difference": assembled.difference,
         "ids": ";".join(filter(None, map(_id, cell.evaluations))),
         "distilled_id": _id(cell.distilled),
         "label_id": _id(cell.label),
@@ -145,8 +145,8 @@ def _measured(found: AssembledCell) -> dict[str, object]:
     }
 
 
-def _stored(found: AssembledCell) -> dict[str, object]:
-    stored = found.stored
+def _stored(assembled: AssembledCell) -> dict[str, object]:
+    stored = assembled.stored
     if stored is None:
         return {}
     return {
@@ -159,8 +159,8 @@ def _stored(found: AssembledCell) -> dict[str, object]:
     }
 
 
-def _gain(found: AssembledCell) -> dict[str, object]:
-    gain = found.gain
+def _gain(assembled: AssembledCell) -> dict[str, object]:
+    gain = assembled.gain
     if gain is None:
         return {}
     return {"against": gain.against, "gain": gain.difference, "gain_p": gain.p}

@@ -126,9 +126,7 @@ def test_a_wrong_axis_or_comparison_is_one_line(project, old, new, message):
 def test_the_student_may_be_the_teacher(tmp_path):
     settings = settings_with(tmp_path, {"label": {"own": {"teachers": "student"}}})
     experiment = Experiment("one", 10, "net", None)
-    assert settings.recipe("label", "own", settings.dataset("one"), {}, experiment)["teachers"] == [
-        "net"
-    ]
+    assert settings.recipe("label", "own", "one", {}, experiment)["teachers"] == ["net"]
 
 
 def test_pairs_from_a_yaml_list_are_checked_and_become_tuples():

@@ -310,6 +310,14 @@ def test_a_wrong_trait_of_a_training_component_is_one_line_when_planned(
     assert "\n" not in str(error.value)
 
 
+def test_a_list_of_augmentations_that_is_plain_text_is_refused(package, project, edit):
+    # The code of what it names would be no part of the artefact's.
+    file = package / "methods/infer.py"
+    edit(file, "    augment: NormalisedAugmentations", "    augment: tuple[str, ...]")
+    with pytest.raises(PlanError, match=r"infer\.augment: .* the type Augmentations"):
+        plan_with(project, "method", file, file.read_text())
+
+
 @pytest.mark.parametrize(
     ("kind", "folder"),
     [
@@ -368,7 +376,7 @@ def test_a_wrong_parameter_is_one_line_when_planned(project, augment, message):
     changes = {"static": {"training": {"augment": ["flip", augment]}}}
     with pytest.raises(PlanError) as error:
         planned(project, evaluate=changes).missing(["table2"])
-    where = f"tiny.yaml.evaluate.static.training.augment = '{augment}': "
+    where = f"params.yaml.evaluate.static.training.augment = '{augment}': "
     assert where in str(error.value) and message in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -280,6 +282,24 @@ def test_few_images_are_under_way_at_once():
         torch.set_num_threads(threads)
 
 
+@pytest.mark.parametrize(("pixels", "threads"), [(32 * 32, 1), (224 * 224, 2)])
+def test_large_images_are_read_on_threads_and_small_ones_are_not(pixels, threads):
+    """Two at a time are under way only where there are two threads."""
+    before, together = torch.get_num_threads(), threading.Barrier(2)
+
+    def meet(_: int) -> int:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait(timeout=0.2)
+        return threading.get_ident()
+
+    torch.set_num_threads(2)
+    try:
+        found = set(ordered_map(meet, range(4), pixels))
+    finally:
+        torch.set_num_threads(before)
+    assert len(found) == threads and (threading.get_ident() in found) == (threads == 1)
+
+
 @pytest.fixture
 def grouped(tmp_path, monkeypatch):
     """A set of three row groups: 3, 3 and 2 images."""
@@ -300,6 +320,19 @@ def test_lazy_and_resident_pixels_are_those_that_went_in(grouped):
         assert images.pixels(torch.tensor([], dtype=torch.int64)).shape == (0, 3, 8, 8)
         pixels.zero_()
         assert (images.pixels(indices).numpy() == truth.transpose(0, 3, 1, 2)).all()
+
+
+def test_a_row_group_is_read_once_however_its_rows_are_asked_for(grouped, monkeypatch):
+    monkeypatch.setattr("distillery.data.images.CACHED_GROUPS", 1)
+    lazy, read = load_images(grouped, "train", limit=0), []
+    original = pq.ParquetFile.read_row_group
+    monkeypatch.setattr(
+        pq.ParquetFile,
+        "read_row_group",
+        lambda file, group, columns: read.append(group) or original(file, group, columns),
+    )
+    lazy.pixels(torch.tensor([7, 0, 3, 6, 1, 4, 2]))
+    assert read == [0, 1, 2]
 
 
 def test_image_set_knows_its_classes(grouped):

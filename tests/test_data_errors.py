@@ -47,6 +47,12 @@ def _sixteen_bits(root: Path) -> str:
     return f"folder:{root}"
 
 
+def _floats(root: Path) -> str:
+    image = Image.fromarray(np.full((8, 8), 0.5, np.float32))
+    write(folders(root) / "train/dog/5.tif", encoded(image, "TIFF"))
+    return f"folder:{root}"
+
+
 def _empty_split(root: Path) -> str:
     folders(root)
     for file in (root / "test").rglob("*.png"):
@@ -157,6 +163,7 @@ BAD = {
     "truncated": (_truncated, r"train/dog/5.jpg: a broken image \(.*truncated.*\); replace"),
     "not an image": (_not_an_image, "test/dog/5.jpg: not an image of a known format; replace"),
     "sixteen bits": (_sixteen_bits, "train/dog/5.png: has more than 8 bits per channel"),
+    "floats": (_floats, r"train/dog/5.tif: has more than 8 bits per channel \(mode F\)"),
     "mixed sizes": (
         _mixed_sizes,
         "train/dog/5.png: is 9x8 pixels, the images before it are 8x8; set `size`",

@@ -78,6 +78,18 @@ def test_type_checking_imports_do_not_count(package):
     assert digest() == before
 
 
+def test_packages_on_the_way_to_a_module_count(package):
+    toy, digest = package
+    (toy / "sub").mkdir()
+    (toy / "sub/__init__.py").write_text("")
+    (toy / "sub/deep.py").write_text("z = 1\n")
+    (toy / "b.py").write_text("import toy.sub.deep\n")
+    before = digest()
+    assert code.closure(["toy.a"]) == ["toy", "toy.a", "toy.b", "toy.sub", "toy.sub.deep"]
+    (toy / "sub/__init__.py").write_text("import os\n")
+    assert digest() != before
+
+
 def test_import_inside_a_function_counts(package):
     toy, digest = package
     before = digest()

@@ -9,7 +9,6 @@ from distillery.plan.axes import counterpart, grid
 from distillery.plan.cell import Experiment
 from distillery.plan.cost import Estimator
 from distillery.plan.plan import Plan
-from distillery.plan.settings import Dataset
 from distillery.plan.types import validated
 from distillery.training.recipe import Training
 from helpers.planning import at, settings_with
@@ -66,7 +65,7 @@ def test_the_ensemble_and_its_first_networks(tmp_path):
         tmp_path,
         {"distill": block, "datasets": {"two": {"source": "sklearn:digits", "ensemble": ["d"]}}},
     )
-    one, two = settings.dataset("one"), settings.dataset("two")
+    one, two = "one", "two"
     assert settings.recipe("distill", "x", one, {})["teachers"] == ["a", "b", "c"]
     assert settings.recipe("distill", "y", one, {})["teachers"] == ["a", "b"]
     assert settings.recipe("distill", "x", two, {})["teachers"] == ["d"]
@@ -83,7 +82,7 @@ def test_the_ensemble_and_its_first_networks(tmp_path):
 def test_a_recipe_may_depend_on_the_budget(tmp_path):
     base = {"training": {"batch": 50, "epochs": 3}, "per_ipc": {50: {"training": {"batch": 100}}}}
     settings = settings_with(tmp_path, {"evaluate": {"own": base}})
-    dataset: Dataset = settings.dataset("one")
+    dataset = "one"
     ten, fifty = (Experiment("one", ipc, None, None) for ipc in (10, 50))
     assert settings.recipe("evaluate", "own", dataset, {}, ten) == {
         "training": {"batch": 50, "epochs": 3}
@@ -98,7 +97,7 @@ def test_params_win_over_the_scale_and_a_row_over_params(tmp_path):
     settings = settings_with(
         tmp_path, {"distill": {"infer": base}}, {"distill": {"infer": {"b": 3}}}
     )
-    experiment, dataset = Experiment("one", 50, None, None), settings.dataset("one")
+    experiment, dataset = Experiment("one", 50, None, None), "one"
     assert settings.recipe("distill", "infer", dataset, {}, experiment) == {
         "a": 1,
         "b": 3,
@@ -115,9 +114,7 @@ def test_a_wrong_per_ipc_is_one_line(tmp_path, wrong):
     with pytest.raises(
         PlanError, match=r"small.yaml.distill.x.per_ipc = .*expected keys and values below each ipc"
     ):
-        settings.recipe(
-            "distill", "x", settings.dataset("one"), {}, Experiment("one", 10, None, None)
-        )
+        settings.recipe("distill", "x", "one", {}, Experiment("one", 10, None, None))
 
 
 def test_yes_is_no_number(tmp_path):

@@ -1,6 +1,8 @@
 """The job runner: complete or absent, verified, resumable, and one line when something is wrong."""
 
 import dataclasses
+import errno
+import hashlib
 import json
 import resource
 import signal
@@ -10,11 +12,13 @@ from multiprocessing import get_context
 from types import ModuleType
 
 import pytest
+import torch
 
-from distillery.errors import ArtefactError
+from distillery.errors import ArtefactError, PlanError
 from distillery.store.artefact import open_artefact
 from distillery.store.fingerprint import code_digest
 from distillery.store.job import run
+from distillery.store.runtime import seed
 from distillery.store.spec import Spec
 
 
@@ -158,7 +162,12 @@ def test_missing_input_is_named(stage, tmp_path):
 
 @pytest.mark.parametrize(
     ("damage", "message"),
-    [("", "0 bytes"), ("7", "not what meta.json recorded"), (None, "missing though")],
+    [
+        ("", "0 bytes, meta.json says 1"),
+        ("11", "2 bytes, meta.json says 1"),
+        ("7", "not what meta.json recorded"),
+        (None, "missing though"),
+    ],
 )
 def test_a_damaged_input_is_refused(stage, tmp_path, damage, message):
     stage.make = write
@@ -179,6 +188,38 @@ def test_truncated_meta_is_refused(stage, tmp_path):
         open_artefact(upstream)
 
 
+@pytest.mark.parametrize("key", ["stage", "id", "spec", "metadata", "files"])
+def test_meta_that_lacks_a_key_is_refused(stage, tmp_path, key):
+    stage.make = write
+    upstream = run(spec(), tmp_path / "store", "cpu")
+    meta = json.loads((upstream / "meta.json").read_text())
+    del meta[key]
+    (upstream / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(ArtefactError, match=f"meta.json: lacks {key};"):
+        open_artefact(upstream)
+
+
+def test_one_input_or_several(stage, tmp_path):
+    stage.make = write
+    paths = [run(spec({"x": x}), tmp_path / "store", "cpu") for x in (2, 3)]
+    one, both = f"toy/{paths[0].name}", [f"toy/{path.name}" for path in paths]
+
+    def make(job):
+        assert job.input("one").path == paths[0] and job.find_input("one").path == paths[0]
+        assert [artefact.path for artefact in job.inputs_of("one")] == paths[:1]
+        assert [artefact.path for artefact in job.inputs_of("both")] == paths
+        assert job.find_input("none") is None and job.inputs_of("none") == []
+        for read in (job.input, job.find_input):
+            with pytest.raises(ArtefactError, match="several inputs 'both' where one is read"):
+                read("both")
+        with pytest.raises(ArtefactError, match="no input 'none'"):
+            job.input("none")
+        return write(job)
+
+    stage.make = make
+    run(spec(inputs={"one": one, "both": both}), tmp_path / "store", "cpu")
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing(stage, tmp_path):
     def make(job):
         (job.out / "large").write_bytes(bytes(1 << 20))
@@ -195,6 +236,110 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(stage, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not (tmp_path / "store").exists()
     assert not list(tmp_path.rglob("large"))
+
+
+@pytest.mark.parametrize("reason", ["ENOSPC", "EDQUOT", "EFBIG"])
+def test_a_full_disk_is_told_by_its_number(stage, tmp_path, reason):
+    def make(job):
+        raise OSError(getattr(errno, reason), "cannot write")
+
+    stage.make = make
+    with pytest.raises(ArtefactError, match="disk or quota is full"):
+        run(spec(), tmp_path / "store", "cpu")
+
+
+@pytest.mark.parametrize("text", ["I/O error: No space left on device", "write: File too large"])
+def test_a_full_disk_is_told_by_the_words_of_a_library(stage, tmp_path, text):
+    def make(job):
+        raise RuntimeError(text)
+
+    stage.make = make
+    with pytest.raises(ArtefactError, match="disk or quota is full"):
+        run(spec(), tmp_path / "store", "cpu")
+
+
+def test_another_error_of_the_disk_stays_what_it_is(stage, tmp_path):
+    def make(job):
+        raise PermissionError(errno.EACCES, "not yours")
+
+    stage.make = make
+    with pytest.raises(PermissionError, match="not yours"):
+        run(spec(), tmp_path / "store", "cpu")
+
+
+def test_what_a_killed_job_left_behind_is_no_part_of_the_artefact(stage, tmp_path):
+    left = tmp_path / "scratch" / spec().address / "out"
+    left.mkdir(parents=True)
+    (left / "left.txt").write_text("of the job that was killed")
+    stage.make = write
+    made = open_artefact(run(spec(), tmp_path / "store", "cpu"))
+    assert list(made.meta["files"]) == ["value.txt"]
+    assert sorted(file.name for file in made.path.iterdir()) == ["meta.json", "value.txt"]
+
+
+def test_a_folder_is_no_file_of_the_artefact(stage, tmp_path):
+    def make(job):
+        (job.out / "folder").mkdir()
+        return write(job)
+
+    stage.make = make
+    made = open_artefact(run(spec(), tmp_path / "store", "cpu"))
+    assert list(made.meta["files"]) == ["value.txt"]
+
+
+def test_metadata_without_a_number_is_no_artefact(stage, tmp_path):
+    stage.make = lambda job: {"accuracy": float("nan")}
+    with pytest.raises(ValueError, match="JSON"):
+        run(spec(), tmp_path / "store", "cpu")
+    assert not list(tmp_path.rglob("meta.json"))
+
+
+# --- torch ----------------------------------------------------------------------------------------
+
+
+def test_a_seed_is_63_bits_of_key_and_role():
+    for role in map(str, range(64)):
+        bits = int(hashlib.sha256(f"key/{role}".encode()).hexdigest()[:16], 16)
+        assert seed("key", role) == bits // 2 < 2**63, "fits an int64 tensor"
+
+
+@pytest.fixture
+def torch_settings():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_a_job_computes_in_true_float32_and_repeats(stage, tmp_path, torch_settings):
+    torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+    torch.set_deterministic_debug_mode("default")
+    stage.make = lambda job: {
+        "threads": torch.get_num_threads(),
+        "tf32": torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32,
+        "benchmark": torch.backends.cudnn.benchmark,
+        "deterministic": torch.get_deterministic_debug_mode() > 0,
+        "device": str(job.device),
+    }
+    made = open_artefact(run(spec(), tmp_path / "store", "cpu", threads=2))
+    assert made.metadata == {
+        "threads": 2,
+        "tf32": False,
+        "benchmark": False,
+        "deterministic": True,
+        "device": "cpu",
+    }
+
+
+@pytest.mark.parametrize(
+    ("device", "threads", "message"),
+    [("cpu", 0, "--threads 0: must be 1 or more"), ("tpu", 1, "device 'tpu': not on this machine")],
+)
+def test_a_machine_without_threads_or_device_is_an_error(
+    stage, tmp_path, torch_settings, device, threads, message
+):
+    stage.make = write
+    with pytest.raises(PlanError, match=message):
+        run(spec(), tmp_path / "store", device, threads)
 
 
 def _slow(store, log):

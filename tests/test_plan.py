@@ -148,21 +148,21 @@ def test_seeds_do_not_depend_on_code(project):
         ({"repeats": "3"}, "params.yaml.repeats = '3':"),
         (
             {"distill": {"infer": {"alpa": 1}}},
-            "tiny.yaml.distill.infer.alpa: unknown key: did you mean 'alpha'?",
+            "params.yaml.distill.infer.alpa: unknown key: did you mean 'alpha'?",
         ),
-        ({"distill": {"infer": {"iterations": -1}}}, "tiny.yaml.distill.infer.iterations = -1:"),
-        ({"distill": {"infer": {"teachers": []}}}, "tiny.yaml.distill.infer.teachers: is empty"),
+        ({"distill": {"infer": {"iterations": -1}}}, "params.yaml.distill.infer.iterations = -1:"),
+        ({"distill": {"infer": {"teachers": []}}}, "params.yaml.distill.infer.teachers: is empty"),
         (
             {"distill": {"infer": {"teachers": ["resnet19"]}}},
             "network 'resnet19' does not exist: did you mean 'resnet18'?",
         ),
         (
             {"teacher": {"net-a": {"trainin": {}}}},
-            "tiny.yaml.teacher.net-a.trainin: unknown key: did you mean 'training'?",
+            "params.yaml.teacher.net-a.trainin: unknown key: did you mean 'training'?",
         ),
         (
             {"evaluate": {"static": {"los": {}}}},
-            "tiny.yaml.evaluate.static.los: unknown key: did you mean 'loss'?",
+            "params.yaml.evaluate.static.los: unknown key: did you mean 'loss'?",
         ),
         (
             {"evaluate": {"static": {"loss": {"name": "lk"}}}},
@@ -190,7 +190,7 @@ def test_seeds_do_not_depend_on_code(project):
         ({"device": "cda"}, "params.yaml.device = 'cda':"),
         (
             {"evaluate": {"static": {"training": 5}}},
-            "tiny.yaml.evaluate.static.training = 5: expected keys and values",
+            "params.yaml.evaluate.static.training = 5: expected keys and values",
         ),
         (
             {"evaluate": {"static": {"training": {"augment": ["cropp:4"]}}}},
@@ -201,13 +201,14 @@ def test_seeds_do_not_depend_on_code(project):
             {"evaluate": {"hard": {"loss": {"name": "kl"}}}},
             "needs soft labels, row 'Random' has hard ones",
         ),
-        ({"label": {"static": {"teachers": []}}}, "tiny.yaml.label.static.teachers: is empty"),
+        ({"label": {"static": {"teachers": []}}}, "params.yaml.label.static.teachers: is empty"),
     ],
 )
 def test_a_wrong_setting_is_one_line_with_file_key_and_value(project, change, message):
     with pytest.raises(PlanError) as error:
         planned(project, **change).missing(["table2"])
     assert message in str(error.value)
+    assert str(error.value).startswith("params.yaml.")  # where it stands, not the scale
     assert "\n" not in str(error.value)
 
 

@@ -137,7 +137,9 @@ def test_missing_or_foreign_artefacts_are_named(plan, store):
     (store / "evaluate/random-r1/meta.json").write_text(
         (store / "evaluate/random-r0/meta.json").read_text()
     )
-    with pytest.raises(ArtefactError, match="random-r1: holds another artefact, evaluate/random-r0"):
+    with pytest.raises(
+        ArtefactError, match="random-r1: holds another artefact, evaluate/random-r0"
+    ):
         assemble(plan, store)
 
 

@@ -33,7 +33,7 @@ def test_the_long_form_tells_kind_and_recipe_apart():
         (
             "dynamic",
             {"label": "gift"},
-            r"t\.yaml\.rows\.0\.label: is read no more: write `labels: \{kind: \.\.\., recipe: ",
+            r"t\.yaml\.rows\.0\.label: is called .labels: \{kind: \.\.\., recipe: ",
         ),
         (
             {"kind": "dynamic", "recipee": "gift"},

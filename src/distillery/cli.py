@@ -1,4 +1,4 @@
-"""The command line: one command per stage, and the plan. No workflow engine is needed for any of them."""
+"""The command line: one command per stage, and the plan. None of them needs a workflow engine."""
 
 from __future__ import annotations
 
@@ -7,19 +7,33 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distillery.errors import DistilleryError, PlanError, nearest
 from distillery.store.spec import STAGES
 
 if TYPE_CHECKING:
     from distillery.plan.plan import Plan
+    from distillery.store.spec import Spec
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+BUG = 70  # exit code, as sysexits.h has it
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit code. Errors a user can cause are one line on stderr and exit code 1."""
+    """Run one command.
+
+    Args:
+        argv: the words after `distillery`; None: those of the process.
+
+    Returns:
+        The exit code: 0; 1 for what a user, a file or the machine caused, said in one line on
+        stderr; 70 for a bug, with its traceback; 130 when interrupted.
+    """
     arguments = _parser().parse_args(argv)
     try:
         return arguments.run(arguments) or 0
@@ -32,6 +46,20 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("distillery: interrupted; the same command continues", file=sys.stderr)
         return 130
+    except Exception as error:
+        return _failed(error)
+
+
+def _failed(error: Exception) -> int:
+    """Say an error that is none of this package's own: one line, or a bug with its traceback."""
+    from distillery.store.failures import bug, explained
+
+    if text := explained(error):
+        print(f"distillery: {text}", file=sys.stderr)
+        return 1
+    traceback.print_exc()
+    print(f"distillery: {bug(error)}", file=sys.stderr)
+    return BUG
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         "--commands", action="store_true", help="print the shell commands that make it, in order"
     )
     plan.add_argument("--write", action="store_true", help="write results/plan/<table>.json")
+    _explain_parser(commands)
     make = _command(
         commands, "make", _make, "make tables in this one process: fastest where jobs are small"
     )
@@ -82,7 +111,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands, name: str, run, about: str) -> argparse.ArgumentParser:
+def _explain_parser(commands: Commands) -> None:
+    explain = _command(commands, "explain", _explain, "say which file and key set a value")
+    explain.add_argument(
+        "key", help="evaluate.static.training.epochs, or its beginning for several values"
+    )
+    explain.add_argument("--dataset", help="of the scale (default: its only one)")
+    explain.add_argument("--ipc", type=_number, help="images per class")
+    explain.add_argument("--student", help="a network")
+    explain.add_argument("--table", help="table2, infer/table2: the table of --row")
+    explain.add_argument("--row", help="a row of --table, with its overrides")
+    explain.add_argument(
+        "--axis",
+        action="append",
+        default=[],
+        metavar="AXIS=VALUE",
+        help="the value of an axis of --table's own; may be given again",
+    )
+
+
+def _number(text: str) -> float:
+    return int(text) if text.isdecimal() else float(text)
+
+
+def _command(
+    commands: Commands, name: str, run: Callable[[argparse.Namespace], None], about: str
+) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=about, description=about)
     parser.add_argument(
         "--root", type=Path, default=Path(), help="the project's folder (default: here)"
@@ -92,7 +146,7 @@ def _command(commands, name: str, run, about: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _stage_parser(commands, stage: str) -> None:
+def _stage_parser(commands: Commands, stage: str) -> None:
     parser = commands.add_parser(stage, help=f"make one artefact of the {stage} stage")
     parser.add_argument("artefact", nargs="?", help="its id, or the part of it before the hash")
     parser.add_argument("--spec", help="the job as JSON, in place of an id (what Snakemake passes)")
@@ -105,7 +159,10 @@ def _stage_parser(commands, stage: str) -> None:
 
 
 def _compute_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--device",
+        help="auto, cpu, cuda or cuda:N (default: that of params.yaml; with --spec auto)",
+    )
     parser.add_argument(
         "--threads",
         type=int,
@@ -119,21 +176,26 @@ def _stage(stage: str, arguments: argparse.Namespace) -> None:
     from distillery.store.job import run
     from distillery.store.spec import Spec
 
-    spec = Spec.loads(arguments.spec) if arguments.spec else _find(stage, arguments)
-    path = run(spec, arguments.root / "results/store", arguments.device, arguments.threads)
-    print(path)
+    if arguments.spec:
+        spec, device = Spec.loads(arguments.spec), "auto"
+        if spec.stage != stage:
+            raise PlanError(
+                f"--spec: is a job of stage {spec.stage}; call `distillery {spec.stage}`"
+            )
+    else:
+        plan = load_plan(arguments)
+        spec, device = _find(plan, stage, arguments.artefact or ""), plan.settings.params.device
+    store = arguments.root / "results/store"
+    print(run(spec, store, arguments.device or device, arguments.threads))
 
 
-def _find(stage: str, arguments: argparse.Namespace):
-    plan = load_plan(arguments)
+def _find(plan: Plan, stage: str, name: str) -> Spec:
+    """The one planned job of a stage with this id, or this part of it before the hash."""
     for _ in plan.growing():
         pass
     specs = {n.spec.id: n.spec for n in plan.nodes.values() if n.spec.stage == stage}
-    found = [
-        spec for identity, spec in specs.items() if arguments.artefact in (identity, spec.label)
-    ]
+    found = [spec for identity, spec in specs.items() if name in (identity, spec.label)]
     if len(found) != 1:
-        name = arguments.artefact or ""
         raise PlanError(
             f"{stage} '{name}': {len(found)} planned artefacts of that name: {nearest(name, specs)}"
         )
@@ -143,11 +205,38 @@ def _find(stage: str, arguments: argparse.Namespace):
 def load_plan(arguments: argparse.Namespace) -> Plan:
     """The plan of the project at `arguments.root`, at `arguments.scale` when one is given."""
     from distillery.plan.plan import Plan
-    from distillery.plan.settings import merge, read_yaml
+
+    return Plan(arguments.root, _params(arguments))
+
+
+def _params(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """Values in place of params.yaml, when the command line names a scale."""
+    from distillery.plan.origins import merge
+    from distillery.plan.yaml_files import read_yaml
 
     scale = arguments.scale
-    params = merge(read_yaml(arguments.root / "params.yaml"), {"scale": scale}) if scale else None
-    return Plan(arguments.root, params)
+    return merge(read_yaml(arguments.root / "params.yaml"), {"scale": scale}) if scale else None
+
+
+def _explain(arguments: argparse.Namespace) -> None:
+    from distillery.plan.explain_value import Question, explain_value
+    from distillery.plan.settings import Settings
+
+    axes = dict(_axis(text) for text in arguments.axis)
+    names = ("key", "dataset", "ipc", "student", "table", "row")
+    question = Question(**{name: getattr(arguments, name) for name in names}, axes=axes)
+    settings = Settings(arguments.root, _params(arguments))
+    print(*explain_value(settings, question), sep="\n")
+
+
+def _axis(text: str) -> tuple[str, Any]:
+    """The axis and the value of `axis=value`, read as YAML reads a value."""
+    import yaml
+
+    axis, equals, value = text.partition("=")
+    if not equals:
+        raise PlanError(f"--axis '{text}': write axis=value")
+    return axis, yaml.safe_load(value)
 
 
 def _tables(plan: Plan, names: list[str]) -> list[str]:
@@ -183,41 +272,43 @@ def _commands(arguments: argparse.Namespace, plan: Plan, tables: list[str]) -> I
     """A shell script that stops at the first failure."""
     run = f"{shlex.quote(sys.executable)} -m distillery"
     root = f"--root {shlex.quote(str(arguments.root))}"
+    device = f"--device {plan.settings.params.device}"
     yield "set -e"
     for node in plan.missing(tables):
-        yield f"{run} {node.spec.stage} {root} --spec {shlex.quote(node.spec.dumps())}"
+        yield f"{run} {node.spec.stage} {root} {device} --spec {shlex.quote(node.spec.dumps())}"
     for table in tables:
         document = f"{table} {root} --plan {shlex.quote(str(plan.write_plan_stamp(table)))}"
         yield f"{run} table {document}"
-        if plan.settings.table(plan.settings.full_name(table)).figure:
+        if plan.has_figure(table):
             yield f"{run} picture {document}"
 
 
 def _make(arguments: argparse.Namespace) -> None:
-    """What a run of the printed commands would do, without a start of Python and torch for every job."""
+    """Do what the printed commands would, without a start of Python and torch for every job."""
     os.environ.setdefault("OMP_NUM_THREADS", str(arguments.threads))
     from distillery.store.job import run
 
     plan = load_plan(arguments)
-    tables = _tables(plan, arguments.tables)
-    missing = plan.missing(tables)
-    for number, node in enumerate(missing, 1):
-        print(f"{number} of {len(missing)}: {node.address}", file=sys.stderr)
-        run(node.spec, arguments.root / "results/store", arguments.device, arguments.threads)
-    for table in tables:
+    device = arguments.device or plan.settings.params.device
+    for table in _tables(plan, arguments.tables):
+        missing = plan.missing([table])
+        for number, node in enumerate(missing, 1):
+            print(f"{table}: {number} of {len(missing)}: {node.address}", file=sys.stderr)
+            run(node.spec, arguments.root / "results/store", device, arguments.threads)
         _finish(plan, table, arguments.root)
 
 
 def _finish(plan: Plan, table: str, root: Path) -> None:
-    """Assemble a table whose artefacts are there, and draw its figure if it has one."""
-    from distillery.stages.table import make_table
+    """Assemble a table whose artefacts are there, and draw its figure, where they are not."""
+    store, stem = root / "results/store", root / "results" / table
+    if not plan.fresh(table):
+        from distillery.stages.table import make_table
 
-    paths = plan.write_plan_stamp(table), root / "results/store", root / "results" / table
-    make_table(*paths)
-    if plan.settings.table(plan.settings.full_name(table)).figure:
+        make_table(plan.write_plan_stamp(table), store, stem)
+    if plan.has_figure(table) and not plan.drawn(table):
         from distillery.stages.picture import make_picture
 
-        make_picture(*paths)
+        make_picture(plan.write_plan_stamp(table), store, stem)
 
 
 def _table(arguments: argparse.Namespace) -> None:

@@ -82,18 +82,7 @@ def embed(
             holds no class; or the prompt has no place for the name.
         DataError: weights cannot be had, or do not fit.
     """
-    unknown = [name for name in recipe.names if name not in classes]
-    if unknown:
-        raise PlanError(
-            f"embeddings 'clip': names has '{unknown[0]}', which is no class: "
-            f"{nearest(unknown[0], classes)}"
-        )
-    if "{}" not in recipe.prompt:
-        raise PlanError(f"embeddings 'clip': prompt '{recipe.prompt}' has no {{}} for the name")
-    prompts = [
-        recipe.prompt.replace("{}", recipe.names.get(name, name).replace("_", " "))
-        for name in classes
-    ]
+    prompts = _prompts(classes, recipe)
     model, tokenizer = _loaded(recipe)
     tokens = _padded(tokenizer(prompts), getattr(tokenizer, "eot_token_id", None))
     encode = {"pooled": _pooled, "all": _all}[recipe.tokens]
@@ -104,6 +93,20 @@ def embed(
     origin = f"{recipe.model}, {recipe.tokens} tokens"
     provenance = [f"{origin}, prompt {prompt!r}" for prompt in prompts]
     return ClassDistances(cosine_distances(vectors), provenance, vectors)
+
+
+def _prompts(classes: Sequence[str], recipe: Recipe) -> list[str]:
+    """The text of each class, in label order."""
+    unknown = [name for name in recipe.names if name not in classes]
+    if unknown:
+        raise PlanError(
+            f"embeddings 'clip': names has '{unknown[0]}', which is no class: "
+            f"{nearest(unknown[0], classes)}"
+        )
+    if "{}" not in recipe.prompt:
+        raise PlanError(f"embeddings 'clip': prompt '{recipe.prompt}' has no {{}} for the name")
+    words = [recipe.names.get(name, name).replace("_", " ") for name in classes]
+    return [recipe.prompt.replace("{}", name) for name in words]
 
 
 def _loaded(recipe: Recipe) -> tuple[TextModel, Any]:

@@ -8,12 +8,13 @@ from typing import Any
 
 from distillery.errors import PlanError, nearest
 from distillery.plan.models import Axis
+from distillery.plan.origins import Where, below
 
 NAMED = ("dataset", "student")  # axes whose values are names
 GridPlace = dict[str, Any]  # axis -> value
 
 
-def grid(axes: Mapping[str, Axis], order: Sequence[str], where: str) -> list[GridPlace]:
+def grid(axes: Mapping[str, Axis], order: Sequence[str], where: Where | str) -> list[GridPlace]:
     """All places of a table, panel by panel.
 
     Args:
@@ -27,18 +28,20 @@ def grid(axes: Mapping[str, Axis], order: Sequence[str], where: str) -> list[Gri
     return list(_places(axes, order, where))
 
 
-def _places(axes: Mapping[str, Axis], order: Sequence[str], where: str) -> Iterator[GridPlace]:
+def _places(
+    axes: Mapping[str, Axis], order: Sequence[str], where: Where | str
+) -> Iterator[GridPlace]:
     panels = list(axes[order[0]])
     check_axis(panels, order[0], where)
     for panel in panels:
-        values = [[panel], *(on_panel(axes[axis], panel, f"{where}.{axis}") for axis in order[1:])]
+        values = [[panel], *(on_panel(axes[axis], panel, below(where, axis)) for axis in order[1:])]
         for axis, found in zip(order, values, strict=True):
             check_axis(found, axis, where)
         for place in itertools.product(*values):
             yield dict(zip(order, place, strict=True))
 
 
-def on_panel(axis: Axis, panel: Any, where: str) -> list[Any]:
+def on_panel(axis: Axis, panel: Any, where: Where | str) -> list[Any]:
     """The values of an axis on a panel.
 
     Raises:
@@ -81,7 +84,7 @@ def counterpart(
     return found
 
 
-def check_axis(values: Sequence[Any], axis: str, where: str) -> None:
+def check_axis(values: Sequence[Any], axis: str, where: Where | str) -> None:
     """Refuse an axis without values, with a value of a wrong type, or with one twice.
 
     Raises:
@@ -89,10 +92,10 @@ def check_axis(values: Sequence[Any], axis: str, where: str) -> None:
     """
     for value in values:
         if axis in NAMED and not isinstance(value, str):
-            raise PlanError(f"{where}.{axis}: {value!r} is no name")
+            raise PlanError(f"{below(where, axis)}: {value!r} is no name")
         if axis == "ipc" and not isinstance(value, int | float):
-            raise PlanError(f"{where}.{axis}: {value!r} is no number")
+            raise PlanError(f"{below(where, axis)}: {value!r} is no number")
     if len(set(values)) < max(len(values), 1):
         raise PlanError(
-            f"{where}.{axis} = {values!r}: needs at least one value, and each only once"
+            f"{below(where, axis)} = {values!r}: needs at least one value, and each only once"
         )

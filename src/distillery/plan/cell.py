@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from distillery.errors import PlanError
@@ -23,6 +23,7 @@ class Experiment:
         student: a network, or an entry of the scale's `networks`; None: the table measures none.
         row: method, labels, protocol and overrides.
         augmented: whether its protocol may augment.
+        places: file and key of its value on each axis of the table, for errors.
     """
 
     dataset: str
@@ -30,18 +31,23 @@ class Experiment:
     student: str | None
     row: Row
     augmented: bool = True
+    places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def at(cls, place: Mapping[str, Any], row: Row) -> Experiment:
+    def at(
+        cls, place: Mapping[str, Any], row: Row, places: Mapping[str, str] | None = None
+    ) -> Experiment:
         """The setting of a row at a place of the axes.
 
         Args:
             place: the value of each axis. 10.0 images per class are the same setting as 10.
             row: of a table, with the overrides of this place.
+            places: file and key of each value, for errors.
         """
         ipc = place["ipc"]
         whole = isinstance(ipc, float) and ipc.is_integer()
-        return cls(place["dataset"], int(ipc) if whole else ipc, place.get("student"), row)
+        dataset, student = place["dataset"], place.get("student")
+        return cls(dataset, int(ipc) if whole else ipc, student, row, places=places or {})
 
     @property
     def student_network(self) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from distillery.errors import PlanError, nearest
+from distillery.errors import PlanError
 from distillery.plan.cell import Experiment
 from distillery.plan.models import Expected
-from distillery.plan.types import Component, recipe_object, traits
+from distillery.plan.origins import Where, below
+from distillery.plan.types import Component, recipe_object, traits, unknown_key
 
 
 def instances(method: Mapping[str, Any], ipc: float, classes: int) -> float:
@@ -26,7 +27,7 @@ def instances(method: Mapping[str, Any], ipc: float, classes: int) -> float:
     return recipe.instances(ipc, classes) if hasattr(recipe, "instances") else ipc * classes
 
 
-def check_mix(loss: Component, training: Mapping[str, Any], where: str) -> None:
+def check_mix(loss: Component, training: Mapping[str, Any], where: Where | str) -> None:
     """Refuse a training that mixes images under a loss that is not defined for them.
 
     Args:
@@ -37,16 +38,16 @@ def check_mix(loss: Component, training: Mapping[str, Any], where: str) -> None:
     Raises:
         PlanError: it is so.
     """
-    mix = training["mix"]["name"]
+    mix, place = training["mix"]["name"], below(where, "training", "mix", "name")
     if mix != "none" and not traits("loss", loss.name).mixed_images:
         raise PlanError(
-            f"{where}.training.mix = '{mix}': loss '{loss.name}' is not defined for mixed images; "
+            f"{place} = '{mix}': loss '{loss.name}' is not defined for mixed images; "
             "set mix to 'none'"
         )
 
 
 def check_soft(
-    labels: Component, loss: Component, refinement: Component | None, row: str, where: str
+    labels: Component, loss: Component, refinement: Component | None, row: str, where: Where | str
 ) -> None:
     """Refuse an evaluation that needs soft labels and has none, or refines what its loss ignores.
 
@@ -65,16 +66,18 @@ def check_soft(
     refine = refinement.name if refinement else None
     soft_refine = refine is not None and traits("refinement", refine).needs_soft_labels
     if (soft_loss or soft_refine) and not traits("label", labels.name).logits:
-        part = f"loss = '{loss.name}'" if soft_loss else f"refine = '{refine}'"
-        raise PlanError(f"{where}.{part}: needs soft labels, row '{row}' has hard ones")
+        part, name = ("loss", loss.name) if soft_loss else ("refine", refine)
+        place = below(where, part)
+        raise PlanError(f"{place} = '{name}': needs soft labels, row '{row}' has hard ones")
     if soft_refine and not soft_loss:
+        place = below(where, "refine")
         raise PlanError(
-            f"{where}.refine = '{refine}': changes soft labels, loss '{loss.name}' reads none; "
+            f"{place} = '{refine}': changes soft labels, loss '{loss.name}' reads none; "
             "choose another loss"
         )
 
 
-def check_keys(values: Iterable[str], valid: tuple[str, ...], where: str) -> None:
+def check_keys(values: Iterable[str], valid: tuple[str, ...], where: Where | str) -> None:
     """Refuse a key that nothing reads.
 
     Raises:
@@ -82,10 +85,10 @@ def check_keys(values: Iterable[str], valid: tuple[str, ...], where: str) -> Non
     """
     for key in values:
         if key not in valid:
-            raise PlanError(f"{where}.{key}: unknown key: {nearest(key, valid)}")
+            raise PlanError(f"{below(where, key)}: {unknown_key(key, valid)}")
 
 
-def check_teachers(asking: Component, where: str, name: str) -> None:
+def check_teachers(asking: Component, where: Where | str, name: str) -> None:
     """Refuse a component that needs teachers and whose recipe names none.
 
     Args:
@@ -98,7 +101,7 @@ def check_teachers(asking: Component, where: str, name: str) -> None:
     """
     needs = getattr(traits(asking.kind, asking.name), "needs", ())
     if "teachers" in needs and not asking.get("teachers"):
-        raise PlanError(f"{where}.teachers: is empty, {name} needs at least one teacher")
+        raise PlanError(f"{below(where, 'teachers')}: is empty, {name} needs at least one teacher")
 
 
 def check_budget(
@@ -117,18 +120,21 @@ def check_budget(
             more than a class has, or too little for the method.
     """
     ipc, name = experiment.ipc, experiment.row.method
-    dataset = f"'{experiment.dataset}'"
+    dataset, place = f"'{experiment.dataset}'", experiment.places.get("ipc")
+    start = f"{place}: ipc" if place else "ipc"
     if not isinstance(ipc, int | float) or not ipc > 0:
-        raise PlanError(f"ipc {ipc!r} on {dataset}: must be a number above 0, images per class")
+        raise PlanError(f"{start} {ipc!r} on {dataset}: must be a number above 0, images per class")
     if ipc != int(ipc) and not traits("method", name).fractional_ipc:
-        raise PlanError(f"ipc {ipc!r} on {dataset}: method '{name}' needs a whole number")
+        raise PlanError(f"{start} {ipc!r} on {dataset}: method '{name}' needs a whole number")
     if expected and ipc > expected.train / expected.classes:
         most = expected.train // expected.classes
         raise PlanError(
-            f"ipc {ipc:g} on {dataset}: a class has about {most} training images; ask for less"
+            f"{start} {ipc:g} on {dataset}: a class has about {most} training images; ask for less"
         )
     if expected and instances(method, ipc, expected.classes) < 1:
-        raise PlanError(f"ipc {ipc:g} on {dataset}: too little for method '{name}'; ask for more")
+        raise PlanError(
+            f"{start} {ipc:g} on {dataset}: too little for method '{name}'; ask for more"
+        )
 
 
 def check_labels(kind: str, method: Mapping[str, Any], row: str) -> None:

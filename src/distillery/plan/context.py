@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from distillery.plan.cell import Experiment
 from distillery.plan.models import Dataset
 from distillery.plan.nodes import Node, NodeInputs
+from distillery.plan.origins import ResolvedBlock
 from distillery.plan.settings import Settings
 from distillery.store.fingerprint import code_digest
 from distillery.store.spec import Spec
@@ -39,18 +40,14 @@ class Context:
         """
         return self.settings.dataset(experiment.dataset)
 
-    def recipe(self, stage: str, block: str, experiment: Experiment) -> dict[str, Any]:
+    def recipe(self, stage: str, block: str, experiment: Experiment) -> ResolvedBlock:
         """The values of `stage.block` for an experiment, from all layers, not yet checked.
 
         Raises:
             PlanError: no layer has such a block.
         """
-        dataset, override = self.dataset(experiment), experiment.row.override
-        return self.settings.recipe(stage, block, dataset, override, experiment)
-
-    def where(self, stage: str, block: str) -> str:
-        """File and key of the block `stage.block`, for errors."""
-        return f"{self.settings.scale_file}.{stage}.{block}"
+        override = experiment.row.override
+        return self.settings.recipe(stage, block, experiment.dataset, override, experiment)
 
     def remember(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` returned when `key` was first asked for."""

@@ -94,6 +94,5 @@ def _label_epochs(cell: TableCell, settings: Settings) -> int:
     if protocol not in settings.scale.evaluate or cell.dataset not in settings.scale.datasets:
         return 0
     experiment = Experiment(cell.dataset, cell.ipc, cell.student, cell.row)
-    dataset = settings.dataset(cell.dataset)
-    block = settings.recipe("evaluate", protocol, dataset, {}, experiment)
+    block = settings.recipe("evaluate", protocol, cell.dataset, {}, experiment)
     return int(block.get("training", {}).get("epochs", 0))

@@ -42,6 +42,7 @@ __all__ = ["ENSEMBLE", "RECIPES", "Point", "Settings", "merge", "read_yaml"]
 COMPONENTS = {"distill": "method", "embed": "embedding"}
 ENSEMBLE = "ensemble"
 PARAMS = "params.yaml"
+SHARED = ("datasets", "networks", ENSEMBLE)  # keys of params.yaml that change the scale's
 
 
 class Point(Protocol):
@@ -100,14 +101,21 @@ class Settings:
 
     def _with_params(self, scale: Any) -> Tree:
         """The scale with the data sets, networks, ensemble and grid of params.yaml."""
-        found = as_tree(scale)
-        keys = ("datasets", "networks", ENSEMBLE)
-        changes = {key: self._params[key] for key in keys if getattr(self.params, key)}
+        self._scale = found = as_tree(scale)
+        changes = {key: self._params[key] for key in SHARED if getattr(self.params, key)}
         self._check_names(combine(found, Tree(changes, [])))
         grid = as_tree(self._params.get("grid"))
         axes = {self.full_name(name): values for name, values in grid.items()}
         changes |= {"tables": Tree(axes, grid.places)} if axes else {}
-        return combine(found, Tree(changes, []))
+        self._changes = Tree(changes, [])
+        return combine(found, self._changes)
+
+    def plain_layers(self) -> dict[str, Tree]:
+        """What the scale and params.yaml say beside recipes; the grid is called `tables`."""
+        own = {key: item for key, item in self._params.items() if key not in (*RECIPES, "grid")}
+        of_params = combine(Tree(own, []), self._changes)
+        of_scale = {key: item for key, item in self._scale.items() if key not in RECIPES}
+        return {"scale": Tree(of_scale, []), PARAMS: of_params}
 
     def _check_names(self, scale: Tree) -> None:
         """Every block of params.yaml must change something.
@@ -185,25 +193,32 @@ class Settings:
                     f"{file}.axes.{axis}.values.{value}",
                 )
                 if meaning.sets:  # the value itself stands in the grid
-                    changes = _with_place(changes, str(self.where / "tables" / name / axis))
+                    changes = _with_place(
+                        changes, self.axis_place(name, axis, axes.get(table.panel))
+                    )
                 layers[f"axis {axis}"] = as_tree(changes)
         return Override(layers)
 
-    def dataset(self, name: str) -> Dataset:
+    def axis_place(self, table: str, axis: str, panel: Any) -> str:
+        """File and key of the values of a table's axis, or of those that it has on a panel."""
+        where = self.where / "tables" / table / axis
+        found = as_tree(as_tree(self.tree["tables"]).get(table)).get(axis)
+        return str(where / str(panel) if isinstance(found, Tree) else where)
+
+    def dataset(self, name: str, where: str | None = None) -> Dataset:
         """A data set of the scale or of params.yaml.
+
+        Args:
+            name: of the data set.
+            where: the place that names it, for errors.
 
         Raises:
             PlanError: there is none; the message has the nearest name.
         """
         if name not in self.scale.datasets:
             hint = nearest(name, self.scale.datasets)
-            raise PlanError(f"{self.scale_file}: dataset '{name}' does not exist: {hint}")
+            raise PlanError(f"{where or self.scale_file}: dataset '{name}' does not exist: {hint}")
         return self.scale.datasets[name]
-
-    def _name(self, dataset: Dataset | str) -> str:
-        if isinstance(dataset, str):
-            return dataset
-        return next(name for name, found in self.scale.datasets.items() if found is dataset)
 
     def layers(
         self, stage: str, name: str, dataset: str, override: Mapping[str, Any]
@@ -231,7 +246,7 @@ class Settings:
         self,
         stage: str,
         name: str,
-        dataset: Dataset | str,
+        dataset: str,
         override: Mapping[str, Any],
         point: Point | None = None,
     ) -> ResolvedBlock:
@@ -250,7 +265,6 @@ class Settings:
         Raises:
             PlanError: no layer has a block of that name, or the ensemble is too small.
         """
-        dataset = self._name(dataset)
         blocks, nominal = self.layers(stage, name, dataset, override), self.nominal(stage, name)
         files = [blocks[layer] for layer in ("scale", "data set", PARAMS)]
         changes = Override.of(override).tree.get(stage)
@@ -304,19 +318,19 @@ class Settings:
             return point.student
         return self.scale.network_aliases.get(name, name)
 
-    def network(self, name: str, dataset: Dataset | str) -> ResolvedBlock:
+    def network(self, name: str, dataset: str, where: Where | str | None = None) -> ResolvedBlock:
         """The component reference of a network on a data set.
 
-        It is the entry `name` of the data set's `networks`, or the scale's, or the network of that
-        very name.
+        Args:
+            name: of an entry of the data set's `networks`, or the scale's, or of a component.
+            dataset: a name of the scale.
+            where: the place that names it, for errors.
         """
-        for layer in (as_tree(as_tree(self.tree["datasets"])[self._name(dataset)]), self.tree):
+        for layer in (as_tree(as_tree(self.tree["datasets"])[dataset]), self.tree):
             if entry := as_tree(layer.get("networks")).get(name):
                 return ResolvedBlock(as_tree(entry), self.nominal("networks", name))
-        return ResolvedBlock(
-            Tree({"name": Leaf(name, self.nominal("networks", name))}, []),
-            self.nominal("networks", name),
-        )
+        place = str(where or self.nominal("networks", name))
+        return ResolvedBlock(Tree({"name": Leaf(name, place)}, [place]), place)
 
 
 def sublayers(layer: Any, point: Point | None) -> list[Tree]:

@@ -11,7 +11,7 @@ from distillery.plan.axes import GridPlace, counterpart, grid
 from distillery.plan.cell import Experiment, TableCell
 from distillery.plan.context import Context
 from distillery.plan.models import Row, Table
-from distillery.plan.settings import Settings, merge
+from distillery.plan.settings import Settings
 from distillery.plan.stage_plans.analyse import plan_analyses
 from distillery.plan.stage_plans.data import plan_data
 from distillery.plan.stage_plans.distill import plan_distilled
@@ -57,7 +57,7 @@ def plan_cells(name: str, context: Context, printed: PrintedNumbers) -> Iterator
     axes = dict(settings.scale.tables[name])
     names = [row.row for row in table.rows]
     chosen = axes.pop("rows", names)
-    order, where = [table.panel, *table.columns], f"{settings.scale_file}.tables.{name}"
+    order, where = [table.panel, *table.columns], settings.where / "tables" / name
     if set(axes) != set(order):
         raise PlanError(f"{where}: axes must be {', '.join(order)}, not {', '.join(axes)}")
     for row in set(chosen) - set(names):
@@ -89,7 +89,7 @@ class _CellPlanner:
     ) -> TableCell:
         """The cell of a row at a place, which stands for the paper's place `paper`."""
         number, comparable = self._printed_number(row, place, paper)
-        experiment = Experiment.at(place, self._at(row, place))
+        experiment = Experiment.at(place, self._at(row, place), self._places(place))
         return TableCell(
             row=row,
             extra={axis: place[axis] for axis in self.table.axes},
@@ -104,11 +104,13 @@ class _CellPlanner:
 
     def _at(self, row: Row, place: GridPlace) -> Row:
         """The row with what the table's own axes override at a place."""
-        where = f"workflow/tables/{self.name}.yaml.axes"
-        for axis, meaning in self.table.axes.items():
-            override = meaning.override(place[axis], f"{where}.{axis}")
-            row = row.model_copy(update={"override": merge(row.override, override)})
-        return row
+        override = self.context.settings.override(self.name, self.table, row, place)
+        return row.model_copy(update={"override": override})
+
+    def _places(self, place: GridPlace) -> dict[str, str]:
+        """File and key of the value of each axis at a place."""
+        panel, settings = place[self.table.panel], self.context.settings
+        return {axis: settings.axis_place(self.name, axis, panel) for axis in place}
 
     def _no_artefacts(self) -> dict[str, Any]:
         return {"scores": {} if self.table.scores else None}
@@ -116,6 +118,7 @@ class _CellPlanner:
     def _artefacts(self, experiment: Experiment) -> dict[str, Any]:
         """The artefacts of a measured cell, by the fields of `TableCell`."""
         context, repeats = self.context, self.context.settings.params.repeats
+        context.settings.dataset(experiment.dataset, experiment.places["dataset"])
         made: dict[str, Any] = {
             "distilled": plan_distilled(experiment, context),
             "label": plan_labels(experiment, context),

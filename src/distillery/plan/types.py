@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import sys
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, ModuleType
 from typing import Any, Literal, overload
@@ -41,8 +41,13 @@ from distillery.components.traits import (
     Traits,
 )
 from distillery.errors import PlanError, nearest
+from distillery.plan.origins import Where, below
+from distillery.store.spec import KEY_NAMES
 from distillery.training.recipe import split_at_normalisation
 
+# Keys of recipes in older files, and what they are called now.
+RENAMED = {old: new for new, old in KEY_NAMES.items()}
+RENAMED |= {"at_ipc": "per_ipc", "at_student": "per_student"}
 _TORCH_FREE = {
     "__future__",
     "dataclasses",
@@ -143,7 +148,7 @@ def _strict(recipe: type) -> type:
     return recipe
 
 
-def validated(recipe: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+def validated(recipe: type, values: Mapping[str, Any], where: Where | str) -> dict[str, Any]:
     """Check values against a recipe type.
 
     Args:
@@ -172,20 +177,29 @@ def validated(recipe: type, values: Mapping[str, Any], where: str) -> dict[str, 
     return checked
 
 
-def _check_named(recipe: type, values: Mapping[str, Any], where: str) -> None:
+def _check_named(recipe: type, values: Mapping[str, Any], where: Where | str) -> None:
     """Check the names of components in the fields of a recipe, and the traits of these."""
-    for path, mark, names in named_fields(recipe, values):
+    fields = list(named_fields(recipe, values))
+    for field in values.keys() - {field.path for field in fields}:
+        if field == "augment" or field.endswith("_augment"):
+            raise PlanError(
+                f"{where}.{field}: names augmentations; give the field of its recipe the type "
+                "Augmentations of training/recipe.py, so that their code counts"
+            )
+    for path, mark, names in fields:
         for text in names:
             try:
                 traits(mark.kind, component_name(mark.kind, text))
                 parse(mark.kind, text)
             except PlanError as error:
-                raise PlanError(f"{where}.{path} = '{text}': {error}") from None
+                place = below(where, *path.split("."))
+                raise PlanError(f"{place} = '{text}': {error}") from None
         if mark.kind == "augmentation" and not mark.any_order:
             try:
                 split_at_normalisation(names)
             except PlanError as error:
-                raise PlanError(f"{where}.{path}: {error}") from None
+                place = below(where, *path.split("."))
+                raise PlanError(f"{place}: {error}") from None
 
 
 def named_modules(recipe: type, values: Mapping[str, Any]) -> list[str]:
@@ -206,7 +220,7 @@ def _fields(recipe: type) -> list[str]:
 
 def explain(
     error: ValidationError,
-    where: str,
+    where: Where | str,
     fields: list[str],
     renamed: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
@@ -218,17 +232,30 @@ def explain(
         fields: the valid names, for a hint.
         renamed: keys of older files, and what to write instead.
     """
-    first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"])
-    place = f"{where}.{path}" if path else where
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        key = str(first["loc"][-1])
-        if key in renamed:
-            return f"{place}: is read no more: write `{renamed[key]}`"
-        return f"{place}: unknown key: {nearest(key, fields)}"
+    unknown = ("unexpected_keyword_argument", "extra_forbidden")
+    names = {**RENAMED, **renamed}
+    found = error.errors()
+    old = [e for e in found if e["type"] in unknown and e["loc"][-1] in names]
+    first = (old or found)[0]
+    place = below(where, *first["loc"])
+    if first["type"] in unknown:
+        return f"{place}: {unknown_key(str(first['loc'][-1]), fields, names)}"
     if first["type"] in ("missing", "missing_argument"):
         return f"{place}: is required"
     return f"{place} = {first['input']!r}: {first['msg']}"
+
+
+def unknown_key(key: str, fields: Iterable[str], renamed: Mapping[str, str] = RENAMED) -> str:
+    """What is wrong with a key that nothing reads: its present name, or the nearest valid one.
+
+    Args:
+        key: as a file has it.
+        fields: the valid names.
+        renamed: keys of older files, and what to write instead.
+    """
+    if key in renamed:
+        return f"is called '{renamed[key]}' now"
+    return f"unknown key: {nearest(key, fields)}"
 
 
 @dataclass(frozen=True)
@@ -238,10 +265,12 @@ class Component:
     Attributes:
         kind: one of `registry.KINDS`.
         reference: `name` and the fields of its Recipe as JSON; a part of an artefact's recipe.
+        where: the place of the reference, for errors.
     """
 
     kind: str
     reference: dict[str, Any]
+    where: Where | str = dataclasses.field(default="", compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -270,7 +299,7 @@ def recipe_object(kind: str, reference: Mapping[str, Any]) -> Any:
     return read(torch_free_part(module_name(kind, reference["name"])).Recipe, fields)
 
 
-def component(kind: str, reference: Any, where: str) -> Component:
+def component(kind: str, reference: Any, where: Where | str) -> Component:
     """Resolve a reference to a component to all its fields.
 
     Args:
@@ -285,12 +314,13 @@ def component(kind: str, reference: Any, where: str) -> Component:
         raise PlanError(f"{where} = {reference!r}: expected a name, or keys and values")
     fields = {"name": reference} if isinstance(reference, str) else dict(reference or {})
     if "name" not in fields:
-        raise PlanError(f"{where}.name: is required, it names a {kind}")
+        raise PlanError(f"{below(where, 'name')}: is required, it names a {kind}")
     name = fields.pop("name")
     try:
         module = module_name(kind, str(name))
     except PlanError as error:
-        raise PlanError(f"{where}: {error}") from None
+        place = where if isinstance(reference, str) else below(where, "name")
+        raise PlanError(f"{place}: {error}") from None
     traits(kind, str(name))
     values = validated(torch_free_part(module).Recipe, fields, where)
-    return Component(kind, {"name": name, **values})
+    return Component(kind, {"name": name, **values}, where)

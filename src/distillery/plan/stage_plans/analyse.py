@@ -76,10 +76,9 @@ def plan_analyses(
 
 
 def _resolve_analysis(name: str, experiment: Experiment, context: Context) -> Component:
-    values = {"name": name} | context.recipe("analyse", name, experiment)
-    where = context.where("analyse", name)
-    analysis = component("analysis", values, where)
-    check_teachers(analysis, where, name)
+    values = context.recipe("analyse", name, experiment)
+    analysis = component("analysis", {"name": name} | values, values.where)
+    check_teachers(analysis, values.where, name)
     return analysis
 
 
@@ -114,7 +113,8 @@ def _looked_at(
     recipe: dict[str, Any] = {"labels": labels.reference if labels else None}
     modules = [module_name("method", row.method), *([labels.module] if labels else [])]
     if with_student:
-        student = resolve_network(experiment.student_network, dataset, context)
+        where = experiment.places.get("student")
+        student = resolve_network(experiment.student_network, dataset, context, where)
         recipe["student"] = student.reference
         modules.append(student.module)
     return Analysed(recipe, inputs, modules)

@@ -30,14 +30,14 @@ def plan_data(name: str, context: Context) -> Node:
 
 def _data(name: str, context: Context) -> Node:
     settings = context.settings
-    dataset, where = settings.dataset(name), f"{settings.scale_file}.datasets.{name}"
+    dataset, where = settings.dataset(name), settings.where / "datasets" / name
     try:
         kind, place = parse(dataset.source)
         on_disk = traits("source", kind).on_disk
         folder = settings.root / place if on_disk else None
         digest = dataset.digest or _source_digest(dataset.source, folder, settings.root)
     except DataError as error:
-        raise PlanError(f"{where}.source: {error}") from None
+        raise PlanError(f"{where / 'source'}: {error}") from None
     recipe_type = torch_free_part("distillery.stages.data").DataRecipe
     fields = [field.name for field in dataclasses.fields(recipe_type)]
     values = _stated(dataset, fields)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from distillery.plan.cell import Experiment
 from distillery.plan.checks import check_budget, check_teachers
 from distillery.plan.context import Context
 from distillery.plan.nodes import Node, NodeInputs
+from distillery.plan.origins import ResolvedBlock
 from distillery.plan.stage_plans.data import plan_data
 from distillery.plan.stage_plans.embed import plan_embeddings
 from distillery.plan.stage_plans.teacher import plan_teachers
@@ -31,9 +34,9 @@ def plan_distilled(experiment: Experiment, context: Context) -> Node:
 
 def _distilled(experiment: Experiment, context: Context) -> Node:
     name, method = experiment.dataset, experiment.row.method
-    where = context.where("distill", experiment.row.distill or method)
-    recipe, code = _resolve_method(experiment, where, context)
-    check_teachers(recipe, where, method)
+    values = context.recipe("distill", experiment.row.distill or method, experiment)
+    recipe, code = _resolve_method(values, experiment, context)
+    check_teachers(recipe, values.where, method)
     check_budget(experiment, recipe.reference, context.dataset(experiment).expected)
     inputs = {
         "data": plan_data(name, context),
@@ -51,22 +54,22 @@ def _distilled(experiment: Experiment, context: Context) -> Node:
 
 
 def _resolve_method(
-    experiment: Experiment, where: str, context: Context
+    values: ResolvedBlock, experiment: Experiment, context: Context
 ) -> tuple[Component, list[str]]:
-    """The method of an experiment, and the modules of its components.
+    """The method of an experiment by its recipe, and the modules of its components.
 
     A method's own network is an entry of `networks`, a component, or "student".
     """
-    row, settings = experiment.row, context.settings
-    values = context.recipe("distill", row.distill or row.method, experiment)
+    settings, where = context.settings, values.where / "network"
     if isinstance(values.get("network"), str):
         alias = settings.alias(values["network"], experiment)
-        values["network"] = settings.network(alias, context.dataset(experiment))
-    method = component("method", values | {"name": row.method}, where)
+        values["network"] = reference = settings.network(alias, experiment.dataset, where)
+        where = reference.where
+    method = component("method", values | {"name": experiment.row.method}, values.where)
     if "network" not in method.reference:
         return method, method.modules
-    network = component("network", method.get("network"), f"{where}.network")
-    resolved = Component("method", method.reference | {"network": network.reference})
+    network = component("network", method.get("network"), where)
+    resolved = replace(method, reference=method.reference | {"network": network.reference})
     return resolved, [*method.modules, network.module]
 
 

@@ -23,10 +23,9 @@ def plan_embeddings(name: str, experiment: Experiment, context: Context) -> Node
     Raises:
         PlanError: there is no such block, a field is wrong, or it needs teachers and names none.
     """
-    where = context.where("embed", name)
-    values = {"name": name} | context.recipe("embed", name, experiment)
-    source = component("embedding", values, where)
-    check_teachers(source, where, f"'{name}'")
+    values = context.recipe("embed", name, experiment)
+    source = component("embedding", {"name": name} | values, values.where)
+    check_teachers(source, values.where, f"'{name}'")
     inputs = {
         "data": plan_data(experiment.dataset, context),
         **plan_teachers(source, experiment.dataset, context),

@@ -55,7 +55,8 @@ def resolve_students(experiment: Experiment, context: Context) -> Students:
         PlanError: a part of it is wrong, or needs soft labels and there are none.
     """
     stored, labels = plan_labels(experiment, context), resolve_labels(experiment, context)
-    network = resolve_network(experiment.student_network, experiment.dataset, context)
+    student, where = experiment.student_network, experiment.places.get("student")
+    network = resolve_network(student, experiment.dataset, context, where)
     protocol = resolve_protocol(experiment, context)
     check_soft(labels, protocol.loss, protocol.refinement, experiment.row.row, protocol.where)
     inputs = plan_viewed_set(experiment, context)

@@ -29,11 +29,11 @@ def resolve_labels(experiment: Experiment, context: Context) -> Component:
     values = context.recipe("label", block, experiment)
     replayed = traits("label", labels.kind).replays
     training = resolve_protocol(experiment, context).training if replayed else {}
-    values = {"name": labels.kind} | values | {key: training.get(key) for key in replayed}
-    where = context.where("label", block)
-    found = component("label", values, where)
+    fields = {"name": labels.kind} | values | {key: training.get(key) for key in replayed}
+    found = component("label", fields, values.where)
     if found.get("teachers") in ([], ()):
-        raise PlanError(f"{where}.teachers: is empty, '{block}' needs at least one teacher")
+        where = values.where / "teachers"
+        raise PlanError(f"{where}: is empty, '{block}' needs at least one teacher")
     _check_against_set(found, experiment, context)
     return found
 

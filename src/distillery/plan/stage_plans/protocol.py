@@ -8,6 +8,7 @@ from typing import Any
 from distillery.plan.cell import Experiment
 from distillery.plan.checks import check_keys, check_mix
 from distillery.plan.context import Context
+from distillery.plan.origins import Where
 from distillery.plan.types import Component, component, named_modules, validated
 from distillery.training.recipe import Training
 
@@ -17,13 +18,13 @@ class Protocol:
     """A resolved evaluation protocol.
 
     Attributes:
-        where: file and key of its block, for errors.
+        where: the place of its block, for errors.
         loss: of the students.
         refinement: of the labels, where its block has one.
         training: the fields of `Training` as JSON.
     """
 
-    where: str
+    where: Where
     loss: Component
     refinement: Component | None
     training: dict[str, Any]
@@ -49,14 +50,14 @@ def resolve_protocol(experiment: Experiment, context: Context) -> Protocol:
             images and its loss is not defined for them.
     """
     block = experiment.row.evaluation
-    where = context.where("evaluate", block)
     values = context.recipe("evaluate", block, experiment)
+    where = values.where
     check_keys(values, ("loss", "refine", "training"), where)
-    training = validated(Training, values.get("training", {}), f"{where}.training")
+    training = validated(Training, values.get("training", {}), where / "training")
     if not experiment.augmented:
         training["augment"] = []
-    loss = component("loss", values.get("loss"), f"{where}.loss")
+    loss = component("loss", values.get("loss"), where / "loss")
     check_mix(loss, training, where)
     refine = values.get("refine")
-    refinement = None if refine is None else component("refinement", refine, f"{where}.refine")
+    refinement = None if refine is None else component("refinement", refine, where / "refine")
     return Protocol(where, loss, refinement, training)

@@ -9,6 +9,7 @@ from distillery.plan.cell import Experiment
 from distillery.plan.context import Context
 from distillery.plan.models import Row, RowLabels
 from distillery.plan.nodes import Node
+from distillery.plan.origins import Override
 from distillery.plan.stage_plans.evaluate import plan_evaluations
 from distillery.plan.stage_plans.teacher import plan_teacher
 
@@ -45,19 +46,20 @@ def plan_scores(
 
 def _with_hard_labels(row: Row) -> Row:
     """The same set under hard labels and their protocol."""
-    override = {stage: block for stage, block in row.override.items() if stage == "distill"}
+    override = Override.of(row.override).restricted(["distill"])
     return row.model_copy(update={"labels": HARD_LABELS, "protocol": "hard", "override": override})
 
 
 def _with_random_images(row: Row) -> Row:
     """Random images under the same labels and protocol."""
-    override = {stage: block for stage, block in row.override.items() if stage != "distill"}
+    override = Override.of(row.override).restricted(set(row.override) - {"distill"})
     return row.model_copy(update={"method": "random", "override": override})
 
 
 def _on_real_data(experiment: Experiment, context: Context) -> Node:
     try:
-        return plan_teacher(experiment.student_network, experiment.dataset, context)
+        student, where = experiment.student_network, experiment.places.get("student")
+        return plan_teacher(student, experiment.dataset, context, where)
     except PlanError as error:
         raise PlanError(
             f"scores need the accuracy of student '{experiment.student}' on the real data: {error}"

@@ -5,42 +5,59 @@ from __future__ import annotations
 from distillery.plan.checks import check_keys
 from distillery.plan.context import Context
 from distillery.plan.nodes import Node, NodeInputs
+from distillery.plan.origins import Where
 from distillery.plan.stage_plans.data import plan_data
 from distillery.plan.types import Component, component, named_modules, validated
 from distillery.training.recipe import Training
 
 
-def resolve_network(name: str, dataset: str, context: Context) -> Component:
+def resolve_network(
+    name: str, dataset: str, context: Context, where: Where | str | None = None
+) -> Component:
     """The network `name` (an entry of `networks`, or a component) on a data set.
+
+    Args:
+        name: of the network.
+        dataset: a name of the scale.
+        context: of the plan.
+        where: the place that names it, for errors.
 
     Raises:
         PlanError: there is no such network, or a field is wrong.
     """
-    settings = context.settings
-    reference = settings.network(name, settings.dataset(dataset))
-    return component("network", reference, context.where("networks", name))
+    reference = context.settings.network(name, dataset, where)
+    return component("network", reference, reference.where)
 
 
-def plan_teacher(name: str, dataset: str, context: Context) -> Node:
+def plan_teacher(
+    name: str, dataset: str, context: Context, where: Where | str | None = None
+) -> Node:
     """The teacher with the network `name` (an entry of `networks`, or a component) on a data set.
+
+    Args:
+        name: of the network.
+        dataset: a name of the scale.
+        context: of the plan.
+        where: the place that names it, for errors.
 
     Raises:
         PlanError: there is no such network, the scale has no teacher recipe for it, or a field is
             wrong.
     """
-    return context.remember(("teacher", name, dataset), lambda: _teacher(name, dataset, context))
+    key = ("teacher", name, dataset)
+    return context.remember(key, lambda: _teacher(name, dataset, context, where))
 
 
-def _teacher(name: str, dataset: str, context: Context) -> Node:
-    settings, where = context.settings, context.where("teacher", name)
-    network = resolve_network(name, dataset, context)
-    values = settings.recipe("teacher", name, settings.dataset(dataset), {})
+def _teacher(name: str, dataset: str, context: Context, named: Where | str | None) -> Node:
+    network = resolve_network(name, dataset, context, named)
+    values = context.settings.recipe("teacher", name, dataset, {})
+    where = values.where
     check_keys(values, ("loss", "training", "weights"), where)
     recipe, code = {"network": network.reference, "training": None, "loss": None}, [network.module]
     recipe["weights"] = weights = values.get("weights")
     if not weights:
-        training = validated(Training, values.get("training", {}), f"{where}.training")
-        loss = component("loss", values.get("loss", "ce"), f"{where}.loss")
+        training = validated(Training, values.get("training", {}), where / "training")
+        loss = component("loss", values.get("loss", "ce"), where / "loss")
         recipe |= {"training": training, "loss": loss.reference}
         code += [loss.module, *named_modules(Training, training)]
     return context.node(
@@ -68,4 +85,7 @@ def plan_teachers(asking: Component, dataset: str, context: Context) -> NodeInpu
         PlanError: one of them cannot be planned.
     """
     names = asking.get("teachers") or []
-    return {"teachers": [plan_teacher(name, dataset, context) for name in names]} if names else {}
+    if not names:
+        return {}
+    where = None if isinstance(asking.where, str) else asking.where / "teachers"
+    return {"teachers": [plan_teacher(name, dataset, context, where) for name in names]}

@@ -20,7 +20,7 @@ def plan_whitening(name: str, experiment: Experiment, context: Context) -> Node:
     return context.node(
         "whiten",
         f"{experiment.dataset}-{name}",
-        validated(recipe_type, values, context.where("whiten", name)),
+        validated(recipe_type, values, values.where),
         inputs={"data": plan_data(experiment.dataset, context)},
         dataset=experiment.dataset,
     )

@@ -408,6 +408,24 @@ def test_the_fields_of_a_method_and_of_stored_labels_are_checked_alike():
         component("label", labels | {"augment": ["crop"]}, "here")
 
 
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        ("natural", {"0": 0, "12": 12}, ("-1", "0.5", "inf", "", "x")),
+        ("count", {"1": 1}, ("0", "1.5", "")),
+        ("fraction", {"0": 0.0, "1": 1.0, "0.25": 0.25}, ("-0.1", "1.1", "nan", "")),
+        ("non-negative", {"0": 0.0, "7.5": 7.5}, ("-1", "inf", "nan", "")),
+    ],
+)
+def test_the_numbers_that_a_parameter_may_be(package, kind, good, bad):
+    text = AUGMENTATION.format(constant=f"TRAITS = {{'parameter': '{kind}'}}")
+    (package / "training/augmentations/mine.py").write_text(text)
+    assert {value: parse("augmentation", f"mine:{value}").parameter for value in good} == good
+    for value in bad:
+        with pytest.raises(PlanError, match=f"'mine:{value}' cannot be read"):
+            parse("augmentation", f"mine:{value}")
+
+
 @pytest.mark.parametrize("name", index("augmentation"))
 def test_the_default_of_an_augmentation_is_one_that_it_takes(name):
     found = traits("augmentation", name)

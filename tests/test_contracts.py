@@ -376,7 +376,7 @@ def test_a_wrong_parameter_is_one_line_when_planned(project, augment, message):
     changes = {"static": {"training": {"augment": ["flip", augment]}}}
     with pytest.raises(PlanError) as error:
         planned(project, evaluate=changes).missing(["table2"])
-    where = f"tiny.yaml.evaluate.static.training.augment = '{augment}': "
+    where = f"params.yaml.evaluate.static.training.augment = '{augment}': "
     assert where in str(error.value) and message in str(error.value)
     assert "\n" not in str(error.value)
 

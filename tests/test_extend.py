@@ -26,6 +26,7 @@ SCALE = "workflow/scales/demo.yaml"
 BLOCKS = re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", EXAMPLE, re.DOTALL)
 FILES = {path: text for path, text in BLOCKS if path != SCALE}
 ENTRIES = [yaml.safe_load(text) for path, text in BLOCKS if path == SCALE]
+COMMANDS = re.findall(r"^(distillery .*?) *(?:#.*)?$", EXAMPLE, re.MULTILINE)
 COMPONENTS = ("methods.class_mean", "losses.huber", "training.augmentations.noise")
 
 PLAN = """
@@ -87,6 +88,13 @@ def test_the_example_plans_at_demo_scale(tmp_path):
     assert [r["training"]["augment"] for r, _ in ours] == [["crop:1", "noise:0.05"]] * 3
     roots = {root for _, _, roots in nodes for root in roots}
     assert {f"distillery.{name}" for name in COMPONENTS} <= roots
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_of_the_example_answer(tmp_path, command):
+    done = python(copy(tmp_path), "-m", *command.split())
+    assert done.returncode == 0, done.stderr
+    assert "class-mean" in done.stdout or "noise:0.05" in done.stdout
 
 
 def test_the_example_runs(tmp_path):

@@ -79,6 +79,19 @@ def test_a_row_may_change_the_whitening():
     assert distilled.input("whitening").spec.recipe == {"ridge": 0.1}
 
 
+def test_a_row_may_change_the_embeddings():
+    context = at("demo").context
+    row = cell_of(at("demo"), "table1", "PoDD", ipc=1.0).row
+    experiment = Experiment("digits", 1, "convnet-in16", row)
+    teachers = {"embed": {"teachers": ["convnet-w16"]}}
+    other = replace(experiment, row=row.model_copy(update={"override": teachers}))
+    found = [
+        plan_distilled(setting, context).input("embeddings") for setting in (experiment, other)
+    ]
+    assert found[0].key != found[1].key
+    assert found[1].spec.recipe["source"]["teachers"] == ["convnet-w16"]
+
+
 def test_the_network_of_a_method_is_an_entry_of_networks_or_the_student():
     podd = cell_of(at("demo"), "table1", "PoDD", ipc=1.0).distilled
     assert podd.spec.recipe["method"]["network"] == {

@@ -40,7 +40,7 @@ LAYOUT = {"columns": 4, "rows": 3, "side": 8, "cyclic": False, "reference": Fals
 def distilled(cyclic: bool = False, **changed: torch.Tensor) -> DistilledSet:
     parts = {name: Part(tensor, KINDS[name]) for name, tensor in (PARTS | changed).items()}
     layout = LAYOUT | {"cyclic": cyclic}
-    return DistilledSet("random", 0.7, TRAIN.classes, (0.5,), (0.25,), parts, layout)
+    return DistilledSet("podd", 0.7, TRAIN.classes, (0.5,), (0.25,), parts, layout)
 
 
 def analyse(folder: Path, name: str, **changed: torch.Tensor | bool) -> Result:

@@ -125,6 +125,6 @@ def test_labels_of_a_new_method_are_no_pixels(toy: None, tmp_path: Path) -> None
     assert metadata["instances"] == 4 and metadata["kinds"]["opinions"] == "soft label"
     store = make_store(tmp_path / "store")
     put(store, "distill/digits-random-ccc", json.loads(json.dumps(metadata)))
-    first = assemble(make_plan(), store).iloc[0]
-    assert (first["pixels"], first["label_floats"], first["bytes"]) == (128, 16, 512 + 64 + 8)
-    assert first["bytes_by_part"] == "canvas=512;opinions=64;places=8"
+    stored = assemble(make_plan(), store)[0].stored
+    assert (stored.pixels, stored.label_floats, stored.bytes) == (128, 16, 512 + 64 + 8)
+    assert stored.bytes_by_part == {"canvas": 512, "opinions": 64, "places": 8}

@@ -175,8 +175,8 @@ def test_a_mixing_that_the_loss_is_not_defined_for_is_one_line(project):
     with pytest.raises(PlanError) as error:
         plan_evaluations(experiment("infer", "static"), 1, planned(project, **wrong).context)
     assert str(error.value) == (
-        "workflow/scales/tiny.yaml.evaluate.static.training.mix = 'cutmix': loss 'dkd' is not "
-        "defined for mixed images; set mix to 'none'"
+        "params.yaml.evaluate.static.training.mix.name = 'cutmix': loss 'dkd' is not defined for "
+        "mixed images; set mix to 'none'"
     )
 
 

@@ -258,7 +258,7 @@ def put_old(folder: Path, node: Node) -> None:
         "created": "2026-11-25T03:33:51Z",
     }
     if node.spec.stage == "distill":
-        put_old_set(folder, CASES["infer"][0], **meta)
+        put_old_set(folder, CASES["learned"][0], **meta)
     else:
         folder.mkdir(parents=True)
         (folder / "file.bin").write_bytes(node.spec.label.encode())

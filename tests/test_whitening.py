@@ -161,7 +161,7 @@ def whitened(whitening, monkeypatch) -> DistilledSet:
     soft = torch.rand(8, 4, generator=torch.Generator().manual_seed(2))
     parts = {
         "images": Part(whitening.apply(TRAIN.images[:8] / 255), Kind.IMAGE),
-        "labels": Part(soft.argmax(1), Kind.HARD_LABEL, derived=True),
+        "labels": Part(torch.arange(4).repeat(2), Kind.HARD_LABEL, derived=True),
         "soft": Part(soft / soft.sum(1, True), Kind.SOFT_LABEL),
     }
     return DistilledSet(
@@ -186,7 +186,8 @@ def test_a_whitened_set_names_its_whitening_and_others_say_nothing_of_it(whitene
         "images": 4 * 8 * 64,
         "soft": 4 * 32,
     }
-    plain = DistilledSet("random", 2, TRAIN.classes, (0.5,), (0.25,), {})
+    parts = whitened.parts | {"images": Part(TRAIN.images[:8] / 255, Kind.IMAGE)}
+    plain = DistilledSet("random", 2, TRAIN.classes, (0.5,), (0.25,), parts)
     plain.save(tmp_path)
     assert (
         "whitening" not in (tmp_path / SIDECAR).read_text()

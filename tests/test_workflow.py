@@ -14,15 +14,20 @@ from distillery.store.spec import STAGES
 STAGES_OF_TABLE = ("data", "teacher", "distill", "label", "evaluate")
 
 
-def snakemake(project: Path, *arguments: str) -> str:
-    """What Snakemake prints; it must end well."""
-    done = subprocess.run(
+def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake in a project."""
+    return subprocess.run(
         [sys.executable, "-m", "snakemake", *arguments],
         cwd=project,
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(project / "src")},
     )
+
+
+def snakemake(project: Path, *arguments: str) -> str:
+    """What Snakemake prints; it must end well."""
+    done = run(project, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -90,3 +95,25 @@ def test_every_stage_has_a_rule_of_its_name(project):
 def test_the_whole_graph_can_be_drawn(project):
     graph = snakemake(project, "--rulegraph", "dot", "results/table2.csv", "--config", "full_dag=1")
     assert all(f'label = "{stage}"' in graph for stage in STAGES_OF_TABLE)
+
+
+WRONG = {
+    "a table that does not exist": (["results/tabel2.csv"], "did you mean 'infer/table2'"),
+    "a picture of a table": (["results/table2.png"], "has no figure"),
+    "a setting": (["results/table2.csv", "--config", "sclae=tiny"], "did you mean 'scale'"),
+    "a scale": (["results/table2.csv", "--config", "scale=tyni"], "did you mean 'tiny'"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), WRONG.values(), ids=WRONG)
+def test_wrong_names_come_with_the_nearest(arguments, words, project):
+    done = run(project, "-n", *arguments)
+    assert done.returncode != 0
+    assert words in done.stdout + done.stderr
+
+
+def test_a_double_key_is_refused_before_snakemake_takes_the_last(project, edit):
+    edit(project / "params.yaml", "repeats: 2", "repeats: 2\nrepeats: 1")
+    done = run(project, "-n")
+    assert done.returncode != 0
+    assert "key 'repeats' stands on line 4 and again on line 5" in done.stdout + done.stderr

@@ -159,7 +159,10 @@ def _stage_parser(commands: Commands, stage: str) -> None:
 
 
 def _compute_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--device",
+        help="auto, cpu, cuda or cuda:N (default: that of params.yaml; with --spec auto)",
+    )
     parser.add_argument(
         "--threads",
         type=int,
@@ -173,21 +176,26 @@ def _stage(stage: str, arguments: argparse.Namespace) -> None:
     from distillery.store.job import run
     from distillery.store.spec import Spec
 
-    spec = Spec.loads(arguments.spec) if arguments.spec else _find(stage, arguments)
-    path = run(spec, arguments.root / "results/store", arguments.device, arguments.threads)
-    print(path)
+    if arguments.spec:
+        spec, device = Spec.loads(arguments.spec), "auto"
+        if spec.stage != stage:
+            raise PlanError(
+                f"--spec: is a job of stage {spec.stage}; call `distillery {spec.stage}`"
+            )
+    else:
+        plan = load_plan(arguments)
+        spec, device = _find(plan, stage, arguments.artefact or ""), plan.settings.params.device
+    store = arguments.root / "results/store"
+    print(run(spec, store, arguments.device or device, arguments.threads))
 
 
-def _find(stage: str, arguments: argparse.Namespace) -> Spec:
-    plan = load_plan(arguments)
+def _find(plan: Plan, stage: str, name: str) -> Spec:
+    """The one planned job of a stage with this id, or this part of it before the hash."""
     for _ in plan.growing():
         pass
     specs = {n.spec.id: n.spec for n in plan.nodes.values() if n.spec.stage == stage}
-    found = [
-        spec for identity, spec in specs.items() if arguments.artefact in (identity, spec.label)
-    ]
+    found = [spec for identity, spec in specs.items() if name in (identity, spec.label)]
     if len(found) != 1:
-        name = arguments.artefact or ""
         raise PlanError(
             f"{stage} '{name}': {len(found)} planned artefacts of that name: {nearest(name, specs)}"
         )
@@ -264,13 +272,14 @@ def _commands(arguments: argparse.Namespace, plan: Plan, tables: list[str]) -> I
     """A shell script that stops at the first failure."""
     run = f"{shlex.quote(sys.executable)} -m distillery"
     root = f"--root {shlex.quote(str(arguments.root))}"
+    device = f"--device {plan.settings.params.device}"
     yield "set -e"
     for node in plan.missing(tables):
-        yield f"{run} {node.spec.stage} {root} --spec {shlex.quote(node.spec.dumps())}"
+        yield f"{run} {node.spec.stage} {root} {device} --spec {shlex.quote(node.spec.dumps())}"
     for table in tables:
         document = f"{table} {root} --plan {shlex.quote(str(plan.write_plan_stamp(table)))}"
         yield f"{run} table {document}"
-        if plan.settings.table(plan.settings.full_name(table)).figure:
+        if plan.has_figure(table):
             yield f"{run} picture {document}"
 
 
@@ -280,25 +289,26 @@ def _make(arguments: argparse.Namespace) -> None:
     from distillery.store.job import run
 
     plan = load_plan(arguments)
-    tables = _tables(plan, arguments.tables)
-    missing = plan.missing(tables)
-    for number, node in enumerate(missing, 1):
-        print(f"{number} of {len(missing)}: {node.address}", file=sys.stderr)
-        run(node.spec, arguments.root / "results/store", arguments.device, arguments.threads)
-    for table in tables:
+    device = arguments.device or plan.settings.params.device
+    for table in _tables(plan, arguments.tables):
+        missing = plan.missing([table])
+        for number, node in enumerate(missing, 1):
+            print(f"{table}: {number} of {len(missing)}: {node.address}", file=sys.stderr)
+            run(node.spec, arguments.root / "results/store", device, arguments.threads)
         _finish(plan, table, arguments.root)
 
 
 def _finish(plan: Plan, table: str, root: Path) -> None:
-    """Assemble a table whose artefacts are there, and draw its figure if it has one."""
-    from distillery.stages.table import make_table
+    """Assemble a table whose artefacts are there, and draw its figure, where they are not."""
+    store, stem = root / "results/store", root / "results" / table
+    if not plan.fresh(table):
+        from distillery.stages.table import make_table
 
-    paths = plan.write_plan_stamp(table), root / "results/store", root / "results" / table
-    make_table(*paths)
-    if plan.settings.table(plan.settings.full_name(table)).figure:
+        make_table(plan.write_plan_stamp(table), store, stem)
+    if plan.has_figure(table) and not plan.drawn(table):
         from distillery.stages.picture import make_picture
 
-        make_picture(*paths)
+        make_picture(plan.write_plan_stamp(table), store, stem)
 
 
 def _table(arguments: argparse.Namespace) -> None:

@@ -29,6 +29,10 @@ class ClassOrderError(DistilleryError):
     """Two things that must know the same classes in the same order do not."""
 
 
+class SetError(DistilleryError):
+    """A distilled set is not what its method, its budget or the data promise."""
+
+
 class TeacherError(DistilleryError):
     """A teacher cannot be used: it does not know the data it is asked to label."""
 

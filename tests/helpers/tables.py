@@ -28,7 +28,7 @@ LAST, BEST = (40.0, 42.0, 47.0), (41.0, 42.5, 48.0)
 
 
 def put(store, address, metadata):
-    """An artefact that states `metadata` and has no files; its name need not follow from a recipe."""
+    """An artefact that states `metadata` and has no files; its name follows from no recipe."""
     stage, _, identity = address.partition("/")
     meta = {
         "format": FORMAT,

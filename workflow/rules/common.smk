@@ -1,16 +1,10 @@
 # The plan and the questions asked of it. Artefacts that exist never enter the graph, since a path names its whole provenance:
 # existence is all there is to check, and neither modification times nor Snakemake's own metadata matter.
 
-import os
-import re
 import shlex
 import shutil
 import sys
 from pathlib import Path
-
-SRC = os.path.join(workflow.basedir, "src")
-sys.path.insert(0, SRC)
-shell.prefix(f"export PYTHONPATH={shlex.quote(SRC)}; ")
 
 from distillery.errors import DistilleryError
 from distillery.plan.cost import Estimator
@@ -42,17 +36,14 @@ def absent(nodes):
     return [meta(node) for node in nodes if FULL or not PLAN.have(node)]
 
 
-def names(tables):
-    # results/<paper>/<table>, and results/<table> for the paper of params.yaml.
-    paper = f"{PLAN.settings.params.paper}/"
-    known = {name for table in tables for name in (table, table.removeprefix(paper))}
-    return "|".join(map(re.escape, sorted(known))) or "(?!)"
+# A name of a table, which need not exist: the rule's inputs then say which one is nearest. Folders of other files are no tables.
+NAME = r"(?!(store|scratch|plan|logs|benchmarks)/)[^.]+"
 
 
 wildcard_constraints:
     id=r"[^/]+",
-    table=names(TABLES),
-    figure=names(name for name, table in TABLES.items() if table.figure),
+    table=NAME,
+    figure=NAME,
 
 
 def node_of(stage, wildcards):

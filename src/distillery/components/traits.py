@@ -99,12 +99,19 @@ class MethodTraits(Traits):
         soft_labels: whether its sets hold soft labels; where the recipe decides, its property
             `soft` does.
         fractional_ipc: whether it takes fractions of an image per class.
+        poster: whether its instances are patches of posters, in the order of their places and with
+            labels of any number per class. Otherwise there are equally many of each class, class by
+            class or one of each class in turn.
+        free_pixels: whether pixels that are not whitened may lie outside [0, 1], being learned
+            without bounds.
     """
 
     ALLOWED: ClassVar[Mapping[str, tuple[str, ...]]] = {"needs": ("teachers",)}
     needs: tuple[str, ...] = ()
     soft_labels: bool = False
     fractional_ipc: bool = False
+    poster: bool = False
+    free_pixels: bool = False
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from distillery.teacher.load import Teacher
 
 NAMES = ("bptt",)
+TRAITS = {"free_pixels": True}
 
 __all__ = ["Recipe", "distill", "expand"]
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from distillery.teacher.load import Teacher
 
 NAMES = ("podd",)
-TRAITS = {"fractional_ipc": True}
+TRAITS = {"fractional_ipc": True, "poster": True, "free_pixels": True}
 EPSILON = 1e-8
 
 

@@ -20,6 +20,7 @@ from distillery.methods.shared.meta import (
     window_starts,
 )
 from distillery.methods.shared.recipes import Unrolled
+from distillery.sets.contract import check_lengths
 from distillery.sets.distilled import DistilledSet, Instances
 from distillery.sets.parts import Kind, Part
 from distillery.unroll.optimizers import Adam
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from distillery.teacher.load import Teacher
 
 NAMES = ("rat-bptt",)
+TRAITS = {"free_pixels": True}
 
 
 @dataclass(frozen=True)
@@ -111,5 +113,6 @@ def expand(distilled: DistilledSet) -> Instances:
 
     Deviation: a student sees learned labels as probabilities (their sum is divided out); the inner loop saw their sum too.
     """
+    check_lengths(distilled, "images", "labels", "soft")
     soft = (distilled["soft"] + 1e-8).log() if "soft" in distilled else None
     return Instances(distilled["labels"], distilled["images"].__getitem__, soft)

@@ -52,6 +52,8 @@ class Recipes(Strict):
 class Dataset(Recipes):
     """A data source and what differs for it: networks and recipes of any stage below the same keys as in the scale."""
 
+    RENAMED: ClassVar[dict[str, str]] = {"facts": "expected"}
+
     source: str
     digest: str | None = None
     size: int | None = Field(default=None, gt=0)
@@ -69,6 +71,8 @@ class Scale(Recipes):
     `ensemble:2` the first two. network_aliases: networks that take the places of those that a table's rows name. An axis of a table
     is a list of values, or one list for each value of the panel.
     """
+
+    RENAMED: ClassVar[dict[str, str]] = {"stand_ins": "network_aliases"}
 
     about: str
     network_aliases: dict[str, str] = {}
@@ -293,6 +297,6 @@ def checked(model: type[Strict], values: Any, where: Where | str) -> Any:
         return model.model_validate(dict(values))
     except ValidationError as error:
         kinds = [model, *NESTED.get(model, ())]
-        names = [name for kind in kinds for name in kind.model_fields]
+        names = list(dict.fromkeys(name for kind in kinds for name in kind.model_fields))
         renamed = {old: new for kind in kinds for old, new in kind.RENAMED.items()}
         raise PlanError(explain(error, where, names, renamed)) from None

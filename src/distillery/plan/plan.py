@@ -123,7 +123,14 @@ class Plan:
             if not self.fresh(table):
                 for needed in self.table_inputs(table):
                     visit(needed)
+            if self.has_figure(table) and not self.drawn(table):
+                for needed in self.figure_inputs(table):
+                    visit(needed)
         return list(ordered)
+
+    def has_figure(self, table: str) -> bool:
+        """Whether a picture is drawn of the table."""
+        return self.settings.table(self.settings.full_name(table)).figure is not None
 
     def table_inputs(self, table: str) -> list[Node]:
         """Everything whose meta.json a table reads, each artefact once.

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distillery.components.registry import load
-from distillery.errors import ArtefactError, ClassOrderError
+from distillery.errors import ArtefactError, ClassOrderError, SetError
+from distillery.sets.contract import check_lengths, check_loaded
 from distillery.sets.jpeg import decoder
 from distillery.sets.parts import PARTS, SIDECAR, Kind, Part
 from distillery.store.canonical import class_order_hash
@@ -127,8 +128,13 @@ class DistilledSet:
 
     def expand(self, device: torch.device | str = "cpu") -> Instances:
         """The instances on `device`, in their stored order, as the method's `expand` builds them."""
-        build = getattr(load("method", self.method), "expand", stored_images)
+        build = getattr(self.module, "expand", stored_images)
         return build(self.to(device))
+
+    @property
+    def module(self) -> Any:
+        """The module of the method, which knows how to expand the set, and its traits."""
+        return load("method", self.method)
 
     def check_classes(self, class_order: str, owner: str) -> None:
         """Raise ClassOrderError unless `owner` (named in the message) has these classes in order."""
@@ -161,7 +167,8 @@ class DistilledSet:
         """Read a distilled set.
 
         Raises:
-            ArtefactError: a file is missing or corrupt, or one holds other parts than the other.
+            ArtefactError: a file is missing or corrupt, or one holds other parts than the other;
+                or the set is not what a set must be (`sets.contract`).
             ClassOrderError: the sidecar's hash is not that of its classes.
         """
         try:
@@ -175,6 +182,10 @@ class DistilledSet:
                 f"{folder}: not a readable distilled set ({type(error).__name__}: {error})"
             ) from None
         loaded.check_classes(order, f"{folder / SIDECAR}")
+        try:
+            check_loaded(loaded, f"{folder}")
+        except SetError as error:
+            raise ArtefactError(f"{error}; or delete the folder and run again") from None
         return loaded
 
 
@@ -193,7 +204,11 @@ def stored_images(distilled: DistilledSet) -> Instances:
     Args:
         distilled: with the parts `images` (N, C, H, W) uint8, or the JPEG files of `jpeg.encode`,
             decoded when they are taken; and `labels` (N,) int64.
+
+    Raises:
+        SetError: there are more labels than images, or fewer.
     """
+    check_lengths(distilled, "images", "jpeg_ends", "labels")
     if "jpeg" in distilled:
         read = decoder(distilled["jpeg"], distilled["jpeg_ends"])
     else:

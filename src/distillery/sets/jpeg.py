@@ -15,6 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from distillery.data.parallel import ordered_map
+from distillery.errors import SetError
+from distillery.sets.contract import SLACK
 from distillery.sets.parts import Kind, Part
 
 
@@ -27,7 +29,16 @@ def quantised(images: Tensor, quality: int | None) -> Tensor:
 
     Returns:
         uint8 on the CPU: truncated where JPEG files follow (authors' code), rounded otherwise.
+
+    Raises:
+        SetError: a value is NaN or lies outside, and would become any level at all.
     """
+    low, high = (float(bound) for bound in images.aminmax()) if images.numel() else (0.0, 0.0)
+    if not -SLACK <= low <= high <= 1 + SLACK:  # NaN fails every comparison
+        raise SetError(
+            f"pixels from {low:.4g} to {high:.4g}: cannot be stored as 8-bit levels; "
+            f"denormalise them to [0, 1] and clamp them, or look for what made them NaN"
+        )
     levels = images * 255
     return (levels if quality else levels.round()).to(torch.uint8).cpu()
 

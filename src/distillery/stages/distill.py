@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from distillery.components import registry
 from distillery.data.images import ImageSet, load_images
+from distillery.sets.contract import check_made
 from distillery.sets.distilled import DistilledSet
 from distillery.teacher.load import load_teachers
 
@@ -16,9 +17,14 @@ if TYPE_CHECKING:
 def make(job: Job) -> dict[str, Any]:
     """Write the distilled set and return its metadata.
 
-    Inputs: data; teachers, whitening and embeddings where the method needs them. Recipe: method (name and fields), ipc. Raises
-    ClassOrderError and TeacherError when a teacher does not fit the data, BudgetError when the method cannot work with the
-    budget.
+    Inputs: data; teachers, whitening and embeddings where the method needs them. Recipe: method
+    (name and fields), ipc.
+
+    Raises:
+        ClassOrderError: a teacher knows other classes than the data.
+        TeacherError: a teacher does not fit the data.
+        BudgetError: the method cannot work with the budget.
+        SetError: the set is not what recipe, budget and data promise (`sets.contract`).
     """
     method, recipe = registry.build("method", job.recipe["method"])
     train = load_images(job.input("data"), "train")
@@ -30,13 +36,14 @@ def make(job: Job) -> dict[str, Any]:
         std=train.std,
         owner=f"data {job.input('data').id}",
     )
-    distilled = method.distill(train, recipe, ipc=job.recipe["ipc"], teachers=teachers, job=job)
+    name, ipc = job.recipe["method"]["name"], job.recipe["ipc"]
+    distilled = method.distill(train, recipe, ipc=ipc, teachers=teachers, job=job)
+    instances = check_made(distilled, method=name, recipe=recipe, ipc=ipc, train=train)
     distilled.save(job.out)
-    return _metadata(distilled, train)
+    return _metadata(distilled, len(instances), train)
 
 
-def _metadata(distilled: DistilledSet, train: ImageSet) -> dict[str, Any]:
-    instances = len(distilled.expand())
+def _metadata(distilled: DistilledSet, instances: int, train: ImageSet) -> dict[str, Any]:
     return {
         "method": distilled.method,
         "ipc": distilled.ipc,

@@ -1,0 +1,19 @@
+# The package of this folder, for the rules and for their jobs; and params.yaml read by it before Snakemake reads it, which takes
+# the last of two equal keys in silence.
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+SRC = os.path.join(workflow.basedir, "src")
+sys.path.insert(0, SRC)
+shell.prefix(f"export PYTHONPATH={shlex.quote(SRC)}; ")
+
+from distillery.errors import DistilleryError
+from distillery.plan.yaml_files import read_yaml
+
+try:
+    read_yaml(Path("params.yaml"))
+except DistilleryError as error:
+    raise WorkflowError(str(error))

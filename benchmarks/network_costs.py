@@ -5,11 +5,9 @@ python benchmarks/network_costs.py
 
 from pathlib import Path
 
-import torch
 import yaml
-from torch.utils.flop_counter import FlopCounterMode
 
-from distillery.components import registry
+from distillery.nets.costs import count
 
 NETWORKS = (
     "convnet",
@@ -29,28 +27,11 @@ SIZES = (32, 64, 224)
 RATES = {"demo": 2.5e10, "mini": 2.5e10, "paper": 5.0e12}
 
 
-def cost(name: str, size: int) -> dict[str, int]:
-    module, recipe = registry.build("network", {"name": name})
-    net = module.build(name, recipe, channels=3, size=size, classes=100).eval()
-    activations = []
-    for layer in net.modules():
-        if not list(layer.children()):
-            layer.register_forward_hook(lambda m, i, out: activations.append(out.numel()))
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net(torch.zeros(1, 3, size, size))
-    parameters = sum(p.numel() for p in net.parameters())
-    return {
-        "multiply_adds": counter.get_total_flops() // 2,
-        "activations": sum(activations),
-        "parameters": parameters,
-    }
-
-
 def main() -> None:
     networks = {}
     for name in NETWORKS:
         networks[name] = {
-            size: cost(name, size)
+            size: dict(count({"name": name}, (3, size, size)))
             for size in SIZES
             if not (name.startswith("shufflenet_v1") and size > 64)
         }

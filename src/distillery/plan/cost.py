@@ -1,32 +1,42 @@
-"""Rough cost of an artefact before it is made: seconds, memory, bytes. Never enters a result or an identity.
+"""Rough cost of an artefact before it is made; never enters a result or an identity.
 
-Work is counted as multiply-adds of the networks (workflow/costs.yaml, counted by benchmarks/network_costs.py) times images
-times passes, and divided by a throughput. Expect a factor of two; the order of magnitude is what a user plans with.
+Work is counted as multiply-adds of the networks (`network_costs`) times images times passes, and
+divided by a throughput. Expect a factor of two; the order of magnitude is what a user plans with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from distillery.plan.checks import instances
 from distillery.plan.models import Expected
+from distillery.plan.network_costs import NetworkCost, NetworkCosts
 from distillery.plan.nodes import Node
-from distillery.plan.settings import Settings, read_yaml
+from distillery.plan.settings import Settings
 from distillery.plan.types import recipe_object
 from distillery.store.artefact import META, read_meta
 from distillery.store.spec import folder
 from distillery.training.recipe import batch_size
 
 START_UP_S = 4.0  # importing torch
-UNROLLED = 512  # images whose activations a differentiated step, or a part of the real batch, holds at once
+# Images whose activations a differentiated step, or a part of the real batch, holds at once.
+UNROLLED = 512
 BASE_MEMORY = 700 << 20  # a process with torch loaded
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds, host memory and activations (on the device that computes) in bytes at their peak, bytes stored."""
+    """What a job takes.
+
+    Attributes:
+        seconds: from its start to its end.
+        memory: of the host, bytes at the peak.
+        activations: on the device that computes, bytes at the peak.
+        bytes: stored.
+    """
 
     seconds: float
     memory: float
@@ -34,190 +44,197 @@ class Cost:
     bytes: float
 
 
-class Estimator:
-    """Estimates nodes with what the scale expects of a data set, or that its artefact states."""
+class UnknownCostError(Exception):
+    """A network could not be measured."""
 
-    def __init__(self, settings: Settings, store: Path):
+
+class Estimator:
+    """Estimates nodes with what the scale expects of a data set, or that its artefact states.
+
+    Attributes:
+        rate: multiply-adds per second.
+    """
+
+    def __init__(self, settings: Settings, store: Path) -> None:
+        """Read the known costs of the project's networks."""
         self.settings, self.store = settings, store
-        self.table = read_yaml(Path(settings.root) / "workflow/costs.yaml")
-        throughput = self.table["multiply_adds_per_second"]
-        self.rate = throughput.get(settings.params.scale, throughput["demo"])
+        self.networks = NetworkCosts(settings.root)
+        rates = self.networks.rates
+        self.rate = rates.get(settings.params.scale, rates["demo"])
 
     def cost(self, node: Node) -> Cost | None:
-        """Cost of one artefact; None when nothing is known about its data set yet."""
+        """Cost of one artefact.
+
+        Returns:
+            None when nothing is known of its data set yet, its method does not say its work, or a
+            network cannot be measured.
+        """
         expected = self.settings.dataset(node.dataset).expected or self._stated(node)
-        return getattr(self, f"_{node.spec.stage}")(node, expected) if expected else None
+        if not expected:
+            return None
+        try:
+            found: Cost | None = getattr(self, f"_{node.spec.stage}")(node, expected)
+        except UnknownCostError:
+            return None
+        return found
 
     def _stated(self, node: Node) -> Expected | None:
         while node.spec.stage != "data":
-            node = node.inputs["data" if "data" in node.inputs else "distilled"]
+            node = node.find_input("data") or node.input("distilled")
         path = folder(self.store, node.address)
         if not (path / META).is_file():
             return None
-        expected = read_meta(path)["metadata"]
-        return Expected(
-            classes=len(expected["classes"]), shape=expected["shape"], **expected["counts"]
-        )
+        stated = read_meta(path)["metadata"]
+        return Expected(classes=len(stated["classes"]), shape=stated["shape"], **stated["counts"])
 
     def total(self, nodes: Iterable[Node]) -> tuple[Cost, int]:
-        """Sum of seconds and bytes, the largest memory, and how many nodes could not be estimated."""
-        costs = [self.cost(node) for node in nodes]
-        known = [c for c in costs if c]
-        peaks = (
-            max((getattr(c, part) for c in known), default=0) for part in ("memory", "activations")
-        )
-        return Cost(sum(c.seconds for c in known), *peaks, sum(c.bytes for c in known)), len(
-            costs
-        ) - len(known)
+        """The cost of all nodes together, and how many of them have no estimate.
 
-    def _network(self, network: dict, expected: Expected) -> tuple[float, float, float]:
-        """Multiply-adds and activation bytes of one image's forward pass, and parameters; of an unknown network ResNet-18's."""
-        known = self.table["networks"]
-        entry = known.get(network["name"], known["resnet18"])
-        size = expected.shape[1]
-        nearest = min(entry, key=lambda s: abs(int(s) - size))
-        area, width = (
-            (size / int(nearest)) ** 2,
-            network.get("width", entry[nearest].get("width", 1)),
+        Seconds and bytes are sums, memory and activations those of the largest job.
+        """
+        costs = [self.cost(node) for node in nodes]
+        known = [cost for cost in costs if cost]
+        together = Cost(
+            seconds=sum(cost.seconds for cost in known),
+            memory=max((cost.memory for cost in known), default=0),
+            activations=max((cost.activations for cost in known), default=0),
+            bytes=sum(cost.bytes for cost in known),
         )
-        ratio = width / entry[nearest].get("width", 1)
-        row = entry[nearest]
-        return (
-            row["multiply_adds"] * area * ratio**2,
-            row["activations"] * 4 * area * ratio,
-            row["parameters"] * ratio**2,
-        )
+        return together, len(costs) - len(known)
+
+    def _network(self, network: Mapping[str, Any], expected: Expected) -> NetworkCost:
+        found = self.networks.of(network, tuple(expected.shape))
+        if found is None:
+            raise UnknownCostError
+        return found
+
+    def _teachers(self, node: Node, expected: Expected) -> list[NetworkCost]:
+        teachers = node.inputs_of("teachers")
+        return [self._network(teacher.spec.recipe["network"], expected) for teacher in teachers]
 
     def _run(
         self, work: float, activations: float, batch: float, extra: float, stored: float
     ) -> Cost:
-        return Cost(
-            START_UP_S + work / self.rate, BASE_MEMORY + extra, 2 * activations * batch, stored
-        )
-
-    def _pixels(self, expected: Expected) -> int:
-        return expected.shape[0] * expected.shape[1] * expected.shape[2]
+        """Of multiply-adds, activation bytes of an image, images at once, host and stored bytes."""
+        seconds = START_UP_S + work / self.rate
+        return Cost(seconds, BASE_MEMORY + extra, 2 * activations * batch, stored)
 
     def _data(self, node: Node, expected: Expected) -> Cost:
-        raw = self._pixels(expected) * (expected.train + expected.test)
+        raw = _pixels(expected) * (expected.train + expected.test)
         return Cost(START_UP_S + raw / 2e7, BASE_MEMORY, 0, raw * 0.6)
-
-    def _resident(self, expected: Expected) -> float:
-        return min(self._pixels(expected) * expected.train, 2 << 30)
 
     def _teacher(self, node: Node, expected: Expected) -> Cost:
         recipe = node.spec.recipe
-        work, activations, parameters = self._network(recipe["network"], expected)
+        network = self._network(recipe["network"], expected)
         training = recipe["training"] or {"epochs": 0, "batch": 256}
         batch = batch_size(expected.train, training["batch"], training.get("batch_up_to"))
-        passes = 3 * expected.train * training["epochs"] + expected.test
+        work = network.work * (3 * expected.train * training["epochs"] + expected.test)
         return self._run(
-            work * passes, activations, batch, self._resident(expected), 4 * parameters
+            work, network.activations, batch, _resident(expected), 4 * network.parameters
         )
-
-    def _teachers(self, node: Node, expected: Expected) -> list[tuple[float, float, float]]:
-        return [
-            self._network(n.spec.recipe["network"], expected)
-            for n in node.inputs.get("teachers", [])
-        ]
 
     def _whiten(self, node: Node, expected: Expected) -> Cost:
-        size = self._pixels(expected)
-        work = 2 * (
-            expected.train * size**2 + 10 * size**3
-        )  # covariance and eigenvectors, in float64
-        return self._run(work, 0, 0, self._resident(expected) + 5 * 8 * size**2, 4 * size**2)
+        size = _pixels(expected)
+        # Covariance and eigenvectors, in float64.
+        work = 2 * (expected.train * size**2 + 10 * size**3)
+        return self._run(work, 0, 0, _resident(expected) + 5 * 8 * size**2, 4 * size**2)
 
     def _embed(self, node: Node, expected: Expected) -> Cost:
-        nets = self._teachers(node, expected)
-        work, activations = (
-            expected.train * sum(w for w, _, _ in nets),
-            max((a for _, a, _ in nets), default=0),
-        )
-        return self._run(work, activations, 256, self._resident(expected), 4 * expected.classes**2)
-
-    def _unrolled(self, node: Node, expected: Expected) -> Cost:
-        """Of a method that trains its own network."""
-        recipe, ipc = node.spec.recipe["method"], node.spec.recipe["ipc"]
-        method, (work, activations, parameters) = (
-            recipe_object("method", recipe),
-            self._network(recipe["network"], expected),
-        )
-        whitened = 4 * self._pixels(expected) * expected.train + 8 * self._pixels(expected) ** 2
-        states = 12 * parameters * recipe.get("window", 0)
-        stored = 4 * expected.classes * (ipc * self._pixels(expected) + expected.classes)
-        return self._run(
-            method.work(ipc, expected.classes) * work,
-            activations,
-            UNROLLED,
-            whitened + states,
-            stored,
-        )
+        teachers = self._teachers(node, expected)
+        work = expected.train * _work(teachers)
+        stored = 4 * expected.classes**2
+        return self._run(work, _activations(teachers), 256, _resident(expected), stored)
 
     def _distill(self, node: Node, expected: Expected) -> Cost | None:
         recipe, ipc = node.spec.recipe["method"], node.spec.recipe["ipc"]
         method = recipe_object("method", recipe)
         if not hasattr(method, "work"):  # depends on the number of training images
             return None
+        passes = method.work(ipc, expected.classes)
         if "network" in recipe:
-            return self._unrolled(node, expected)
-        nets = self._teachers(node, expected) or [(0.0, 0.0, 0.0)]
-        images = expected.classes * ipc
-        work = method.work(ipc, expected.classes) * sum(work for work, _, _ in nets)
-        batch = min(
-            expected.classes, recipe.get("micro_batch") or recipe.get("batch") or expected.classes
-        )
+            return self._unrolled(recipe, ipc, passes, expected)
+        teachers = self._teachers(node, expected)
+        at_once = recipe.get("micro_batch") or recipe.get("batch") or expected.classes
         return self._run(
-            work,
-            max(a for _, a, _ in nets),
-            batch,
-            self._resident(expected),
-            images * self._pixels(expected),
+            passes * _work(teachers),
+            _activations(teachers),
+            min(expected.classes, at_once),
+            _resident(expected),
+            expected.classes * ipc * _pixels(expected),
         )
 
-    def _instances(self, node: Node, expected: Expected) -> float:
-        recipe = node.inputs["distilled"].spec.recipe
-        return instances(recipe["method"], recipe["ipc"], expected.classes)
+    def _unrolled(
+        self, recipe: Mapping[str, Any], ipc: float, passes: float, expected: Expected
+    ) -> Cost:
+        """Of a method that trains its own network."""
+        network = self._network(recipe["network"], expected)
+        whitened = 4 * _pixels(expected) * expected.train + 8 * _pixels(expected) ** 2
+        states = 12 * network.parameters * recipe.get("window", 0)
+        stored = 4 * expected.classes * (ipc * _pixels(expected) + expected.classes)
+        work = passes * network.work
+        return self._run(work, network.activations, UNROLLED, whitened + states, stored)
 
     def _label(self, node: Node, expected: Expected) -> Cost:
-        instances, nets = self._instances(node, expected), self._teachers(node, expected)
-        labelled = instances * node.spec.recipe.get("epochs", 1)
-        work = labelled * sum(w for w, _, _ in nets)
-        return self._run(work, max(a for _, a, _ in nets), 64, 0, labelled * expected.classes * 2)
+        teachers = self._teachers(node, expected)
+        labelled = _instances(node, expected) * node.spec.recipe.get("epochs", 1)
+        work, stored = labelled * _work(teachers), labelled * expected.classes * 2
+        return self._run(work, _activations(teachers), 64, 0, stored)
 
     def _analyse(self, node: Node, expected: Expected) -> Cost:
-        # Passes of one network over the test images; a loss surface takes one for each of its points.
+        # Passes of one network over the test images; a loss surface takes one for each point.
         recipe, student = node.spec.recipe["analysis"], node.spec.recipe.get("student")
         if "training" in node.spec.recipe:  # one that trains students itself
             whole = self._evaluate(node, expected)
-            return replace(whole, seconds=whole.seconds * self._students(node), bytes=1e6)
-        networks = self._teachers(node, expected) + (
-            [self._network(student, expected)] if student else []
-        )
+            return replace(whole, seconds=whole.seconds * _trainings(node), bytes=1e6)
+        networks = self._teachers(node, expected)
+        networks += [self._network(student, expected)] if student else []
         passes = recipe.get("points", 1) ** 2 * recipe.get("images", expected.test)
-        total = passes * sum(work for work, _, _ in networks)
-        return self._run(
-            total, max((a for _, a, _ in networks), default=0), 256, self._resident(expected), 1e6
-        )
-
-    def _students(self, node: Node) -> float:
-        """Trainings on the whole set that an analysis amounts to: one for each of the set's states that are kept on the way,
-        or, of continual learning, for each growing share of the set, tested on a growing share."""
-        if "steps" in node.spec.recipe["analysis"]:
-            return (node.spec.recipe["analysis"]["steps"] + 1) / 2
-        return node.inputs["distilled"].spec.recipe["method"].get("snapshots", 1)
+        work = passes * _work(networks)
+        return self._run(work, _activations(networks), 256, _resident(expected), 1e6)
 
     def _evaluate(self, node: Node, expected: Expected) -> Cost:
-        recipe, instances = node.spec.recipe, self._instances(node, expected)
-        work, activations, parameters = self._network(recipe["student"], expected)
-        training = recipe["training"]
-        labelling = sum(w for w, _, _ in self._teachers(node, expected))
+        recipe, count = node.spec.recipe, _instances(node, expected)
+        training, student = recipe["training"], self._network(recipe["student"], expected)
+        labelling = _work(self._teachers(node, expected))
         tests = 1 + training["epochs"] // training["test_every"]
-        batch = batch_size(instances, training["batch"], training.get("batch_up_to"))
+        batch = batch_size(round(count), training["batch"], training.get("batch_up_to"))
         batch = min(batch, training.get("micro_batch") or batch)
-        total = (
-            instances * training["epochs"] * (3 * work + labelling) + tests * expected.test * work
-        )
-        held = min(instances * self._pixels(expected) * 4, self._resident(expected) * 2)
-        halved = 0.5 if training["precision"] == "bf16" else 1
-        return self._run(total, activations * halved, batch, held, 4 * parameters)
+        work = count * training["epochs"] * (3 * student.work + labelling)
+        work += tests * expected.test * student.work
+        held = min(count * _pixels(expected) * 4, _resident(expected) * 2)
+        share = 0.5 if training["precision"] == "bf16" else 1
+        return self._run(work, student.activations * share, batch, held, 4 * student.parameters)
+
+
+def _pixels(expected: Expected) -> int:
+    channels, height, width = expected.shape
+    return channels * height * width
+
+
+def _resident(expected: Expected) -> float:
+    """Bytes of the training images that are held, uint8."""
+    return min(_pixels(expected) * expected.train, 2 << 30)
+
+
+def _work(networks: Iterable[NetworkCost]) -> float:
+    return sum(network.work for network in networks)
+
+
+def _activations(networks: Iterable[NetworkCost]) -> float:
+    return max((network.activations for network in networks), default=0.0)
+
+
+def _instances(node: Node, expected: Expected) -> float:
+    recipe = node.input("distilled").spec.recipe
+    return instances(recipe["method"], recipe["ipc"], expected.classes)
+
+
+def _trainings(node: Node) -> float:
+    """Trainings on the whole set that an analysis amounts to.
+
+    One for each of the set's states that are kept on the way or, of continual learning, for each
+    growing share of the set, tested on a growing share.
+    """
+    if "steps" in node.spec.recipe["analysis"]:
+        return float((node.spec.recipe["analysis"]["steps"] + 1) / 2)
+    return float(node.input("distilled").spec.recipe["method"].get("snapshots", 1))

@@ -21,7 +21,8 @@ from distillery.store.spec import STAGES, Spec
 class Explainer:
     """Compares missing artefacts with the nearest existing one of the same name."""
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: Plan) -> None:
+        """Take a plan, and estimates at its scale."""
         self.plan, self.estimator = plan, Estimator(plan.settings, plan.store)
 
     @cached_property
@@ -53,10 +54,12 @@ class Explainer:
         missing = self.plan.missing(tables)
         for node in missing:
             cost = self.estimator.cost(node)
-            yield f"{node.spec.stage:<9} {node.spec.id:<64} {duration(cost.seconds) if cost else '?':>8}  {self.why(node)}"
+            time = duration(cost.seconds) if cost else "?"
+            yield f"{node.spec.stage:<9} {node.spec.id:<64} {time:>8}  {self.why(node)}"
         for table in tables:
             state = "up to date" if self.plan.fresh(table) else "to be assembled"
-            yield f"table     results/{table}.csv: {len(self.plan.evaluations(table))} cells, {state}"
+            count = len(self.plan.evaluations(table))
+            yield f"table     results/{table}.csv: {count} cells, {state}"
         yield summary(missing, self.estimator, self.plan.settings.params.scale)
 
 
@@ -111,6 +114,6 @@ def summary(nodes: list[Node], estimator: Estimator, scale: str) -> str:
 
 
 def describe(cost: Cost) -> str:
-    """A cost as text: time one job after the other, largest memory and activations of a job, bytes to be stored."""
+    """A total cost as text: time of all jobs in turn, memory of the largest, bytes stored."""
     memory = f"{volume(cost.memory)} memory and {volume(cost.activations)} activations at most"
     return f"{duration(cost.seconds)} one job at a time, {memory}, {volume(cost.bytes)} stored"

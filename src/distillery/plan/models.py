@@ -26,7 +26,17 @@ class Strict(BaseModel):
 
 
 class Expected(Strict):
-    """What the planner may assume of a data set before it was read: for estimates and budget checks, never for results."""
+    """What the planner may assume of a data set before it was read.
+
+    Estimates and checks of ipc use it, results never do.
+
+    Attributes:
+        classes: number of classes, above 1.
+        train: training images.
+        test: test images.
+        shape: (C, H, W) of an image.
+        original_bytes: of the training set as it is published; the compression ratio's numerator.
+    """
 
     classes: int = Field(gt=1)
     train: int = Field(gt=0)
@@ -36,7 +46,20 @@ class Expected(Strict):
 
 
 class Recipes(Strict):
-    """What a scale, a data set and params.yaml may each say: networks, the ensemble, and recipes by stage."""
+    """What a scale, a data set and params.yaml may each say.
+
+    Attributes:
+        networks: references to network components, by the name that recipes use.
+        ensemble: the papers' teachers in their order (INFER: R, M, E, S); a recipe's `teachers:
+            ensemble` names all of them, `ensemble:2` the first two.
+        whiten: recipes of the stage, by name; and so for the other stages.
+        embed: by the name of the embeddings.
+        teacher: by the name of the network.
+        distill: by the name of the method, or one that a row gives.
+        label: by the kind of labels, or a name that a row gives.
+        evaluate: by the name of the protocol.
+        analyse: by the name of the analysis.
+    """
 
     networks: dict[str, Block] = {}
     ensemble: list[str] = []
@@ -50,7 +73,18 @@ class Recipes(Strict):
 
 
 class Dataset(Recipes):
-    """A data source and what differs for it: networks and recipes of any stage below the same keys as in the scale."""
+    """A data source and what differs for it, below the same keys as in the scale.
+
+    Attributes:
+        source: `kind:place`, such as `folder:data/flowers`.
+        digest: what identifies its content; None: it is computed.
+        size: height and width in pixels that images are brought to; None: their own.
+        fit: how, by split: a name in `data.convert.FITS`.
+        channels: 1 grey, 3 RGB; None: as the first training image.
+        mean: of each channel, of pixels in [0, 1]; None: measured.
+        std: the same for the standard deviation.
+        expected: what the planner may assume of it.
+    """
 
     RENAMED: ClassVar[dict[str, str]] = {"facts": "expected"}
 
@@ -67,9 +101,12 @@ class Dataset(Recipes):
 class Scale(Recipes):
     """workflow/scales/<name>.yaml: every recipe, network and axis at that scale.
 
-    ensemble: the papers' teachers in their order (INFER: R, M, E, S); a recipe's `teachers: ensemble` names all of them,
-    `ensemble:2` the first two. network_aliases: networks that take the places of those that a table's rows name. An axis of a table
-    is a list of values, or one list for each value of the panel.
+    Attributes:
+        about: what the scale is for.
+        network_aliases: networks that take the places of those that a table's rows name.
+        datasets: data sets by name.
+        tables: axes of each table `paper/table`: a list of values, or one list for each value of
+            the panel.
     """
 
     RENAMED: ClassVar[dict[str, str]] = {"stand_ins": "network_aliases"}
@@ -81,8 +118,18 @@ class Scale(Recipes):
 
 
 class Params(Recipes):
-    """params.yaml. Blocks named like stages override the scale's recipes, key by key; `grid` replaces axes of its tables, and
-    its `rows` names the rows to measure."""
+    """params.yaml. Blocks named like stages override the scale's recipes, key by key.
+
+    Attributes:
+        paper: whose tables are named without a paper.
+        scale: a file of workflow/scales.
+        repeats: students per experiment setting.
+        tables: what Snakemake and DVC make when no target is given.
+        device: where jobs compute.
+        environment: raised by hand when an upgrade of libraries should make everything anew.
+        datasets: data sets, and changes to the scale's.
+        grid: axes of tables in place of the scale's; its `rows` names the rows to measure.
+    """
 
     paper: str = "infer"
     scale: str = "demo"

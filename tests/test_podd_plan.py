@@ -16,6 +16,7 @@ from distillery.plan.checks import check_pixels, instances
 from distillery.plan.cost import Estimator
 from distillery.plan.models import RowLabels
 from distillery.plan.plan import Plan
+from distillery.plan.stage_plans.analyse import plan_analyses
 from distillery.plan.stage_plans.distill import plan_distilled
 from distillery.plan.stage_plans.evaluate import plan_evaluations
 from distillery.plan.types import recipe_object
@@ -179,6 +180,17 @@ def test_analyses_with_teachers_do_not_look_at_whitened_sets():
         )
     check_pixels({"teachers": ["a"]}, {}, "here")
     check_pixels({}, {"whitening": None}, "here")
+
+
+def test_an_analysis_with_teachers_is_not_planned_for_a_whitened_set():
+    row = cell_of(at("demo"), "table2", "PoDD").row
+    experiment, analysis = (
+        Experiment("digits", 1, "convnet-in16", row),
+        {"teachers": ["convnet-w16"]},
+    )
+    plan = at("demo", analyse={"similarity": analysis})
+    with pytest.raises(PlanError, match="row 'PoDD': analysis 'similarity' looks with teachers,"):
+        plan_analyses("similarity", experiment, 1, plan.context)
 
 
 def test_learned_labels_need_a_method_that_learns_some():

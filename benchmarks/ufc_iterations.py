@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from distillery.methods.infer import Recipe
-from distillery.methods.shared.recovery import Objective, each_group, recover
+from distillery.methods.shared.recovery import TeacherObjective, augment_groups, recover
 from distillery.nets.network import build_network
 from distillery.teacher.load import Teacher
 
@@ -88,8 +88,8 @@ def project(options: argparse.Namespace) -> float:
 
     def run(iterations: int) -> None:
         recipe = Recipe(("net",), iterations=iterations, parallel_groups=groups)
-        objective = Objective.of(teacher, recipe.alpha, recipe, images.shape[2:], device)
-        augment = each_group(
+        objective = TeacherObjective.of(teacher, recipe.alpha, recipe, images.shape[2:], device)
+        augment = augment_groups(
             lambda step: recipe.augment, [torch.Generator().manual_seed(i) for i in range(groups)]
         )
         zero = torch.zeros_like(images[:, :1])

@@ -21,9 +21,15 @@ from torch.nn.functional import one_hot
 
 from distillery.nets.network import build_network
 from distillery.training.augment import pipeline
-from distillery.unroll.network import Network
+from distillery.unroll.network import FlatNetwork
 from distillery.unroll.optimizers import Adam
-from distillery.unroll.window import Augment, Inner, batched_loss, gradients, run
+from distillery.unroll.window import (
+    InnerTraining,
+    Transform,
+    batched_loss,
+    meta_gradients,
+    run_steps,
+)
 
 CLASSES, SHAPE = 10, (3, 32, 32)
 
@@ -31,7 +37,7 @@ CLASSES, SHAPE = 10, (3, 32, 32)
 def meta_step(options: argparse.Namespace, replay: bool) -> float:
     """Its seconds."""
     network, adam = (
-        Network(build_network({"name": "convnet", "width": options.width}, SHAPE, CLASSES)),
+        FlatNetwork(build_network({"name": "convnet", "width": options.width}, SHAPE, CLASSES)),
         Adam(),
     )
     stream, augment = torch.Generator().manual_seed(0), pipeline(["dsa:flip-rotate"])
@@ -40,7 +46,7 @@ def meta_step(options: argparse.Namespace, replay: bool) -> float:
     )
     labels, classes = (torch.arange(count) % CLASSES for count in (options.patches, options.batch))
 
-    def batch(step: int) -> tuple[Tensor, Augment]:
+    def batch(step: int) -> tuple[Tensor, Transform]:
         return torch.arange(options.patches), lambda x: augment(
             x, torch.Generator().manual_seed(step)
         )
@@ -49,11 +55,11 @@ def meta_step(options: argparse.Namespace, replay: bool) -> float:
     theta = network.initial(0)
     data, inner = (
         (images, one_hot(labels, CLASSES).float()),
-        Inner(network=network, optimizer=adam, batch=batch),
+        InnerTraining(network=network, optimizer=adam, batch=batch),
     )
-    state = run(inner, theta, adam.start(theta), *data, range(options.steps))
+    state = run_steps(inner, theta, adam.start(theta), *data, range(options.steps))
     window = range(options.steps, options.steps + options.window)
-    gradients(
+    meta_gradients(
         inner,
         *state,
         *data,

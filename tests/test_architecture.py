@@ -39,12 +39,6 @@ ORDER = (
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 
-# What is left to mend: public classes of one name.
-TWIN_CLASSES = {
-    "Optimizer": {"training.recipe", "unroll.optimizers"},
-    "Settings": {"methods.shared.recovery", "plan.settings"},
-}
-
 
 def module(file: Path) -> str:
     parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
@@ -188,7 +182,7 @@ def test_one_public_class_has_one_name():
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes[node.name].add(name.removeprefix("distillery."))
     del homes["Recipe"]  # each component has one, found by this name
-    assert {name: found for name, found in homes.items() if len(found) > 1} == TWIN_CLASSES
+    assert {name: found for name, found in homes.items() if len(found) > 1} == {}
 
 
 def test_no_file_name_serves_four_folders():

@@ -27,11 +27,11 @@ CROPS = {**SRE2L, "augment": ["batch-resized-crop", "batch-flip", "roll:4"]}
     ],
 )
 def test_bound_by_hand(step, milestone, bound):
-    assert cda.smallest(step, 1000, milestone) == pytest.approx(bound, abs=3e-6)
+    assert cda.smallest_crop(step, 1000, milestone) == pytest.approx(bound, abs=3e-6)
 
 
 def test_bound_falls_and_stays_a_share():
-    bounds = [cda.smallest(step, 333, 0.7) for step in range(333)]
+    bounds = [cda.smallest_crop(step, 333, 0.7) for step in range(333)]
     assert bounds[0] == 1.0 and bounds[-1] == 0.08 and bounds == sorted(bounds, reverse=True)
 
 
@@ -63,7 +63,7 @@ def test_each_step_crops_the_whole_batch_once_within_its_bound(tmp_path, monkeyp
     distil(
         {**CROPS, "name": "cda", "iterations": 6}, train, 2, job_in(tmp_path), [tiny_teacher(train)]
     )
-    assert drawn == [(1, cda.smallest(step, 6, 1.0)) for step in range(6)] * 2
+    assert drawn == [(1, cda.smallest_crop(step, 6, 1.0)) for step in range(6)] * 2
 
 
 def test_same_bytes_again(tmp_path):

@@ -253,6 +253,20 @@ def test_torchvision_data_set_with_named_splits(monkeypatch):
     assert (arrays(made, "train")[2] == np.asarray(picture(2))).all()
 
 
+class _ToyWithBoth(_Toy):
+    """A torchvision data set that has a test split beside the one for validation."""
+
+    def __init__(self, root, split="train", download=False):
+        super().__init__(root, "val" if split == "test" else split)
+        self.labels = np.array([0, 1, 2]) if split == "test" else self.labels
+
+
+def test_torchvision_test_split_comes_before_the_one_for_validation(monkeypatch):
+    monkeypatch.setattr(datasets, "Toy", _ToyWithBoth, raising=False)
+    monkeypatch.setattr(datasets, "__all__", (*datasets.__all__, "Toy"))
+    assert rows(run("torchvision:Toy"), "test")[1] == [0, 1, 2]
+
+
 def test_threads_change_no_byte(tmp_path):
     root = folders(tmp_path / "set", width=70, height=65, count=20)
     alone = run(f"folder:{root}", size=66)

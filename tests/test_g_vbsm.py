@@ -19,7 +19,7 @@ from distillery.matching.statistics import (
     reference_statistics,
 )
 from distillery.methods import g_vbsm
-from distillery.methods.shared.recovery import cosine
+from distillery.methods.shared.recovery import cosine_decay
 from distillery.sets.distilled import DistilledSet
 from distillery.store.job import Job
 from distillery.teacher.load import Teacher
@@ -91,8 +91,8 @@ def plain_convolution_statistics(x: Tensor, patch: int) -> list[Tensor]:
 def test_convolution_statistics_and_their_gradient_are_the_plain_ones(sides, layout):
     x = torch.randn(3, 5, *sides, dtype=torch.float64).to(memory_format=layout).requires_grad_()
     found, plain = convolution_statistics(x, 4), plain_convolution_statistics(x, 4)
-    slopes = [torch.randn_like(s) for s in plain]
-    ours, theirs = (torch.autograd.grad(s, x, slopes)[0] for s in (found, plain))
+    gradients = [torch.randn_like(s) for s in plain]
+    ours, theirs = (torch.autograd.grad(s, x, gradients)[0] for s in (found, plain))
     for a, b in zip((*found, ours), (*plain, theirs), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
@@ -289,7 +289,7 @@ def g_vbsm_written_out(
         x = torch.randn(1, len(batch), *train.shape, generator=stream)[0].requires_grad_()
         adam = torch.optim.Adam([x], betas=(0.5, 0.9))
         for t in range(recipe["iterations"]):
-            adam.param_groups[0]["lr"] = cosine(recipe["lr"], t, recipe["iterations"])
+            adam.param_groups[0]["lr"] = cosine_decay(recipe["lr"], t, recipe["iterations"])
             j, turn = turn % len(teachers), turn + 1
             silent = torch.rand(len(layers[j]), generator=stream) < recipe["drop"]
             loss = F.cross_entropy(teachers[j].model(x), labels)
@@ -372,7 +372,7 @@ def test_a_dropped_convolution_reports_nothing_and_a_batch_norm_always(tmp_path)
         for _ in range(400):
             net.drop(0.4, stream)
             net.model(torch.zeros(1, 1, 8, 8))
-            heard += torch.tensor([found is not None for found in net.found])
+            heard += torch.tensor([found is not None for found in net.statistics])
     kinds = [isinstance(layer, nn.Conv2d) for layer in net.layers]
     assert kinds == [True, False, True, False]
     assert (heard[1::2] == 400).all() and (heard[::2] > 200).all() and (heard[::2] < 280).all()
@@ -445,15 +445,17 @@ def test_teachers_come_out_as_they_went_in(tmp_path):
 def test_optimisation_stays_in_range_and_lowers_its_objective(tmp_path, monkeypatch):
     train, losses, extremes = tiny_set(), [], []
     teachers = [tiny_teacher(train, 8, 0)]
-    gradient = g_vbsm.Matching.gradient
+    gradient = g_vbsm.BackboneObjective.gradient
 
-    def spy(self: g_vbsm.Matching, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def spy(
+        self: g_vbsm.BackboneObjective, images: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         ce, distance, grad = gradient(self, images, labels)
         losses.append((ce + 0.1 * distance + densification(images[0], self.counts)).item())
         extremes.append(images.abs().max().item())
         return ce, distance, grad
 
-    monkeypatch.setattr(g_vbsm.Matching, "gradient", spy)
+    monkeypatch.setattr(g_vbsm.BackboneObjective, "gradient", spy)
     # without averages and dropped layers the losses of different steps are of one kind
     distil(
         {**G_VBSM, "teachers": ["a"], "iterations": 80, "batch": 12, "drop": 0.0, "ema": 0.0},

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from distillery.errors import BudgetError
+from distillery.errors import BudgetError, DistilleryError, TeacherError
 from distillery.methods import infer
 from distillery.methods.shared import recovery
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.parts import Kind, Part
-from distillery.store.checkpoint import kept
+from distillery.store.checkpoint import cached
 from distillery.store.job import Job
 from helpers.jobs import job_in
 from helpers.methods import INFER, distil, two_teachers
@@ -123,7 +124,9 @@ def test_subsets_are_disjoint_images_of_each_class_in_order(tmp_path):
 def test_networks_recover_in_the_layout_that_is_fastest_here():
     train = tiny_set(channels=3)
     teacher = tiny_teacher(train)
-    recovery.Objective.of(teacher, 0.5, infer.Recipe(("a", "b")), train.shape, torch.device("cpu"))
+    recovery.TeacherObjective.of(
+        teacher, 0.5, infer.Recipe(("a", "b")), train.shape, torch.device("cpu")
+    )
     assert all(
         p.is_contiguous(memory_format=torch.channels_last)
         for p in teacher.model.parameters()
@@ -135,7 +138,7 @@ def test_optimisation_lowers_its_objective(tmp_path):
     train = tiny_set()
     parts = run(tmp_path, train, iterations=60).tensors
     for j, teacher in enumerate(two_teachers(train)):
-        objective = recovery.Objective.of(
+        objective = recovery.TeacherObjective.of(
             teacher, 0.5, infer.Recipe(("a", "b")), (1, 8, 8), torch.device("cpu")
         )
         natural = (parts["natural"].float() / 255 - 0.5) / 0.25
@@ -279,7 +282,56 @@ def test_half_a_checkpoint_is_made_again(tmp_path):
         makings.append(1)
         return {"found": torch.arange(3)}
 
-    assert kept(file, make)["found"].equal(torch.arange(3)) and len(makings) == 1
-    assert kept(file, make)["found"].equal(torch.arange(3)) and len(makings) == 1, "read, not made"
+    assert cached(file, make)["found"].equal(torch.arange(3)) and len(makings) == 1
+    assert cached(file, make)["found"].equal(torch.arange(3)) and len(makings) == 1, (
+        "read, not made"
+    )
     file.write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{half")
-    assert kept(file, make)["found"].equal(torch.arange(3)) and len(makings) == 2
+    assert cached(file, make)["found"].equal(torch.arange(3)) and len(makings) == 2
+
+
+@pytest.mark.parametrize("natural", [True, False])
+def test_the_recipe_counts_the_instances(natural: bool, tmp_path: Path) -> None:
+    # CIFAR-10, M = 4, ipc 10: K = 7, hence 5 * 70 instances, or 4 * 70 without the natural ones
+    paper = infer.Recipe(("net",) * 4, natural_instances=natural)
+    assert paper.instances(10, 10) == (350 if natural else 280)
+    train = tiny_set()
+    made = run(tmp_path, train, iterations=1, natural_instances=natural)
+    counted = infer.Recipe(("a", "b"), natural_instances=natural).instances(5, 4)
+    assert len(made.expand()) == counted == (36 if natural else 24)
+
+
+def test_each_teacher_has_random_numbers_of_its_own(tmp_path: Path) -> None:
+    """Twice the same network: only the draws of its augmentations can tell its compensators."""
+    train = tiny_set()
+    twins = [tiny_teacher(train)] * 2
+    for augment, alike in ((["roll:4"], False), ([], True)):
+        job = job_in(tmp_path / str(alike))
+        made = distil({**INFER, "augment": augment}, train, 5, job, twins)["compensators"]
+        assert torch.equal(made[0], made[1]) == alike
+
+
+def test_without_its_weight_no_batch_norm_is_needed(tmp_path: Path) -> None:
+    train = tiny_set()
+    plain = [tiny_teacher(train, norm="instance")] * 2
+    with pytest.raises(TeacherError, match="no batch normalisation"):
+        distil(INFER, train, 5, job_in(tmp_path / "a"), plain)
+    for fields in ({}, {"micro_batch": 3}):
+        job = job_in(tmp_path / f"b{len(fields)}")
+        made = distil({**INFER, "alpha": 0.0, **fields}, train, 5, job, plain)
+        assert made["compensators"].abs().max() > 0
+
+
+def test_one_number_that_is_not_finite_is_refused() -> None:
+    class OneNan:
+        def gradient(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            gradient = torch.ones_like(images)
+            gradient[0, 1, 0, 2, 3] = torch.nan
+            return torch.zeros(()), torch.zeros(()), gradient
+
+    recipe = infer.Recipe(("net",), iterations=1)
+    bar = SimpleNamespace(update=lambda steps: None, set_postfix=lambda **shown: None)
+    with pytest.raises(DistilleryError, match="diverged"):
+        recovery.recover(
+            torch.zeros(1, 2, 1, 4, 4), lambda x, step: x, torch.arange(2), OneNan(), recipe, bar
+        )

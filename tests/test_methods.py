@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from distillery.errors import BudgetError, ClassOrderError, DistilleryError, TeacherError
 from distillery.methods import herding, k_means, sre2l
-from distillery.methods.shared.recovery import Objective, cosine
+from distillery.methods.shared.recovery import TeacherObjective, cosine_decay
 from distillery.methods.shared.selection import class_features
 from distillery.nets.features import penultimate
 from distillery.sets.distilled import DistilledSet
@@ -112,9 +112,9 @@ def test_k_means_stays_distinct_where_rows_coincide():
 
 
 def test_learning_rate_at_start_and_half():
-    assert cosine(0.25, 0, 1000) == 0.25
-    assert cosine(0.25, 500, 1000) == pytest.approx(0.125)
-    assert 0 < cosine(0.25, 999, 1000) < 1e-6
+    assert cosine_decay(0.25, 0, 1000) == 0.25
+    assert cosine_decay(0.25, 500, 1000) == pytest.approx(0.125)
+    assert 0 < cosine_decay(0.25, 999, 1000) < 1e-6
 
 
 def test_layers_that_never_run_are_not_matched():
@@ -124,7 +124,9 @@ def test_layers_that_never_run_are_not_matched():
     net.used = tiny_net(train)
     net.forward = lambda images: net.used(images)
     teacher = replace(tiny_teacher(train), model=net)
-    objective = Objective.of(teacher, 1.0, sre2l.Recipe(("net",)), train.shape, torch.device("cpu"))
+    objective = TeacherObjective.of(
+        teacher, 1.0, sre2l.Recipe(("net",)), train.shape, torch.device("cpu")
+    )
     assert objective.layers == [m for m in net.used.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
@@ -134,9 +136,9 @@ def test_micro_batches_give_the_gradient_of_the_whole(groups):
     net = tiny_net(train).double()
     layers = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     images, labels = torch.randn(groups, 7, 1, 8, 8, dtype=torch.float64), torch.arange(7)
-    ce, bn, whole = Objective(net, layers, 0.7, 10.0).gradient(images, labels)
+    ce, bn, whole = TeacherObjective(net, layers, 0.7, 10.0).gradient(images, labels)
     for size in (1, 3, 5):
-        parts = Objective(net, layers, 0.7, 10.0, size).gradient(images, labels)
+        parts = TeacherObjective(net, layers, 0.7, 10.0, size).gradient(images, labels)
         assert (parts[2] - whole).norm() / whole.norm() < 1e-6
         assert parts[0].item() == pytest.approx(ce.item()) and parts[1].item() == pytest.approx(
             bn.item()

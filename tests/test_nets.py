@@ -257,6 +257,19 @@ def test_classifier_of_penultimate_gives_the_logits(name: str) -> None:
     torch.testing.assert_close(features @ classifier.weight.T + classifier.bias, net(images))
 
 
+def test_penultimate_reads_the_linear_layer_that_runs_last() -> None:
+    class Swapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last, self.first = nn.Linear(3, 2), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.first(x.flatten(1)).relu())
+
+    net, images = Swapped(), torch.randn(5, 1, 2, 2)
+    torch.testing.assert_close(penultimate(net, images), net.first(images.flatten(1)).relu())
+
+
 def test_penultimate_needs_a_linear_layer() -> None:
     with pytest.raises(PlanError, match="no penultimate features"):
         penultimate(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten()), torch.zeros(1, 3, 2, 2))
@@ -270,6 +283,49 @@ def test_resnet_width_scales_every_layer() -> None:
             assert quarter.out_channels * 4 == full.out_channels
         if isinstance(full, nn.Linear):
             assert quarter.in_features * 4 == full.in_features
+
+
+def test_resnet_width_is_rounded_to_the_nearest_channel() -> None:
+    # 0.33 times 64, 64, 128, 256, 512 is 21.12, 21.12, 42.24, 84.48, 168.96
+    net = build("resnet10", width=0.33)
+    stages = (net.layer1, net.layer2, net.layer3, net.layer4)
+    assert [stage[0].conv1.out_channels for stage in stages] == [21, 42, 84, 169]
+    assert net.conv1.out_channels == 21 and net.fc.in_features == 169
+
+
+def test_wide_resnet_has_the_initialisation_of_he_by_fan_out() -> None:
+    # He et al. 2015: variance 2 / fan-out; the fan-ins of these layers are half of it or less
+    torch.manual_seed(0)
+    for layer in build("wrn16_2").modules():
+        if isinstance(layer, nn.Conv2d) and layer.out_channels >= 2 * layer.in_channels:
+            fan_out = layer.out_channels * layer.kernel_size[0] ** 2
+            spread = layer.weight.numel() ** -0.5
+            assert abs(layer.weight.std() / (2 / fan_out) ** 0.5 - 1) < 4 * spread
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_b0"])
+def test_variants_for_small_images_are_initialised_as_torch_does(name: str) -> None:
+    """torch.nn.Conv2d and Linear: uniform within 1 / sqrt(fan-in), weights and biases."""
+    torch.manual_seed(0)
+    for layer in build(name).modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            bound = layer.weight[0].numel() ** -0.5
+            largest = layer.weight.abs().max()
+            assert largest <= bound and (layer.weight.numel() < 1000 or largest > 0.98 * bound)
+
+
+def test_efficientnet_drops_no_block_of_small_images() -> None:
+    net, images = build("efficientnet_b0", width=0.25).train(), torch.randn(4, 3, 8, 8)
+    assert torch.equal(net.features(images), net.features(images))
+
+
+def test_shufflenet_v1_mixes_its_groups() -> None:
+    """Each half of a unit's output reads both halves of its input, though its groups are two."""
+    branch = build("shufflenet_v1").stage2[1].branch.eval()
+    x = torch.randn(1, 200, 4, 4, requires_grad=True)
+    for half in branch(x).chunk(2, 1):
+        (gradient,) = torch.autograd.grad(half.square().sum(), x, retain_graph=True)
+        assert all(part.abs().sum() > 0 for part in gradient.chunk(2, 1))
 
 
 def test_mobilenet_has_plain_relu_and_shortcuts_where_channels_change() -> None:

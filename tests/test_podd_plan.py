@@ -245,7 +245,7 @@ def test_every_poster_holds_a_patch(scale):
         recipe = {
             key: value for key, value in p.distilled.spec.recipe["method"].items() if key != "name"
         }
-        layout = podd.Layout.of(read(podd.Recipe, recipe), p.ipc, metadata.classes, side)
+        layout = podd.PosterLayout.of(read(podd.Recipe, recipe), p.ipc, metadata.classes, side)
         expected = authors[p.dataset] if (scale, p.ipc) == ("paper", 0.9) else (width, height)
         assert (layout.width, layout.height) == expected and min(expected) >= side, (
             p.dataset,

@@ -67,7 +67,7 @@ def poster(width: int, height: int, channels: int = 3) -> Tensor:
 
 @pytest.mark.parametrize(("classes", "side", "ipc"), SETTINGS)
 def test_sizes_are_the_table_and_patches_reach_the_borders(classes, side, ipc):
-    width, height = geometry.size(ipc, classes, side, geometry.class_grid(classes))
+    width, height = geometry.poster_size(ipc, classes, side, geometry.class_grid(classes))
     assert (width, height) == SIZES[classes, side][ipc]
     assert width * height <= round(ipc * classes * side**2, 6)
     grid = PATCHES[classes, side]
@@ -98,14 +98,14 @@ def test_class_grids_are_the_most_square_ones_as_wide_as_high():
 
 
 def test_a_row_of_a_prime_number_of_classes_stays_as_high_as_a_patch():
-    assert geometry.size(0.5, 7, 8, Grid(7, 1)) == (28, 8)
-    assert geometry.size(2, 7, 8, Grid(7, 1)) == (81, 11)  # floor(8 sqrt 2), floor(896 / 11)
+    assert geometry.poster_size(0.5, 7, 8, Grid(7, 1)) == (28, 8)
+    assert geometry.poster_size(2, 7, 8, Grid(7, 1)) == (81, 11)  # floor(8 sqrt 2), floor(896 / 11)
 
 
 @pytest.mark.parametrize(("ipc", "classes"), [(0.05, 10), (0.009, 100)])
 def test_a_poster_smaller_than_a_patch_is_refused(ipc, classes):
     with pytest.raises(BudgetError, match=f"ipc {ipc}.*raise ipc"):
-        geometry.size(ipc, classes, 32, geometry.class_grid(classes))
+        geometry.poster_size(ipc, classes, 32, geometry.class_grid(classes))
     with pytest.raises(BudgetError, match="33 pixels does not fit into the 32"):
         geometry.positions(32, 33, 2)
 
@@ -153,7 +153,7 @@ def test_patches_are_slices_and_their_gradient_counts_them(cyclic):
 def test_cyclic_patches_cover_every_pixel_as_often():
     index = geometry.flat_index(24, 12, 8, Grid(6, 3), cyclic=True)
     assert (index.flatten().bincount() == 18 * 64 / (24 * 12)).all()
-    assert geometry.around(10, 5, 4).tolist() == [0, 2, 5, 8]
+    assert geometry.cyclic_positions(10, 5, 4).tolist() == [0, 2, 5, 8]
 
 
 def owners(width: int, height: int, rows: int, columns: int) -> Tensor:
@@ -176,7 +176,7 @@ CASES = [
 @pytest.mark.parametrize(("classes", "side", "ipc", "grid", "cyclic", "refine"), CASES)
 def test_weights_are_average_pools_of_the_enlarged_cells(classes, side, ipc, grid, cyclic, refine):
     cells = geometry.class_grid(classes)
-    width, height = geometry.size(ipc, classes, side, cells)
+    width, height = geometry.poster_size(ipc, classes, side, cells)
     found = labels.weights(width, height, side, cells, grid, cyclic, refine)
     owner = owners(width, height, cells.rows * refine, cells.columns * refine)
     masks = one_hot(owner, cells.count * refine**2).permute(2, 0, 1).float()
@@ -199,7 +199,7 @@ def test_weights_at_one_image_per_class_are_the_cells_themselves():
 @pytest.mark.parametrize("ipc", [1, 0.9, 0.8, 0.7])
 def test_fixed_labels_count_pixels(ipc):
     width, height = SIZES[10, 32][ipc]
-    placed = order.shuffled(10, 2, 5, torch.Generator().manual_seed(3))
+    placed = order.random_order(10, 2, 5, torch.Generator().manual_seed(3))
     owner = placed.flatten()[owners(width, height, 2, 5)]
     expected = []
     for left, top in geometry.corners(width, height, 32, Grid(16, 6)).tolist():
@@ -236,7 +236,9 @@ def test_learned_labels_sum_to_one_and_their_gradient_is_that_of_differences(ref
 def test_every_class_starts_with_a_label(classes, side, ipc):
     width, height = SIZES[classes, side][ipc]
     cells, grid = geometry.class_grid(classes), PATCHES[classes, side]
-    placed = order.shuffled(classes, cells.rows, cells.columns, torch.Generator().manual_seed(0))
+    placed = order.random_order(
+        classes, cells.rows, cells.columns, torch.Generator().manual_seed(0)
+    )
     start = labels.initial(placed, classes)
     assert torch.equal(start.argmax(2), placed) and start.sum().item() == classes
     found = labels.learned(labels.weights(width, height, side, cells, grid), start)
@@ -245,7 +247,7 @@ def test_every_class_starts_with_a_label(classes, side, ipc):
 
 
 def test_refined_labels_start_as_those_they_refine():
-    placed = order.shuffled(10, 2, 5, torch.Generator().manual_seed(0))
+    placed = order.random_order(10, 2, 5, torch.Generator().manual_seed(0))
     coarse = labels.learned(
         labels.weights(150, 60, 32, Grid(5, 2), Grid(16, 6)), labels.initial(placed, 10)
     )
@@ -288,7 +290,7 @@ def test_reference_labels_have_the_authors_shape_and_lose_as_many_classes(width,
 
 
 def test_reference_labels_at_one_image_per_class_are_the_cells():
-    placed = order.shuffled(10, 2, 5, torch.Generator().manual_seed(0))
+    placed = order.random_order(10, 2, 5, torch.Generator().manual_seed(0))
     weights, start = labels.reference(160, 64, 32, placed, Grid(5, 2))
     assert labels.learned(weights, start).argmax(1).tolist() == placed.T.flatten().tolist()
 
@@ -302,16 +304,16 @@ def test_traversal_walks_anti_diagonals_from_bottom_left():
 def test_order_of_a_toy_matrix_by_hand():
     far = torch.tensor([[0, 5, 2, 9], [5, 0, 4, 1], [2, 4, 0, 3], [9, 1, 3, 0.0]])
     # (0, 0) is 0; (1, 0): nearest to 0 is 2; (0, 1): of 1 at 5 and 3 at 9, 1; (1, 1): what is left
-    assert order.place(far, 2, 2).tolist() == [[0, 1], [2, 3]]
+    assert order.greedy_order(far, 2, 2).tolist() == [[0, 1], [2, 3]]
     # from 3: 1 at 1; then 2 at 3 (0 at 9)
-    assert order.place(far, 2, 2, start=3).tolist() == [[3, 2], [1, 0]]
+    assert order.greedy_order(far, 2, 2, start=3).tolist() == [[3, 2], [1, 0]]
     assert order.score(torch.tensor([[0, 1], [2, 3]]), far) == pytest.approx(1 / (5 + 3 + 2 + 1))
 
 
 def test_ties_take_the_lowest_label_and_every_class_has_a_place():
-    assert order.place(torch.ones(6, 6), 2, 3).tolist() == [[0, 2, 4], [1, 3, 5]]
+    assert order.greedy_order(torch.ones(6, 6), 2, 3).tolist() == [[0, 2, 4], [1, 3, 5]]
     random = torch.rand(200, 200, generator=torch.Generator().manual_seed(0))
-    placed = order.place(random + random.T, 10, 20, start=7)
+    placed = order.greedy_order(random + random.T, 10, 20, start=7)
     assert placed.flatten().sort().values.tolist() == list(range(200)) and placed[0, 0] == 7
 
 
@@ -330,7 +332,7 @@ def greedy(distances: list[list[float]], start: int) -> dict[tuple[int, int], in
 
 @pytest.mark.parametrize("start", range(10))
 def test_cifar10_in_order_of_clip(start):
-    found = order.place(DISTANCES, 2, 5, start)
+    found = order.greedy_order(DISTANCES, 2, 5, start)
     assert {
         (row, column): int(found[row, column]) for row in range(2) for column in range(5)
     } == greedy(CLIP["distances"], start)
@@ -339,17 +341,20 @@ def test_cifar10_in_order_of_clip(start):
 def test_scores_of_cifar10_orders():
     index = CLIP["classes"].index
     printed = torch.tensor([[index(name) for name in row] for row in FIGURE_8])
-    by_start = [order.total(order.place(DISTANCES, 2, 5, start), DISTANCES) for start in range(10)]
-    assert order.total(printed, DISTANCES) == pytest.approx(1.545, abs=6e-4)
+    by_start = [
+        order.total_distance(order.greedy_order(DISTANCES, 2, 5, start), DISTANCES)
+        for start in range(10)
+    ]
+    assert order.total_distance(printed, DISTANCES) == pytest.approx(1.545, abs=6e-4)
     assert by_start[index("airplane")] == pytest.approx(1.516, abs=6e-4)
     assert by_start[index("truck")] == pytest.approx(1.522, abs=6e-4)
     assert min(by_start) == by_start[index("deer")] == pytest.approx(1.488, abs=6e-4)
-    assert order.score(order.place(DISTANCES, 2, 5), DISTANCES) == pytest.approx(
+    assert order.score(order.greedy_order(DISTANCES, 2, 5), DISTANCES) == pytest.approx(
         1 / 1.516, abs=3e-4
     )
     stream = torch.Generator().manual_seed(0)
     random = torch.tensor(
-        [order.total(order.shuffled(10, 2, 5, stream), DISTANCES) for _ in range(1000)]
+        [order.total_distance(order.random_order(10, 2, 5, stream), DISTANCES) for _ in range(1000)]
     )
     assert random.mean().item() == pytest.approx(
         1.690, abs=8e-3
@@ -379,7 +384,7 @@ def test_tiles_scatter_by_a_quarter_of_the_smallest_distance_around_their_means(
     ("grid", "ipc"), [(Grid(5, 2), 0.3), (Grid(2, 5), 0.6), (Grid(7, 1), 0.5), (Grid(5, 2), 3)]
 )
 def test_tiles_fill_posters_of_any_size(grid, ipc):
-    width, height = geometry.size(ipc, grid.count, 32, grid)
+    width, height = geometry.poster_size(ipc, grid.count, 32, grid)
     found = initial.tiles(3, width, height, 32, grid, torch.Generator().manual_seed(0))
     assert found.shape == (3, height, width) and (found != 0).all()
     assert 0.5 < found.std().item() * math.sqrt(3 * 32**2) < 1.1
@@ -390,7 +395,7 @@ def test_tiles_fill_posters_of_any_size(grid, ipc):
 
 def test_overlapping_tiles_fade_linearly():
     left, right = torch.zeros(1, 2, 6), torch.ones(1, 2, 6)
-    assert initial._faded([left, right], [0, 4])[0, 0].tolist() == [
+    assert initial.blended([left, right], [0, 4])[0, 0].tolist() == [
         0,
         0,
         0,
@@ -407,3 +412,31 @@ def test_overlapping_tiles_fade_linearly():
 def test_noise_has_its_standard_deviation():
     found = initial.noise(3, 160, 64, 0.018, torch.Generator().manual_seed(0))
     assert found.shape == (3, 64, 160) and found.std().item() == pytest.approx(0.018, rel=0.02)
+
+
+def test_tiles_of_a_larger_poster_have_the_same_deviation() -> None:
+    """Ipc 4: the tiles are twice as large a side, and their pixels as large as at ipc 1."""
+    for side, (width, height) in ((32, (160, 64)), (32, (320, 128)), (8, (80, 32))):
+        found = initial.tiles(3, width, height, side, Grid(5, 2), torch.Generator().manual_seed(0))
+        assert found.shape == (3, height, width)
+        assert found.std().item() == pytest.approx((3 * side**2) ** -0.5, rel=0.02)
+
+
+def test_tiles_stray_by_a_quarter_of_the_smallest_distance_of_their_means() -> None:
+    stream, values = torch.Generator().manual_seed(4), 2 * 8 * 8
+    means = torch.randn(3, values, generator=stream)
+    distances = [(means[i] - means[j]).norm() for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert max(distances) > 1.05 * min(distances)
+    expected = means + min(distances) / 4 * torch.randn(3, values, generator=stream)
+    expected = expected / expected.norm(dim=1, keepdim=True)
+    found = initial.tiles(2, 24, 8, 8, Grid(3, 1), torch.Generator().manual_seed(4))
+    tiles = torch.stack([found[:, :, 8 * i : 8 * i + 8] for i in range(3)])
+    torch.testing.assert_close(tiles.flatten(1), expected)
+
+
+def test_a_tie_that_is_missed_by_a_pixel_is_none() -> None:
+    # of 32 x 32 pixels one is 0.00098; cells are a row, classes lie as 1, 0, 2
+    order_ = torch.tensor([[1, 0, 2]])
+    pixels = torch.tensor([[512, 512, 0], [512, 511, 1], [341, 341, 342], [0, 512, 512]]) / 1024
+    expected = [[0.5, 0.5, 0], [0, 1, 0], [0, 0, 1], [0.5, 0, 0.5]]
+    assert labels.fixed(pixels, order_, 3).tolist() == expected

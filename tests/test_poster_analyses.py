@@ -14,7 +14,7 @@ from distillery.analyses import convergence
 from distillery.analyses.inputs import AnalysisInputs, Result
 from distillery.components import registry
 from distillery.errors import ClassOrderError, PlanError
-from distillery.methods.shared.meta import SNAPSHOTS
+from distillery.methods.shared.meta_learning import SNAPSHOTS
 from distillery.poster import geometry, labels
 from distillery.poster.geometry import Grid
 from distillery.sets.distilled import DistilledSet

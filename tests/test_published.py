@@ -266,3 +266,21 @@ def test_a_folder_without_a_paper_file_is_called_by_its_name(new_paper):
 def test_a_paper_file_is_no_table(new_paper):
     with pytest.raises(PlanError, match="table 'new/paper' does not exist"):
         planned(new_paper).cells("new/paper")
+
+
+def test_the_cell_that_confirms_most_wins(tmp_path):
+    head = "table,dataset,ipc,method,eval_arch,labels,variant,mean,std,compression_ratio,note\n"
+    lines = ["1,digits,5,ours,net-a,,,1.0,,,", "1,digits,5,ours,net-a,static,,2.0,,,"]
+    lines += ["2,digits,5,other,net-a,,,3.0,,,", "2,digits,5,other,net-a,,,4.0,,,"]
+    lines += ["3,digits,5,other,net-a,,,5.0,,,"]
+    (tmp_path / "new_table1.csv").write_text(head + "\n".join(lines) + "\n")
+    numbers, setting = PublishedNumbers(tmp_path, "new"), {"dataset": "digits", "ipc": 5}
+    assert numbers.find(method="ours", labels="static", **setting).mean == 2.0
+    assert numbers.find(method="ours", labels="dynamic", **setting).mean == 1.0
+    found = numbers.find(method="other", prefer_table="table3", **setting)
+    assert (found.mean, found.table) == (5.0, "3")
+    assert numbers.find(method="other", prefer_table="table1", **setting).mean == 5.0, (
+        "a table that prints two numbers is passed over where it does not ask"
+    )
+    with pytest.raises(PlanError, match="new table 2 prints 2 numbers for other, digits, ipc 5"):
+        numbers.find(method="other", prefer_table="table2", **setting)

@@ -20,7 +20,17 @@ from distillery.table.render import show
 from distillery.table.stats import summarize
 from distillery.table.tidy import COLUMNS, PLACE_COLUMNS
 from helpers.project import ROOT
-from helpers.tables import cell, changed, document, grid, made, make_plan, make_store, put
+from helpers.tables import (
+    cell,
+    changed,
+    document,
+    evaluation,
+    grid,
+    made,
+    make_plan,
+    make_store,
+    put,
+)
 
 # --- a table of a fabricated store ----------------------------------------------------------------
 
@@ -125,6 +135,41 @@ def test_the_papers_own_size_of_the_original_takes_precedence(plan, store, tmp_p
     )  # 5 % of the images + 2800 of 28000 bytes
 
 
+def test_parts_of_one_name_are_added(plan, store, tmp_path):
+    put(store, "distill/digits-infer-bbb", {"bytes": {"images": 4480, "labels": 100}})
+    *_, infer = made(plan, store, tmp_path / "table2")
+    assert (infer["bytes"], infer["bytes_by_part"]) == ("5980", "images=4480;labels=1500")
+
+
+def test_a_value_of_nothing_is_a_value(plan, store):
+    put(store, "evaluate/random-r0", {"value": 0.0})
+    random, *_ = assemble(plan, store)
+    assert (random.measured.mean, random.measured_best) == (0.0, None)
+
+
+def test_a_difference_of_nothing_has_no_sign(plan, store, tmp_path):
+    printed = replace(plan.cells[2].published, mean=43.004)
+    *_, infer = made(changed(plan, 2, published=printed, comparable=True), store, tmp_path / "t")
+    assert infer["difference"] == "0.00"  # 43 - 43.004
+
+
+def test_each_budget_has_its_own_compression_ratio(plan, store, tmp_path):
+    place = replace(plan.cells[0].place, ipc=14)
+    wide = replace(plan, cells=(*plan.cells, replace(plan.cells[0], place=place)))
+    made(wide, store, tmp_path / "table2")
+    title = "Measured (scale demo, dataset digits, n=1/3, last epoch)"
+    header, random, *_, infer = grid(show(tmp_path / "table2"), title)
+    assert header == [
+        "",
+        "CR (%) ipc 7",
+        "CR (%) ipc 14",
+        "convnet-w32 ipc 7",
+        "convnet-w32 ipc 14",
+    ]
+    assert random == ["Random", "5.00", "10.00", "31.5", "31.5"]
+    assert infer == ["INFER", "8.12", "–", "43.0 ± 3.6", "–"]
+
+
 def test_missing_or_foreign_artefacts_are_named(plan, store):
     plan = changed(plan, 0, evaluations=("evaluate/random-r0", "evaluate/random-r1"))
     with pytest.raises(ArtefactError, match="evaluate/random-r1: not in the store"):
@@ -187,6 +232,10 @@ def test_sidecar_names_plan_cells_and_content(plan, store, tmp_path):
 def test_metrics_hold_measured_numbers_only(plan, store, tmp_path):
     made(plan, store, tmp_path / "table2")
     metrics = json.loads((tmp_path / "table2.metrics.json").read_text())
+    put(store, "evaluate/random-r0", evaluation(31.4567, 31.5))
+    made(plan, store, tmp_path / "finer")
+    finer = json.loads((tmp_path / "finer.metrics.json").read_text())
+    assert finer["Random"] == {"digits": {"convnet-w32/7": 31.46}}, "one decimal more than a cell"
     assert metrics == {
         "Random": {"digits": {"convnet-w32/7": 31.5}},
         "INFER": {"digits": {"convnet-w32/7": 43.0}},

@@ -8,9 +8,9 @@ from torch.nn.functional import cross_entropy, softmax
 from distillery.errors import DistilleryError
 from distillery.nets.network import build_network
 from distillery.training.augment import pipeline
-from distillery.unroll.network import Network
+from distillery.unroll.network import FlatNetwork
 from distillery.unroll.optimizers import Adam, Sgd
-from distillery.unroll.window import Inner, batched_loss, gradients, run
+from distillery.unroll.window import InnerTraining, batched_loss, meta_gradients, run_steps
 
 CLASSES, SIDE = 3, 8
 OPTIMIZERS = [Adam(1e-2), Sgd(0.1), Sgd(0.05, 0.9), Sgd(0.05, 0.9, 5e-3)]
@@ -34,7 +34,7 @@ def smooth():
     ).double()
 
 
-def some(count, seed, dtype=torch.float64):
+def random_data(count, seed, dtype=torch.float64):
     """Images (count, 2, 8, 8) and probabilities (count, 3)."""
     stream = generator(seed)
     images = torch.randn(count, 2, SIDE, SIDE, generator=stream, dtype=dtype)
@@ -50,22 +50,25 @@ def batch(step, count=5, size=4):
 
 def setting(optimizer, module=None, dtype=torch.float64):
     """An inner training after three steps, its set, and the outer loss."""
-    network = Network(module or convnet(dtype=dtype))
-    inner, data = Inner(network=network, optimizer=optimizer, batch=batch), some(5, 0, dtype)
+    network = FlatNetwork(module or convnet(dtype=dtype))
+    inner, data = (
+        InnerTraining(network=network, optimizer=optimizer, batch=batch),
+        random_data(5, 0, dtype),
+    )
     theta = network.initial(0)
-    state = run(inner, theta, optimizer.start(theta), *data, range(3))
+    state = run_steps(inner, theta, optimizer.start(theta), *data, range(3))
     return inner, state, data, lambda theta: cross_entropy(network(theta, real[0]), real[1])
 
 
-real = some(7, 1)
+real = random_data(7, 1)
 
 
 # ---- the network ---------------------------------------------------------------------------------
 
 
 def test_it_is_the_module_with_those_parameters():
-    module, images = convnet(dtype=torch.float32), some(4, 0, torch.float32)[0]
-    network = Network(module)
+    module, images = convnet(dtype=torch.float32), random_data(4, 0, torch.float32)[0]
+    network = FlatNetwork(module)
     theta = nn.utils.parameters_to_vector(module.parameters()).detach()
     assert network.size == len(theta) and network(theta, images).equal(module(images))
     assert not network(network.initial(3), images).equal(module(images))
@@ -73,7 +76,7 @@ def test_it_is_the_module_with_those_parameters():
 
 
 def test_a_fresh_theta_is_that_of_a_fresh_module_and_draws_nothing_from_torchs_stream():
-    network, before = Network(convnet(dtype=torch.float32)), torch.get_rng_state()
+    network, before = FlatNetwork(convnet(dtype=torch.float32)), torch.get_rng_state()
     theta = network.initial(5)
     assert (
         torch.get_rng_state().equal(before)
@@ -87,7 +90,7 @@ def test_a_fresh_theta_is_that_of_a_fresh_module_and_draws_nothing_from_torchs_s
 def test_the_mask_is_the_biases_before_a_norm_and_their_true_gradient_is_rounding():
     module = convnet()
     names = [name for name, p in module.named_parameters() for _ in range(p.numel())]
-    network = Network(module)
+    network = FlatNetwork(module)
     assert {name for name, free in zip(names, network.mask, strict=True) if not free} == {
         "0.bias",
         "4.bias",
@@ -105,19 +108,19 @@ def test_other_biases_are_not_masked():
     grouped = nn.Sequential(
         nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.Conv2d(4, 4, 1, bias=False), nn.GroupNorm(4, 4)
     )
-    assert Network(grouped).mask.all() and Network(smooth()).mask.all()
+    assert FlatNetwork(grouped).mask.all() and FlatNetwork(smooth()).mask.all()
 
 
 def test_a_network_with_statistics_is_an_error():
     with pytest.raises(DistilleryError, match=r"'1\.running_mean'.*norm 'instance'"):
-        Network(convnet(norm="batch"))
+        FlatNetwork(convnet(norm="batch"))
 
 
 @pytest.mark.parametrize("optimizer", [Adam(1e-2), Sgd(0.05, 0.9)], ids=str)
 def test_training_leaves_masked_biases_where_they_were(optimizer):
     inner, (theta, _), *_ = setting(optimizer)
-    start, void = inner.network.initial(0), inner.network.mask == 0
-    assert theta[void].equal(start[void]) and (theta != start)[~void].any()
+    start, cancelled = inner.network.initial(0), inner.network.mask == 0
+    assert theta[cancelled].equal(start[cancelled]) and (theta != start)[~cancelled].any()
 
 
 # ---- the optimisers ------------------------------------------------------------------------------
@@ -176,7 +179,7 @@ def apart(one, other):
 def test_replay_equals_the_full_graph(optimizer):
     inner, state, data, outer = setting(optimizer)
     (loss, *found), (expected, *whole) = (
-        gradients(inner, *state, *data, range(3, 9), outer, replay=r) for r in (True, False)
+        meta_gradients(inner, *state, *data, range(3, 9), outer, replay=r) for r in (True, False)
     )
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
     assert all(
@@ -189,7 +192,7 @@ def test_replay_equals_the_full_graph(optimizer):
 
 def test_an_image_no_step_saw_has_no_gradient():
     inner, state, data, outer = setting(Adam())
-    images, labels = gradients(inner, *state, *data, range(3, 4), outer)[1:]
+    images, labels = meta_gradients(inner, *state, *data, range(3, 4), outer)[1:]
     seen = batch(3)[0].unique()
     assert len(seen) < 5
     for found in (images, labels):
@@ -199,7 +202,7 @@ def test_an_image_no_step_saw_has_no_gradient():
 @pytest.mark.parametrize("optimizer", [Adam(1e-2), Sgd(0.05, 0.9)], ids=str)
 def test_the_gradient_is_that_of_finite_differences(optimizer):
     inner, state, data, outer = setting(optimizer, smooth())
-    found, steps, step = gradients(inner, *state, *data, range(3, 7), outer), range(3, 7), 1e-5
+    found, steps, step = meta_gradients(inner, *state, *data, range(3, 7), outer), range(3, 7), 1e-5
     for which in (0, 1):
         for seed in range(3):
             direction = torch.randn(
@@ -211,7 +214,7 @@ def test_the_gradient_is_that_of_finite_differences(optimizer):
                     tensor + sign * step * direction if i == which else tensor
                     for i, tensor in enumerate(data)
                 ]
-                ends.append(outer(run(inner, *state, *moved, steps)[0]))
+                ends.append(outer(run_steps(inner, *state, *moved, steps)[0]))
             expected = (ends[0] - ends[1]) / (2 * step)
             torch.testing.assert_close(
                 (found[1 + which] * direction).sum(), expected, rtol=1e-5, atol=1e-9
@@ -221,9 +224,11 @@ def test_the_gradient_is_that_of_finite_differences(optimizer):
 def test_the_loss_is_that_of_plain_steps_and_a_window_continues_a_training():
     inner, state, data, outer = setting(Adam(1e-2))
     theta = inner.network.initial(0)
-    alone, _ = run(inner, theta, inner.optimizer.start(theta), *data, range(9))
-    assert gradients(inner, *state, *data, range(3, 9), outer).loss.equal(outer(alone))
-    restarted = gradients(inner, state[0], inner.optimizer.start(theta), *data, range(6), outer)
+    alone, _ = run_steps(inner, theta, inner.optimizer.start(theta), *data, range(9))
+    assert meta_gradients(inner, *state, *data, range(3, 9), outer).loss.equal(outer(alone))
+    restarted = meta_gradients(
+        inner, state[0], inner.optimizer.start(theta), *data, range(6), outer
+    )
     assert not restarted.loss.equal(outer(alone))
 
 
@@ -237,10 +242,10 @@ def test_a_dead_channel_leaves_the_gradient_finite(replay):
             -1.0,
         )  # the ReLU behind lets nothing of it through
     theta = nn.utils.parameters_to_vector(module.parameters()).detach()
-    _, moments = run(inner, theta, inner.optimizer.start(theta), *data, range(2))
+    _, moments = run_steps(inner, theta, inner.optimizer.start(theta), *data, range(2))
     assert (moments[1][inner.network.mask == 1] == 0).any()
     outer = batched_loss(inner.network, real[0].float(), real[1].float())
-    found = gradients(
+    found = meta_gradients(
         inner, theta, inner.optimizer.start(theta), *data, range(4), outer, replay=replay
     )
     assert all(value.isfinite().all() for value in found) and found.images.norm() > 0
@@ -255,7 +260,7 @@ def test_without_the_floor_a_dead_channel_is_not_finite(monkeypatch):
 def test_the_same_call_gives_the_same_bits():
     inner, state, data, outer = setting(Adam(), dtype=torch.float32)
     outer = batched_loss(inner.network, real[0], real[1])
-    first, again = (gradients(inner, *state, *data, range(3, 6), outer) for _ in range(2))
+    first, again = (meta_gradients(inner, *state, *data, range(3, 6), outer) for _ in range(2))
     assert all(
         one.equal(other) and one.dtype == torch.float32
         for one, other in zip(first, again, strict=True)
@@ -268,7 +273,7 @@ def test_the_same_call_gives_the_same_bits():
 @pytest.mark.parametrize("labels", [real[1], real[1].argmax(1)], ids=["soft", "hard"])
 @pytest.mark.parametrize("chunk", [1, 3, 7, 100])
 def test_a_loss_in_parts_is_that_of_all_at_once(chunk, labels):
-    network = Network(convnet())
+    network = FlatNetwork(convnet())
     theta = network.initial(0).requires_grad_()
     seen = []
     expected = cross_entropy(network(theta, real[0]), labels)
@@ -290,7 +295,8 @@ def test_the_meta_gradient_through_a_loss_in_parts_is_the_same(replay):
     inner, state, data, outer = setting(Adam(1e-2))
     parts = batched_loss(inner.network, *real, chunk=3)
     found = (
-        gradients(inner, *state, *data, range(3, 6), loss, replay=replay) for loss in (parts, outer)
+        meta_gradients(inner, *state, *data, range(3, 6), loss, replay=replay)
+        for loss in (parts, outer)
     )
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-14)

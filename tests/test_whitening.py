@@ -13,7 +13,14 @@ from distillery.errors import ArtefactError, DataError
 from distillery.sets import distilled
 from distillery.sets.distilled import DistilledSet, Instances
 from distillery.sets.parts import SIDECAR, Kind, Part
-from distillery.sets.whitening import FILE, Whitening, covariance, fitting, unit, zca
+from distillery.sets.whitening import (
+    FILE,
+    Whitening,
+    covariance,
+    matching_whitening,
+    normalise_l2,
+    zca,
+)
 from distillery.stages import evaluate
 from distillery.stages import whiten as stage
 from distillery.store.artefact import Artefact
@@ -36,21 +43,23 @@ def artefact(folder, whitening: Whitening) -> Artefact:
 
 def test_vectors_have_no_mean_and_length_one_and_a_plain_image_is_nothing():
     images = torch.cat([IMAGES, torch.full((1, 2, 3, 3), 0.3)])
-    vectors = unit(images)
+    vectors = normalise_l2(images)
     assert vectors[:-1].mean(1).abs().max() < 1e-7
     torch.testing.assert_close(
         vectors.norm(dim=1), torch.tensor([1.0] * 40 + [0.0]), atol=2e-3, rtol=0
     )
-    torch.testing.assert_close(unit(255 * IMAGES), unit(IMAGES))  # 0..255 or 0..1
+    torch.testing.assert_close(normalise_l2(255 * IMAGES), normalise_l2(IMAGES))  # 0..255 or 0..1
     by_hand = torch.tensor([[0.0, 1.0], [2.0, 5.0]])[
         None, None
     ]  # mean 2; (-2, -1, 0, 3) of length sqrt(14)
-    torch.testing.assert_close(unit(by_hand), torch.tensor([[-2.0, -1.0, 0.0, 3.0]]) / 14**0.5)
+    torch.testing.assert_close(
+        normalise_l2(by_hand), torch.tensor([[-2.0, -1.0, 0.0, 3.0]]) / 14**0.5
+    )
 
 
 def test_the_covariance_is_not_centred_and_has_trace_one():
     sigma = covariance(IMAGES.split(7))
-    vectors = unit(IMAGES.double())
+    vectors = normalise_l2(IMAGES.double())
     torch.testing.assert_close(sigma, sum(torch.outer(v, v) for v in vectors) / 40)
     assert sigma.trace().item() == pytest.approx(1)
 
@@ -73,10 +82,13 @@ def test_restoring_gives_the_unit_images_back():
     whitened = whitening.apply(IMAGES)
     assert whitened.shape == IMAGES.shape and whitened.dtype == torch.float32
     torch.testing.assert_close(
-        whitened.flatten(1), (unit(IMAGES.double()) @ matrix()).float(), atol=1e-4, rtol=1e-4
+        whitened.flatten(1),
+        (normalise_l2(IMAGES.double()) @ matrix()).float(),
+        atol=1e-4,
+        rtol=1e-4,
     )
     torch.testing.assert_close(
-        whitening.restore(whitened).flatten(1), unit(IMAGES), atol=1e-5, rtol=1e-4
+        whitening.restore(whitened).flatten(1), normalise_l2(IMAGES), atol=1e-5, rtol=1e-4
     )
 
 
@@ -118,16 +130,16 @@ def test_images_of_one_colour_cannot_be_whitened(tmp_path, monkeypatch):
 
 def test_a_set_is_read_with_its_own_whitening_alone(tmp_path):
     own, other = Whitening.of(matrix().float()), Whitening.of(matrix(0.2).float())
-    loaded = fitting(artefact(tmp_path, own), own.digest, "set x")
+    loaded = matching_whitening(artefact(tmp_path, own), own.digest, "set x")
     assert torch.equal(loaded.matrix, own.matrix)
-    assert fitting(None, None, "set x") is None
+    assert matching_whitening(None, None, "set x") is None
     for given, digest in (
         (artefact(tmp_path, own), other.digest),
         (artefact(tmp_path, own), None),
         (None, own.digest),
     ):
         with pytest.raises(ArtefactError, match="set x was made with whitening"):
-            fitting(given, digest, "set x")
+            matching_whitening(given, digest, "set x")
 
 
 def test_a_torn_whitening_is_named(tmp_path):

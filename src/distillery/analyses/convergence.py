@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from distillery.analyses.inputs import Result, needed, resumed_accuracy
 from distillery.errors import PlanError
-from distillery.methods.shared.meta import SNAPSHOTS, snapshots
+from distillery.methods.shared.meta_learning import SNAPSHOTS, read_snapshots
 from distillery.nets.network import build_network
 from distillery.training.loop import initialise, train
 from distillery.training.protocol import evaluation_protocol
@@ -16,7 +16,7 @@ from distillery.training.samples import Samples
 
 if TYPE_CHECKING:
     from distillery.analyses.inputs import AnalysisInputs
-    from distillery.methods.shared.meta import Values
+    from distillery.methods.shared.meta_learning import Values
     from distillery.store.job import Job
 
 NAMES = ("convergence",)
@@ -47,7 +47,7 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
             f"convergence: distilled set {folder.name} has one state only; set distill.snapshots "
             "to 2 or more"
         )
-    states = snapshots(folder)
+    states = read_snapshots(folder)
     accuracies = [
         _accuracy(inputs, states[step], step, job)
         for step in job.progress(list(states), "convergence")

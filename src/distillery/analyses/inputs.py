@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from distillery.errors import PlanError
-from distillery.store.checkpoint import kept
+from distillery.store.checkpoint import cached
 from distillery.store.runtime import seed
 from distillery.training.samples import Samples
 
@@ -118,7 +118,7 @@ def resumed_accuracy(job: Job, measure: Callable[[], float]) -> float:
     def tensors() -> dict[str, Tensor]:
         return {"accuracy": torch.tensor(measure(), dtype=torch.float64)}
 
-    return kept(job.scratch / "accuracy.safetensors", tensors)["accuracy"].item()
+    return cached(job.scratch / "accuracy.safetensors", tensors)["accuracy"].item()
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from distillery.analyses.inputs import Result, fixed_generator, needed
 from distillery.components.fields import Count
 from distillery.errors import PlanError
-from distillery.poster.order import neighbours, score, shuffled, total
+from distillery.poster.order import neighbours, random_order, score, total_distance
 
 if TYPE_CHECKING:
     from distillery.analyses.inputs import AnalysisInputs
@@ -78,17 +78,17 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     }
     stream = fixed_generator("order")
     random_totals = [
-        total(shuffled(len(distances), rows, columns, stream), distances)
+        total_distance(random_order(len(distances), rows, columns, stream), distances)
         for _ in range(recipe.random)
     ]
     arrays = {
         "right": right.double(),
         "down": down.double(),
-        "total": torch.tensor([total(order, distances)]).double(),
+        "total": torch.tensor([total_distance(order, distances)]).double(),
         "random": torch.tensor(random_totals).double(),
     }
     random_mean = sum(random_totals) / len(random_totals)
-    metadata = {"total": total(order, distances), "random_mean": random_mean}
+    metadata = {"total": total_distance(order, distances), "random_mean": random_mean}
     return Result(score(order, distances), values, arrays, metadata)
 
 

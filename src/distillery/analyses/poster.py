@@ -9,7 +9,7 @@ import torch
 
 from distillery.analyses.inputs import Result, needed
 from distillery.errors import PlanError
-from distillery.methods.podd import Layout, unfolding
+from distillery.methods.podd import PosterLayout, unfolding
 from distillery.poster.geometry import corners
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
             "analysis 'poster': draws one poster for all classes; this set has one for each"
         )
     poster, order = distilled["poster"][0], distilled["order"][0].long()
-    layout = Layout.stored(distilled)
+    layout = PosterLayout.stored(distilled)
     height, width, count = layout.height, layout.width, len(inputs.classes)
     _, patches = unfolding(layout, order[None], count, "cpu")(distilled.tensors)
     rows, columns = (

@@ -1,14 +1,15 @@
 """Statistics of the features inside a network, and their distance to those of real images.
 
-The regulariser of SRe2L and of INFER (Eq. 4), against the running statistics of batch normalisation, and G-VBSM's, which adds
-those of convolutions; read off the layers by forward hooks that a context manager takes away again.
+The regulariser of SRe2L and of INFER (Eq. 4) compares with the running statistics of batch
+normalisation; G-VBSM's adds those of convolutions. Both are read off the layers by forward hooks
+that a context manager removes again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,19 +20,28 @@ from distillery.training.resample import separable
 FIRST_WEIGHT = 10.0
 TINY = 1e-30
 
+LayerT = TypeVar("LayerT", bound=nn.Module)
+
 
 @contextmanager
 def record_inputs(
-    layers: Sequence[nn.Module], measure: Callable[[nn.Module, Tensor], Any]
+    layers: Sequence[LayerT], measure: Callable[[LayerT, Tensor], Any]
 ) -> Iterator[list[Any]]:
-    """Within the context, each forward pass puts `measure(layer, input)` of `layers[i]` into element i of the yielded list.
+    """Measure the inputs of layers at each forward pass within the context.
 
-    The list is overwritten by the next pass; the hooks are gone when the context ends, however it ends.
+    The hooks are gone when the context ends, however it ends.
+
+    Args:
+        layers: layers of one network.
+        measure: from a layer and its input to what is recorded.
+
+    Yields:
+        A list whose element i is `measure(layers[i], input)` of the last pass.
     """
     records: list[Any] = [None] * len(layers)
 
-    def recorder(index: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def record(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def recorder(index: int) -> Callable[[LayerT, tuple[Tensor, ...]], None]:
+        def record(layer: LayerT, inputs: tuple[Tensor, ...]) -> None:
             records[index] = measure(layer, inputs[0])
 
         return record
@@ -44,69 +54,113 @@ def record_inputs(
             handle.remove()
 
 
+def running_statistics(layer: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """The running mean and the running variance of a layer, (C,) each."""
+    mean, variance = layer.running_mean, layer.running_var
+    assert mean is not None and variance is not None, "a batch norm without running statistics"
+    return mean, variance
+
+
 def shifted_moments(layer: nn.BatchNorm2d, features: Tensor, groups: int = 1) -> Tensor:
     """Mean of (a - m) and of (a - m)^2 per group and channel, m being the layer's running mean.
 
-    features: (groups * B, C, H, W), group by group. Returns (2, groups, C). Both are means over images, hence the moments of a
-    batch are the weighted sum of those of its parts: what micro-batching needs. Centring at m, which the mean is trained to
-    meet, keeps the variance that follows from them free of cancellation in float32.
+    Both are means over images, hence the moments of a batch are the weighted sum of those of its
+    parts: what micro-batching needs. Centring at m, which the mean is trained to meet, keeps the
+    variance that follows from them free of cancellation in float32.
+
+    Args:
+        layer: where the features enter.
+        features: (groups * B, C, H, W), group by group.
+        groups: batches side by side, each with moments of its own.
+
+    Returns:
+        (2, groups, C).
     """
-    centred = (features - layer.running_mean[:, None, None]).unflatten(0, (groups, -1))
+    mean, _ = running_statistics(layer)
+    centred = (features - mean[:, None, None]).unflatten(0, (groups, -1))
     count = centred[0, :, 0].numel()
-    # sums, divided when they are small: the gradient of a mean divides a tensor of the features' size
+    # Sums, divided when they are small: the gradient of a mean would divide a tensor as large as
+    # the features.
     return torch.stack([centred.sum((1, 3, 4)), centred.square().sum((1, 3, 4))]) / count
 
 
 def running_distance(
     layers: Sequence[nn.BatchNorm2d], moments: Sequence[Tensor], first_weight: float = FIRST_WEIGHT
 ) -> Tensor:
-    """sum_l w_l (||mu_l - m_l||_2 + ||v_l - s_l||_2) for each group: a tensor (groups,). INFER Eq. 4, SRe2L's R_BN.
+    """sum_l w_l (||mu_l - m_l||_2 + ||v_l - s_l||_2): INFER Eq. 4, SRe2L's R_BN.
 
-    mu, v: mean and biased variance of the input to layer l over batch, height and width, from `shifted_moments`; m, s: its
-    running mean and running variance, which PyTorch accumulates unbiased (the mismatch is the authors' and is kept). The norms
-    are not squared. w is `first_weight` for the first layer and 1 for the others (authors' code; the papers do not mention it).
-    At least one layer is needed.
+    mu, v: mean and biased variance of the input to layer l over batch, height and width; m, s: its
+    running mean and running variance, which PyTorch accumulates unbiased (the mismatch is the
+    authors' and is kept). The norms are not squared.
+
+    Args:
+        layers: at least one.
+        moments: of each layer, from `shifted_moments`.
+        first_weight: w of the first layer; it is 1 for the others (authors' code; the papers do not
+            mention it).
+
+    Returns:
+        The distance of each group, (groups,).
     """
     distances = []
     for layer, (shift, square) in zip(layers, moments, strict=True):
         variance = square - shift.square()
-        distances.append(shift.norm(dim=-1) + (variance - layer.running_var).norm(dim=-1))
+        _, running_variance = running_statistics(layer)
+        distances.append(shift.norm(dim=-1) + (variance - running_variance).norm(dim=-1))
     return sum(distances, start=(first_weight - 1) * distances[0])
 
 
 def batch_norm_statistics(layer: nn.BatchNorm2d, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean, from the running mean on, and biased variance of each channel of features (B, C, H, W): two tensors (C,)."""
+    """Two statistics of each channel of the input to a batch norm.
+
+    Args:
+        layer: where the features enter.
+        features: (B, C, H, W).
+
+    Returns:
+        The mean less the layer's running mean, and the biased variance, (C,) each.
+    """
     return _mean_and_variance(shifted_moments(layer, features)[:, 0])
 
 
 def convolution_statistics(features: Tensor, patch: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Mean and biased variance of each channel, (C,), and of each patch x patch cell, (cells,), of features (B, C, H, W).
+    """G-VBSM's generalised statistics of the input to a convolution.
 
-    A cell's statistics are over batch, channels and pixels; a map whose sides are no multiples of `patch` is first enlarged
-    bilinearly to the next ones. G-VBSM's generalised statistics of convolutions; any memory format.
+    Args:
+        features: (B, C, H, W), in any memory format.
+        patch: side of a cell in pixels. A map whose sides are no multiples of it is first enlarged
+            bilinearly to the next ones.
+
+    Returns:
+        Mean and biased variance of each channel, (C,) each, and of each cell over batch, channels
+        and pixels, (cells,) each.
     """
-    maps = whole = power_means(features)
+    maps = enlarged_maps = power_means(features)
     if any(side % patch for side in features.shape[2:]):
-        whole = power_means(
-            separable(
-                features,
-                lambda line: interpolate(line, -(-line.shape[2] // patch) * patch, mode="linear"),
-            )
+        enlarged = separable(
+            features,
+            lambda line: interpolate(line, -(-line.shape[2] // patch) * patch, mode="linear"),
         )
-    cells = whole.unflatten(3, (-1, patch)).unflatten(2, (-1, patch)).mean((1, 3, 5)).flatten(1)
-    return *_mean_and_variance(maps.mean((2, 3))), *_mean_and_variance(cells)
+        enlarged_maps = power_means(enlarged)
+    cells = enlarged_maps.unflatten(3, (-1, patch)).unflatten(2, (-1, patch))
+    of_channels = _mean_and_variance(maps.mean((2, 3)))
+    return *of_channels, *_mean_and_variance(cells.mean((1, 3, 5)).flatten(1))
 
 
 def power_means(features: Tensor) -> Tensor:
-    """Mean of a and of a^2 over the batch: features (B, C, H, W) -> (2, C, H, W)."""
+    """Mean of a and of a^2 over the batch: from (B, C, H, W) to (2, C, H, W)."""
     if features.is_contiguous():
         return _PowerSums.apply(features) / len(features)
-    # in the order of memory: a sum over the batch is then a sum of long lines (20 times faster on a CPU)
+    # Channels last: in the order of memory a sum over the batch adds long lines, which is 20 times
+    # faster on a CPU.
     return _PowerSums.apply(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) / len(features)
 
 
 class _PowerSums(torch.autograd.Function):
-    """Sums of a and of a^2 over the first dimension, and their gradients together in one pass over the features."""
+    """Sums of a and of a^2 over the first dimension.
+
+    Written out for its gradient, which passes once over the features instead of twice.
+    """
 
     @staticmethod
     def forward(ctx: Any, features: Tensor) -> Tensor:
@@ -116,7 +170,7 @@ class _PowerSums(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (features,) = ctx.saved_tensors
-        return torch.addcmul(grad[0], features, grad[1], value=2)
+        return torch.addcmul(grad[0], features, grad[1], value=2)  # d(a + a^2) = 1 + 2 a
 
 
 def _mean_and_variance(moments: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,61 +182,98 @@ def _mean_and_variance(moments: Tensor) -> tuple[Tensor, Tensor]:
 def reference_statistics(
     model: nn.Module, layers: Sequence[nn.Conv2d], batches: Iterable[Tensor], patch: int
 ) -> list[tuple[Tensor, ...]]:
-    """The four `convolution_statistics` of the inputs of `layers`, averaged over `batches` (B, C, H, W), weighted by B.
+    """The `convolution_statistics` of real images, averaged over batches, weighted by their size.
 
-    Averages of the statistics of batches, variances included, as the authors take them: not those of the whole set.
+    Averages of the statistics of batches, variances included, as the authors take them: not those
+    of the whole set.
+
+    Args:
+        model: the network that the layers are in.
+        layers: its convolutions.
+        batches: of images (B, C, H, W), normalised; at least one.
+        patch: side of a cell in pixels.
+
+    Returns:
+        Four statistics for the input of each layer.
     """
-    total, count = 0.0, 0
+    total, count, lengths = torch.zeros(()), 0, []
     with record_inputs(
         layers, lambda _, features: convolution_statistics(features, patch)
-    ) as found:
+    ) as by_layer:
         for images in batches:
             model(images)
-            total, count = (
-                total + len(images) * torch.cat([s for four in found for s in four]),
-                count + len(images),
-            )
-    parts = iter((total / count).split([len(s) for four in found for s in four]))
-    return [tuple(next(parts) for _ in four) for four in found]
+            end_to_end = torch.cat([statistic for four in by_layer for statistic in four])
+            total, count = total + len(images) * end_to_end, count + len(images)
+            lengths = [[len(statistic) for statistic in four] for four in by_layer]
+    parts = iter((total / count).split([length for four in lengths for length in four]))
+    return [tuple(next(parts) for _ in four) for four in lengths]
 
 
 class AverageDistance:
-    """sum_l w_l sum_s ||e_ls - r_ls||_2: statistics s of layers l, as moving averages e, against references r.
+    """sum_l w_l sum_s ||e_ls - r_ls||_2 of moving averages e of statistics to references r.
 
-    Each call moves e to ema e + (1 - ema) s; the gradient passes straight through: s receives that of e, undiminished
-    (G-VBSM). `average` (K,) is e of all statistics end to end: the state, which a checkpoint holds.
-    Deviation: e starts at the reference. Since the norm is not squared its gradient is then that of the bias-corrected average;
-    the authors' code starts at 0, a slip in its branch for the first call, so that its first gradients point elsewhere.
+    l is a layer, s one of its statistics. Each call moves e to ema e + (1 - ema) s. The gradient is
+    the straight-through estimator of that average: s receives the whole gradient of e, not
+    (1 - ema) of it (G-VBSM).
+
+    Deviation: e starts at the reference. Since the norm is not squared its gradient is then that of
+    the bias-corrected average; the authors' code starts at 0, a slip in its branch for the first
+    call, so that its first gradients point elsewhere.
+
+    Attributes:
+        average: (K,) float, e of all statistics end to end: the state, which a checkpoint holds.
     """
 
     def __init__(
         self, references: Sequence[Sequence[Tensor]], weights: Sequence[float], ema: float
     ):
-        """references: of each layer its statistics, vectors. weights: w of each layer. ema: decay, in [0, 1)."""
-        self.shape = [[len(s) for s in layer] for layer in references]
-        self.sizes = [size for layer in self.shape for size in layer]
-        self.reference = torch.cat([s for layer in references for s in layer])
-        self.lengths = torch.tensor(self.sizes, device=self.reference.device)
-        self.average, self.weights, self.ema = self.reference.clone(), tuple(weights), ema
+        """Start at the references.
 
-    def __call__(self, found: Sequence[Sequence[Tensor] | None]) -> Tensor:
-        """The distance, a scalar, after moving e to the statistics of each layer; a layer with None is left out and stays."""
-        layers = zip(found, self._layers(), strict=True)
-        now = torch.cat(
-            [s for statistics, old in layers for s in (old if statistics is None else statistics)]
+        Args:
+            references: of each layer its statistics, vectors.
+            weights: w of each layer.
+            ema: decay of the averages, in [0, 1).
+        """
+        self._lengths_by_layer = [[len(s) for s in layer] for layer in references]
+        self._lengths = [length for layer in self._lengths_by_layer for length in layer]
+        self._reference = torch.cat([s for layer in references for s in layer])
+        self._repeats = torch.tensor(self._lengths, device=self._reference.device)
+        self._weights, self._ema = tuple(weights), ema
+        self.average = self._reference.clone()
+
+    def __call__(self, statistics: Sequence[Sequence[Tensor] | None]) -> Tensor:
+        """Move the averages to the statistics of each layer, and measure their distance.
+
+        Args:
+            statistics: of each layer, in the shapes of its references; None leaves the layer out of
+                the sum, and its averages where they are.
+
+        Returns:
+            A scalar.
+        """
+        # All vectors end to end, so that a step is a few operations on one tensor. A layer that is
+        # left out repeats its average, which does not move then.
+        current = torch.cat(
+            [
+                vector
+                for new, old in zip(statistics, self._averages_by_layer(), strict=True)
+                for vector in (old if new is None else new)
+            ]
         )
-        self.average = now.detach().lerp(self.average, self.ema)
-        heard = zip(self.weights, found, self.shape, strict=True)
-        weights = now.new_tensor([0.0 if f is None else w for w, f, sizes in heard for _ in sizes])
+        self.average = current.detach().lerp(self.average, self._ema)
+        layers = zip(self._weights, statistics, self._lengths_by_layer, strict=True)
+        weights = current.new_tensor(
+            [0.0 if new is None else w for w, new, lengths in layers for _ in lengths]
+        )
         with torch.no_grad():
-            gap = self.average - self.reference
-            norms = torch.stack([part.norm() for part in gap.split(self.sizes)])
-            slope = gap * (weights / norms.clamp_min(TINY)).repeat_interleave(
-                self.lengths, output_size=len(gap)
-            )
-        # the norms at e, and their gradient handed to the present statistics
-        return weights @ norms + slope @ (now - now.detach())
+            gap = self.average - self._reference
+            norms = torch.stack([part.norm() for part in gap.split(self._lengths)])
+            # The gradient of w ||gap|| is w gap / ||gap||; 0 where a statistic is met exactly.
+            scales = weights / norms.clamp_min(TINY)
+            gradient = gap * scales.repeat_interleave(self._repeats, output_size=len(gap))
+        # The second term is zero; it hands the gradient at the averages to the statistics.
+        return weights @ norms + gradient @ (current - current.detach())
 
-    def _layers(self) -> Iterator[list[Tensor]]:
-        parts = iter(self.average.split(self.sizes))
-        return ([next(parts) for _ in sizes] for sizes in self.shape)
+    def _averages_by_layer(self) -> Iterator[list[Tensor]]:
+        parts = iter(self.average.split(self._lengths))
+        return ([next(parts) for _ in lengths] for lengths in self._lengths_by_layer)

@@ -1,4 +1,7 @@
-"""G-VBSM ("Generalized Large-Scale Data Condensation via Various Backbone and Statistical Matching", CVPR 2024), recovery."""
+"""G-VBSM, recovery by the statistics of several backbones (CVPR 2024).
+
+"Generalized Large-Scale Data Condensation via Various Backbone and Statistical Matching".
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,13 @@ from distillery.matching.statistics import (
     convolution_statistics,
     record_inputs,
     reference_statistics,
+    running_statistics,
 )
-from distillery.methods.shared.recovery import diverged, each_group, pixel_range, recover
+from distillery.methods.shared.recovery import augment_groups, diverged, pixel_range, recover
 from distillery.nets.features import fired_layers
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.jpeg import image_parts, quantised
-from distillery.store.checkpoint import kept
+from distillery.store.checkpoint import cached
 from distillery.training.augment import normalising_pipeline
 from distillery.training.normalise import denormalise
 from distillery.training.recipe import Augmentations, NormalisedAugmentations
@@ -46,13 +50,28 @@ TRAITS = {"needs": ("teachers",)}
 class Recipe:
     """The defaults are those of the authors' code for CIFAR.
 
-    teachers: the backbones, one per step in turn. iterations: steps per batch. lr: of Adam, falling as a cosine to 0. batch:
-    images that are made side by side and share their statistics. per_class: images of a class in a row before the next class
-    comes (None: all ipc; Tiny ImageNet: ipc / 10). weight: of the statistics. first_weight: of the first layer within them.
-    drop: beta_dr, probability with which a convolution is left out of a step (ImageNet 0). ema: alpha, decay of the moving
-    averages (ImageNet 0.4). patch: side of a cell in pixels (ImageNet 16). densification, tau: weight and temperature of that
-    loss. augment: names of training.augment, drawn once per step for the whole batch, as the authors do. reference_augment,
-    reference_batch, reference_images: how the real images are read whose statistics convolutions are to match; None: all.
+    Attributes:
+        teachers: the backbones, one per step in turn.
+        iterations: steps per batch.
+        lr: of Adam, falling as a cosine to 0.
+        betas: of Adam.
+        batch: images that are made side by side and share their statistics.
+        per_class: images of a class in a row before the next class comes (None: all ipc; Tiny
+            ImageNet: ipc / 10).
+        weight: of the statistics.
+        first_weight: of the first layer within them.
+        drop: beta_dr, probability with which a convolution is left out of a step (ImageNet 0).
+        ema: alpha, decay of the moving averages (ImageNet 0.4).
+        patch: side of a cell in pixels (ImageNet 16).
+        densification: weight of that loss.
+        tau: its temperature.
+        augment: names of training.augment, drawn once per step for the whole batch, as the authors
+            do.
+        reference_augment: names of training.augment, for the real images whose statistics the
+            convolutions are to match.
+        reference_batch: real images per batch.
+        reference_images: real images in all; None: the whole training set.
+        jpeg: quality of the JPEG files that are stored; None stores without loss.
     """
 
     teachers: tuple[str, ...]
@@ -85,29 +104,46 @@ class Recipe:
 def distill(
     train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job
 ) -> DistilledSet:
-    """`ipc` images of each class from N(0, 1) noise in normalised units, kept within the pixel range after every step.
+    """Recover `ipc` images of each class from N(0, 1) noise in normalised units.
 
-    CE(f_t(A(x)), y) + weight * (distances of the statistics of f_t's batch norms and convolutions) + densification(A(x)), the
-    backbone f_t the next in turn at each step, on across batches, as are the moving averages. One without batch normalisation
-    contributes its convolutions alone. Batches are made in order, the images of a class side by side.
-    Parts: images (ipc * classes, C, H, W) uint8, rounded, ordered by index, then class. Raises BudgetError when ipc is 0,
-    TeacherError for a teacher with nothing to match, DistilleryError when the optimisation diverges.
-    Deviation: the statistics are those of the whole batch, where the authors' two processes (CIFAR-100 and larger) take those
-    of half a batch each; stored rounded, where they floor; the averages start at the references (see AverageDistance).
+    CE(f_t(A(x)), y) + weight * (distances of the statistics of f_t's batch norms and convolutions)
+    + densification(A(x)). The backbone f_t is the next in turn at each step; the turn goes on
+    across batches, as do the moving averages. A backbone without batch normalisation contributes
+    its convolutions alone. Batches are made in order, the images of a class side by side. Images
+    are kept within the pixel range after every step.
+
+    Deviation: the statistics are those of the whole batch, where the authors' two processes
+    (CIFAR-100 and larger) take those of half a batch each; stored rounded, where they floor; the
+    averages start at the references (see AverageDistance).
+
+    Args:
+        train: the real images.
+        recipe: the settings.
+        ipc: images per class.
+        teachers: the backbones.
+        job: gives device, random streams and folders.
+
+    Returns:
+        Parts: images (ipc * classes, C, H, W) uint8, rounded, ordered by index, then class.
+
+    Raises:
+        BudgetError: ipc is 0.
+        TeacherError: a teacher has nothing to match.
+        DistilleryError: the optimisation diverges.
     """
     if ipc < 1:
         raise BudgetError(f"ipc = {ipc}: makes no image of any class; ask for ipc 1 or more")
-    places = class_major(ipc, len(train.classes), recipe)
-    found = torch.empty(ipc * len(train.classes), *train.shape)
+    batches = class_major(ipc, len(train.classes), recipe)
+    normalised = torch.empty(ipc * len(train.classes), *train.shape)
     with ExitStack() as hooks:
         backbones = [
             hooks.enter_context(backbone(j, t, train, recipe, job)) for j, t in enumerate(teachers)
         ]
-        with job.progress(len(places) * recipe.iterations, "recover") as bar:
-            for number, batch in enumerate(places):
-                labels = batch % len(train.classes)
-                found[batch] = recovered(train, labels, number, backbones, recipe, job, bar)
-    images = quantised(denormalise(found, train.mean, train.std), recipe.jpeg)
+        with job.progress(len(batches) * recipe.iterations, "recover") as bar:
+            for number, places in enumerate(batches):
+                labels = places % len(train.classes)
+                normalised[places] = recovered(train, labels, number, backbones, recipe, job, bar)
+    images = quantised(denormalise(normalised, train.mean, train.std), recipe.jpeg)
     parts = image_parts(images, torch.arange(len(train.classes)).repeat(ipc), recipe.jpeg)
     return DistilledSet(
         "g-vbsm", ipc, tuple(train.classes), tuple(train.mean), tuple(train.std), parts
@@ -115,27 +151,46 @@ def distill(
 
 
 def class_major(ipc: int, classes: int, recipe: Recipe) -> list[Tensor]:
-    """The places index * classes + class of the images of each batch: class by class, `per_class` indices at a time."""
-    rows = torch.arange(ipc * classes).view(ipc, classes).split(recipe.per_class or ipc)
-    return [batch for part in rows for batch in part.T.flatten().split(recipe.batch)]
+    """Which images each batch makes: class by class, `per_class` of a class at a time.
+
+    Args:
+        ipc: images per class.
+        classes: how many there are.
+        recipe: gives per_class and batch.
+
+    Returns:
+        For each batch the places (b,) int64 of its images in the set: index * classes + class.
+    """
+    groups = torch.arange(ipc * classes).view(ipc, classes).split(recipe.per_class or ipc)
+    return [batch for group in groups for batch in group.T.flatten().split(recipe.batch)]
 
 
 @dataclass
 class Backbone:
-    """A network whose `layers` report their statistics into `found` at each pass, those in `silent` excepted."""
+    """A network whose layers report their statistics at each pass.
+
+    Attributes:
+        model: the network.
+        layers: its batch norms and convolutions.
+        distance: of their statistics to those of real images.
+        silent: layers that report None.
+        statistics: of each layer, of the last pass.
+    """
 
     model: nn.Module
     layers: list[nn.Module]
     distance: AverageDistance
     silent: set[nn.Module] = field(default_factory=set)
-    found: Sequence = ()
+    statistics: Sequence[Sequence[Tensor] | None] = ()
 
     def drop(self, probability: float, stream: torch.Generator) -> None:
         """Silence each convolution with this probability until the next call."""
         drawn = (torch.rand(len(self.layers), generator=stream) < probability).tolist()
         self.silent.clear()
         self.silent.update(
-            m for m, out in zip(self.layers, drawn, strict=True) if out and isinstance(m, nn.Conv2d)
+            layer
+            for layer, dropped in zip(self.layers, drawn, strict=True)
+            if dropped and isinstance(layer, nn.Conv2d)
         )
 
 
@@ -143,70 +198,113 @@ class Backbone:
 def backbone(
     j: int, teacher: Teacher, train: ImageSet, recipe: Recipe, job: Job
 ) -> Iterator[Backbone]:
-    """Teacher j with hooks on the inputs of its batch norms and convolutions, which go when the context ends.
+    """A teacher with hooks on the inputs of its batch norms and convolutions.
 
-    The statistics of its convolutions on real images are kept in the job's scratch folder.
-    Raises TeacherError when it has neither kind of layer.
+    The hooks go when the context ends. The statistics of its convolutions on real images are kept
+    in the job's scratch folder.
+
+    Args:
+        j: its number among the teachers.
+        teacher: the network.
+        train: the real images.
+        recipe: the settings.
+        job: gives device, random stream and folder.
+
+    Raises:
+        TeacherError: it has neither kind of layer.
     """
     model, kinds = teacher.model, (nn.BatchNorm2d, nn.Conv2d)
     layers = fired_layers(model, torch.zeros(1, *train.shape, device=job.device), kinds)
     if not layers:
         raise TeacherError(
-            f"teacher '{teacher.name}' has no batch norms or convolutions to match: name another network"
+            f"teacher '{teacher.name}' has no batch norms or convolutions to match: "
+            f"name another network"
         )
     real = references(j, model, layers, train, recipe, job)
     weights = [recipe.first_weight] + [1.0] * (len(layers) - 1)
-    made = Backbone(model, layers, AverageDistance(real, weights, recipe.ema))
+    hooked = Backbone(model, layers, AverageDistance(real, weights, recipe.ema))
 
     def measure(layer: nn.Module, features: Tensor) -> tuple[Tensor, ...] | None:
-        if layer in made.silent:
+        if layer in hooked.silent:
             return None
         if isinstance(layer, nn.BatchNorm2d):
             return batch_norm_statistics(layer, features)
         return convolution_statistics(features, recipe.patch)
 
-    with record_inputs(layers, measure) as made.found:
-        yield made
+    with record_inputs(layers, measure) as hooked.statistics:
+        yield hooked
 
 
 def references(
     j: int, model: nn.Module, layers: list[nn.Module], train: ImageSet, recipe: Recipe, job: Job
 ) -> list[Sequence[Tensor]]:
-    """What the statistics of each layer are to be: running ones of batch norms, those of augmented real images elsewhere."""
+    """What the statistics of each layer are to be.
+
+    Args:
+        j: number of the backbone.
+        model: its network.
+        layers: its batch norms and convolutions.
+        train: the real images.
+        recipe: the settings.
+        job: gives device, random stream and folder.
+
+    Returns:
+        The running statistics of batch norms, their mean as 0 (`batch_norm_statistics` measures
+        from the running mean on); of convolutions those of augmented real images.
+    """
     convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
 
     def measure() -> dict[str, Tensor]:
-        measured = reference_statistics(
-            model, convolutions, real_batches(j, train, recipe, job), recipe.patch
-        )
+        batches = real_batches(j, train, recipe, job)
+        measured = reference_statistics(model, convolutions, batches, recipe.patch)
         return {f"{i}.{s}": v for i, four in enumerate(measured) for s, v in enumerate(four)}
 
-    parts = kept(job.scratch / f"reference-{j}.safetensors", measure)
-    real = iter(
-        [[parts[f"{i}.{s}"].to(job.device) for s in range(4)] for i in range(len(convolutions))]
+    stored = cached(job.scratch / f"reference-{j}.safetensors", measure)
+    of_convolutions = iter(
+        [[stored[f"{i}.{s}"].to(job.device) for s in range(4)] for i in range(len(convolutions))]
     )
     return [
-        next(real)
-        if isinstance(layer, nn.Conv2d)
-        else (torch.zeros_like(layer.running_mean), layer.running_var)
+        _running_reference(layer) if isinstance(layer, nn.BatchNorm2d) else next(of_convolutions)
         for layer in layers
     ]
 
 
+def _running_reference(layer: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    mean, variance = running_statistics(layer)
+    return torch.zeros_like(mean), variance
+
+
 def real_batches(j: int, train: ImageSet, recipe: Recipe, job: Job) -> Iterator[Tensor]:
-    """Random real images without repetition, augmented, normalised: (reference_batch, C, H, W) float32 on the device."""
+    """Random real images without repetition, augmented, normalised.
+
+    Args:
+        j: number of the backbone that sees them.
+        train: the real images.
+        recipe: the settings.
+        job: gives device and random stream.
+
+    Yields:
+        (reference_batch, C, H, W) float32 on the device.
+    """
     stream, samples = job.generator(f"reference/{j}"), Samples.from_images(train, job.device)
     augment = normalising_pipeline(samples.normalise, recipe.reference_augment)
-    chosen = torch.randperm(len(samples), generator=stream)[: recipe.reference_images].split(
-        recipe.reference_batch
-    )
-    for indices in job.progress(chosen, f"statistics of {recipe.teachers[j]}"):
+    chosen = torch.randperm(len(samples), generator=stream)[: recipe.reference_images]
+    batches = chosen.split(recipe.reference_batch)
+    for indices in job.progress(batches, f"statistics of {recipe.teachers[j]}"):
         yield augment(samples.take(indices.to(job.device)), stream)
 
 
 @dataclass
-class Matching:
-    """The objective of a batch: at each step that of the next backbone. counts: images of each class in the batch, in order."""
+class BackboneObjective:
+    """The objective of a batch: at each step that of the next backbone.
+
+    Attributes:
+        backbones: all of them.
+        recipe: the settings.
+        counts: images of each class in the batch, in order.
+        turn: steps made so far, over all batches.
+        stream: what is dropped follows from it.
+    """
 
     backbones: Sequence[Backbone]
     recipe: Recipe
@@ -215,19 +313,25 @@ class Matching:
     stream: torch.Generator
 
     def gradient(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Cross entropy, distance of the statistics, and the gradient of the objective for images (1, B, C, H, W)."""
+        """Both losses and the gradient of the objective.
+
+        Args:
+            images: (1, B, C, H, W), normalised.
+            labels: (B,) int64.
+
+        Returns:
+            Cross entropy, distance of the statistics, and the gradient by the images, in their
+            shape.
+        """
         backbone, self.turn = self.backbones[self.turn % len(self.backbones)], self.turn + 1
         backbone.drop(self.recipe.drop, self.stream)
         leaf = images[0].detach().requires_grad_()
-        ce, spread = (
-            cross_entropy(backbone.model(leaf), labels),
-            densification(leaf, self.counts, self.recipe.tau),
-        )
-        distance = backbone.distance(backbone.found)
-        (grad,) = torch.autograd.grad(
-            ce + self.recipe.weight * distance + self.recipe.densification * spread, leaf
-        )
-        return ce.detach(), distance.detach(), grad[None]
+        ce = cross_entropy(backbone.model(leaf), labels)
+        copies = densification(leaf, self.counts, self.recipe.tau)
+        distance = backbone.distance(backbone.statistics)
+        total = ce + self.recipe.weight * distance + self.recipe.densification * copies
+        (gradient,) = torch.autograd.grad(total, leaf)
+        return ce.detach(), distance.detach(), gradient[None]
 
 
 def recovered(
@@ -239,33 +343,41 @@ def recovered(
     job: Job,
     bar: tqdm,
 ) -> Tensor:
-    """Batch `number` of images with these labels (B,): (B, C, H, W) float32 on the CPU, normalised, in range.
+    """The images of one batch.
 
     Kept in the job's scratch folder with the moving averages that it leaves to the next batch.
+
+    Args:
+        train: only the shape and the normalisation are read.
+        labels: (B,) int64.
+        number: of the batch.
+        backbones: the networks, whose moving averages go on.
+        recipe: the settings.
+        job: gives device, random stream and folder.
+        bar: advances by the steps of the batch.
+
+    Returns:
+        (B, C, H, W) float32 on the CPU, normalised, in the pixel range.
     """
 
     def make() -> dict[str, Tensor]:
         stream = job.generator(f"batch/{number}")
         noise = torch.randn(1, len(labels), *train.shape, generator=stream).to(job.device)
         counts = labels.unique_consecutive(return_counts=True)[1].tolist()
-        objective = Matching(backbones, recipe, counts, number * recipe.iterations, stream)
-        augment, project = (
-            each_group(lambda step: recipe.augment, [stream]),
-            pixel_range(train, job.device),
-        )
+        turn = number * recipe.iterations
+        objective = BackboneObjective(backbones, recipe, counts, turn, stream)
+        augment = augment_groups(lambda step: recipe.augment, [stream])
+        project, classes = pixel_range(train, job.device), labels.to(job.device)
         try:
-            images = recover(
-                noise, augment, labels.to(job.device), objective, recipe, bar, project
-            )[0]
-        except torch.linalg.LinAlgError:
+            (images,) = recover(noise, augment, classes, objective, recipe, bar, project)
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # absent from the stub
             raise diverged(recipe) from None
-        return {"images": images} | {
-            f"average-{j}": b.distance.average for j, b in enumerate(backbones)
-        }
+        averages = {f"average-{j}": b.distance.average for j, b in enumerate(backbones)}
+        return {"images": images} | averages
 
     done = bar.n + recipe.iterations
-    parts = kept(job.scratch / f"batch-{number}.safetensors", make)
+    stored = cached(job.scratch / f"batch-{number}.safetensors", make)
     bar.update(done - bar.n)  # what was read and not made
-    for j, b in enumerate(backbones):
-        b.distance.average = parts[f"average-{j}"].to(job.device)
-    return parts["images"]
+    for j, backbone in enumerate(backbones):
+        backbone.distance.average = stored[f"average-{j}"].to(job.device)
+    return stored["images"]

@@ -22,7 +22,11 @@ TRAITS = {"needs": ("teachers",)}
 
 @dataclass(frozen=True)
 class Recipe:
-    """teachers: network names; the first one's penultimate features are used."""
+    """Herding in the features of a network.
+
+    Attributes:
+        teachers: network names; the first one's penultimate features are used.
+    """
 
     teachers: tuple[str, ...]
 
@@ -30,12 +34,26 @@ class Recipe:
 def distill(
     train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job
 ) -> DistilledSet:
-    """`ipc` images of each class by greedy mean matching (Welling, ICML 2009; the exemplar rule of iCaRL, CVPR 2017, Alg. 4).
+    """Keep `ipc` images of each class by greedy mean matching.
 
-    Parts: images (ipc * classes, C, H, W) uint8, ordered by rank, then class, so that the first n ranks are the set of ipc n.
-    Raises BudgetError when ipc is 0 or more than a class has.
-    Deviation: iCaRL scales each feature vector to length 1 first; here, as in the distillation literature, features stay as
-    they are.
+    Welling, ICML 2009; the exemplar rule of iCaRL, CVPR 2017, Alg. 4.
+
+    Deviation: iCaRL scales each feature vector to length 1 first; here, as in the distillation
+    literature, features stay as they are.
+
+    Args:
+        train: the real images.
+        recipe: the settings.
+        ipc: images per class.
+        teachers: the first one's features are used.
+        job: gives the device.
+
+    Returns:
+        Parts: images (ipc * classes, C, H, W) uint8, ordered by rank, then class, so that the first
+        n ranks are the set of ipc n.
+
+    Raises:
+        BudgetError: ipc is 0 or more than a class has.
     """
     check_budget(train, ipc)
     chosen = []
@@ -46,9 +64,16 @@ def distill(
 
 
 def herd(features: Tensor, count: int) -> Tensor:
-    """Indices (count,) int64 of distinct rows of `features` (n, F): row k minimises ||mean - mean of the rows 1..k||_2.
+    """Rows whose running mean stays nearest to the mean of all.
 
-    Ties go to the lowest index.
+    Row k minimises ||mean - mean of the rows 1..k||_2; ties go to the lowest index.
+
+    Args:
+        features: (n, F).
+        count: how many rows are chosen.
+
+    Returns:
+        Indices (count,) int64 of distinct rows.
     """
     mean, total = features.mean(0), torch.zeros_like(features[0])
     free = torch.ones(len(features), dtype=torch.bool)

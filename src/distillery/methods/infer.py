@@ -1,4 +1,7 @@
-"""INFER ("Breaking Class Barriers", ICLR 2025): real images and Universal Feature Compensators, each added to all classes."""
+"""INFER ("Breaking Class Barriers", ICLR 2025).
+
+Real images, and Universal Feature Compensators that are each added to images of all classes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from torch import Tensor
 
 from distillery.components.fields import Count, Fraction, NonNegative, Positive, Quality
 from distillery.errors import BudgetError
-from distillery.methods.shared.recovery import Objective, each_group, in_groups, recover
+from distillery.methods.shared.recovery import TeacherObjective, augment_groups, in_groups, recover
 from distillery.methods.shared.selection import draw
 from distillery.sets.distilled import DistilledSet, Instances, stored_images
 from distillery.sets.jpeg import encode, quantised
@@ -34,14 +37,22 @@ BATCH = 256
 class Recipe:
     """Paper section 4.1, Table 5; the defaults are CIFAR's.
 
-    teachers: the M networks f^j, one compensator u_j of each subset per network. iterations: steps per compensator. lr: lr_0
-    of Adam, falling as a cosine to 0. alpha: weight of the BN loss (paper silent; the authors' code: CIFAR 1, ImageNet 0.01).
-    first_bn_weight: weight of the first layer within it. augment: names of training.augment; the authors' crops, flips and
-    rolls are drawn once per step for the whole subset. natural_instances: whether the natural images (u = 0) are instances too,
-    (M + 1)-fold as in the authors' code and the epochs of Table 5, or not, M-fold as in the paper's text.
-    micro_batch: images of a subset per forward pass (None: all), same gradient for less memory. parallel_groups: subsets optimised
-    side by side, same result up to rounding. jpeg: quality of JPEG files of all instances, stored in place of images and
-    compensators as the authors' code does (75); None stores without loss.
+    Attributes:
+        teachers: the M networks f^j, one compensator u_j of each subset per network.
+        iterations: steps per compensator.
+        lr: lr_0 of Adam, falling as a cosine to 0.
+        betas: of Adam.
+        alpha: weight of the BN loss (paper silent; the authors' code: CIFAR 1, ImageNet 0.01).
+        first_bn_weight: weight of the first layer within it.
+        augment: names of training.augment; the authors' crops, flips and rolls are drawn once per
+            step for the whole subset.
+        natural_instances: whether the natural images (u = 0) are instances too, (M + 1)-fold as in
+            the authors' code and the epochs of Table 5, or not, M-fold as in the paper's text.
+        micro_batch: images of a subset per forward pass (None: all): the same gradient for less
+            memory.
+        parallel_groups: subsets optimised side by side: the same result up to rounding.
+        jpeg: quality of JPEG files of all instances, stored in place of images and compensators as
+            the authors' code does (75); None stores without loss.
     """
 
     teachers: tuple[str, ...]
@@ -57,18 +68,21 @@ class Recipe:
     jpeg: Quality | None = None
 
     def subsets(self, ipc: float, classes: int) -> int:
-        """K, the number of subsets within the budget K (C + M) <= ipc C (section 4.1), a compensator counting as one image."""
+        """K, the number of subsets within the budget K (C + M) <= ipc C (section 4.1).
+
+        A compensator counts as one image.
+        """
         return int(ipc * classes // (classes + len(self.teachers)))
 
     def work(self, ipc: float, classes: int) -> float:
         """Forward passes of one image through each teacher, a backward pass counting as two.
 
-        Micro-batches take one more forward pass (`recovery.Objective`).
+        Micro-batches take one more forward pass (`recovery.TeacherObjective`).
         """
         images = self.subsets(ipc, classes) * classes
         return images * self.iterations * (4 if self.micro_batch else 3)
 
-    def instances(self, ipc: int, classes: int) -> int:
+    def instances(self, ipc: float, classes: int) -> int:
         """Training images of a set: (M + 1) K C, or M K C without the natural ones."""
         return (len(self.teachers) + self.natural_instances) * self.subsets(ipc, classes) * classes
 
@@ -78,8 +92,9 @@ def subsets(recipe: Recipe, ipc: int, classes: int) -> int:
     count, teachers = recipe.subsets(ipc, classes), len(recipe.teachers)
     if count < 1:
         raise BudgetError(
-            f"ipc = {ipc}: INFER with {teachers} teachers and {classes} classes needs {classes + teachers} images, "
-            f"the budget is {ipc * classes}; ask for ipc {-(-(classes + teachers) // classes)} or more"
+            f"ipc = {ipc}: INFER with {teachers} teachers and {classes} classes needs "
+            f"{classes + teachers} images, the budget is {ipc * classes}; "
+            f"ask for ipc {-(-(classes + teachers) // classes)} or more"
         )
     return count
 
@@ -87,24 +102,40 @@ def subsets(recipe: Recipe, ipc: int, classes: int) -> int:
 def distill(
     train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job
 ) -> DistilledSet:
-    """K subsets P^k of one random real image per class, disjoint, and for each a compensator u_j per teacher (Alg. 1, Eq. 4).
+    """Draw K subsets P^k, and optimise for each a compensator u_j per teacher (Alg. 1, Eq. 4).
 
-    Parts: natural (K, classes, C, H, W) uint8; compensators (M, K, C, H, W) float16, in pixel units (u times std), to be added
-    to natural / 255; where recipe.natural_instances is False also natural_instances, a single uint8 0. With recipe.jpeg instead
-    JPEG files of the instances in the order of expand(), and their labels.
-    Raises BudgetError when the budget holds no subset or a class fewer than K images, TeacherError for a teacher without batch
-    normalisation, DistilleryError when a compensator diverges.
-    Deviation: the subsets are disjoint (paper silent); without `jpeg`, images and compensators are stored apart and lossless,
-    as the paper describes, where the authors' code writes their sum as JPEG; u is the last iterate, theirs the one before.
+    A subset is one random real image per class; subsets are disjoint.
+
+    Deviation: the subsets are disjoint (paper silent); without `jpeg`, images and compensators are
+    stored apart and lossless, as the paper describes, where the authors' code writes their sum as
+    JPEG; u is the last iterate, theirs the one before.
+
+    Args:
+        train: the real images.
+        recipe: the settings.
+        ipc: images per class.
+        teachers: the M networks.
+        job: gives device, random streams and folders.
+
+    Returns:
+        Parts: natural (K, classes, C, H, W) uint8; compensators (M, K, C, H, W) float16, in pixel
+        units (u times std), to be added to natural / 255. With recipe.jpeg instead JPEG files of
+        the instances in the order of expand(), and their labels. Layout: natural_instances, as in
+        the recipe.
+
+    Raises:
+        BudgetError: the budget holds no subset, or a class fewer than K images.
+        TeacherError: a teacher has no batch normalisation.
+        DistilleryError: a compensator diverges.
     """
     indices = draw(train, subsets(recipe, ipc, len(train.classes)), job.generator("subsets"))
     natural = train.pixels(indices.flatten()).unflatten(0, tuple(indices.shape))
     with job.progress(len(teachers) * len(natural) * recipe.iterations, "compensators") as bar:
-        found = [
+        normalised = [
             compensators(natural, j, teacher, train, recipe, job, bar)
             for j, teacher in enumerate(teachers)
         ]
-    in_pixels = torch.stack(found) * torch.tensor(train.std)[:, None, None]
+    in_pixels = torch.stack(normalised) * torch.tensor(train.std)[:, None, None]
     exact = DistilledSet(
         "infer",
         ipc,
@@ -120,7 +151,12 @@ def distill(
 
 
 def as_files(exact: DistilledSet, quality: int) -> DistilledSet:
-    """The instances of `exact`, whose compensators are float32, as JPEG files: the set of the authors' code."""
+    """The instances of a set as JPEG files, which is what the authors' code stores.
+
+    Args:
+        exact: with compensators in float32.
+        quality: of the files, 1..100.
+    """
     instances = expand(exact)
     batches = torch.arange(len(instances)).split(BATCH)
     files = encode((quantised(instances.take(batch), quality) for batch in batches), quality)
@@ -131,31 +167,45 @@ def as_files(exact: DistilledSet, quality: int) -> DistilledSet:
 def compensators(
     natural: Tensor, j: int, teacher: Teacher, train: ImageSet, recipe: Recipe, job: Job, bar: tqdm
 ) -> Tensor:
-    """The compensators u_j of all subsets for one teacher: (K, C, H, W) float32 on the CPU, in normalised units.
+    """The compensators u_j of all subsets for one teacher.
 
-    natural: (K, classes, C, H, W) uint8. Nothing bounds u here; only expand() clamps.
+    Nothing bounds u here; only expand() clamps.
+
+    Args:
+        natural: (K, classes, C, H, W) uint8.
+        j: number of the teacher.
+        teacher: the network.
+        train: gives shape, classes and normalisation.
+        recipe: the settings.
+        job: gives device, random streams and folders.
+        bar: advances by a step of each subset.
+
+    Returns:
+        (K, C, H, W) float32 on the CPU, in normalised units.
     """
-    objective = Objective.of(teacher, recipe.alpha, recipe, train.shape, job.device)
+    objective = TeacherObjective.of(teacher, recipe.alpha, recipe, train.shape, job.device)
     labels = torch.arange(len(train.classes), device=job.device)
 
     def optimise(group: list[int]) -> Tensor:
         images = normalise(natural[group].to(job.device).float() / 255, train.mean, train.std)
-        augment = each_group(
-            lambda step: recipe.augment, [job.generator(f"compensator/{j}/{k}") for k in group]
+        streams = [job.generator(f"compensator/{j}/{k}") for k in group]
+        augment = augment_groups(lambda step: recipe.augment, streams)
+        # Broadcast over the batch: the same u for every class.
+        start = torch.zeros_like(images[:, :1])
+        u = recover(
+            start, lambda u, step: augment(images + u, step), labels, objective, recipe, bar
         )
-        zero = torch.zeros_like(
-            images[:, :1]
-        )  # broadcast over the batch: the same u for every class
-        return recover(
-            zero, lambda u, step: augment(images + u, step), labels, objective, recipe, bar
-        ).squeeze(1)
+        return u.squeeze(1)
 
     return in_groups(range(len(natural)), optimise, f"compensators-{j}", recipe, job, bar)
 
 
 def expand(distilled: DistilledSet) -> Instances:
-    """The (M + 1) K C instances in the order (j, k, class): for j = 0 natural / 255 itself, then natural / 255 + u_j clamped to
-    [0, 1] (Eq. 2). Without natural instances the M K C others alone. Of JPEG files what they decode to."""
+    """The (M + 1) K C instances in the order (j, k, class).
+
+    For j = 0 natural / 255 itself, then natural / 255 + u_j clamped to [0, 1] (Eq. 2). Without
+    natural instances the M K C others alone. Of JPEG files what they decode to.
+    """
     if "jpeg" in distilled:
         return stored_images(distilled)
     natural, compensators = distilled["natural"], distilled["compensators"]

@@ -1,4 +1,7 @@
-"""k-means: the real images nearest to the cluster centres of each class in a teacher's feature space."""
+"""k-means: the real images nearest to the cluster centres of each class.
+
+The clusters are those of a teacher's feature space.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,12 @@ TRAITS = {"needs": ("teachers",)}
 
 @dataclass(frozen=True)
 class Recipe:
-    """teachers: network names; the first one's penultimate features are used. restarts: k-means++ starts, the best is kept."""
+    """k-means in the features of a network.
+
+    Attributes:
+        teachers: network names; the first one's penultimate features are used.
+        restarts: k-means++ starts, the best is kept.
+    """
 
     teachers: tuple[str, ...]
     restarts: Count = 1
@@ -34,26 +42,44 @@ class Recipe:
 def distill(
     train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job
 ) -> DistilledSet:
-    """One image for each of `ipc` clusters per class.
+    """Keep one image for each of `ipc` clusters per class.
 
-    Parts: images (ipc * classes, C, H, W) uint8, ordered by cluster, then class. Raises BudgetError when ipc is 0 or more
-    than a class has.
+    Args:
+        train: the real images.
+        recipe: the settings.
+        ipc: clusters per class.
+        teachers: the first one's features are used.
+        job: gives device and seeds.
+
+    Returns:
+        Parts: images (ipc * classes, C, H, W) uint8, ordered by cluster, then class.
+
+    Raises:
+        BudgetError: ipc is 0 or more than a class has.
     """
     check_budget(train, ipc)
     chosen = []
     for label in job.progress(range(len(train.classes)), "k-means"):
         members, features = class_features(train, label, teachers[0], job.device)
-        chosen.append(
-            members[representatives(features, ipc, recipe.restarts, job.seed(f"k-means/{label}"))]
-        )
+        seed = job.seed(f"k-means/{label}")
+        chosen.append(members[representatives(features, ipc, recipe.restarts, seed)])
     return real_images("k-means", train, torch.stack(chosen, 1), ipc)
 
 
 def representatives(features: Tensor, count: int, restarts: int, seed: int) -> Tensor:
-    """Indices (count,) int64 of distinct rows of `features` (n, F), row i standing for cluster i.
+    """The row nearest to each cluster centre.
 
-    Each is the row nearest to its centre; where two centres share a nearest row, the assignment of distinct rows to centres
-    with the least sum of distances decides.
+    Where two centres share a nearest row, the assignment of distinct rows to centres with the least
+    sum of distances decides.
+
+    Args:
+        features: (n, F).
+        count: clusters.
+        restarts: k-means++ starts, the best is kept.
+        seed: of the starts.
+
+    Returns:
+        Indices (count,) int64 of distinct rows, row i standing for cluster i.
     """
     clusters = KMeans(count, n_init=restarts, random_state=seed % 2**32).fit(features.numpy())
     return torch.from_numpy(linear_sum_assignment(clusters.transform(features.numpy()).T)[1])

@@ -1,4 +1,7 @@
-"""PoDD (Shul, Horwitz and Hoshen, 2024): a whole data set in one poster, whose overlapping patches are the training images."""
+"""PoDD (Shul, Horwitz and Hoshen, 2024): a whole data set in one poster.
+
+A student trains on the overlapping patches of the poster.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +15,25 @@ from torch import Tensor
 from distillery.components.fields import Count, Positive
 from distillery.embeddings.distances import read_distances
 from distillery.errors import BudgetError, PlanError, nearest
-from distillery.methods.shared.meta import (
-    Learned,
-    Problem,
-    Space,
-    every,
-    learn,
-    passes,
-    some,
+from distillery.methods.shared.image_space import ImageSpace
+from distillery.methods.shared.meta_draws import (
+    full_batch,
+    random_subset,
+    shuffled_passes,
     window_starts,
 )
+from distillery.methods.shared.meta_learning import LearnedTensor, MetaProblem, learn
 from distillery.methods.shared.recipes import Unrolled
-from distillery.poster import geometry, initial, order
+from distillery.poster import geometry, initial
 from distillery.poster import labels as poddl
+from distillery.poster.order import greedy_order, random_order
 from distillery.sets.distilled import DistilledSet, Instances
 from distillery.sets.parts import Kind, Part
 from distillery.unroll.optimizers import Adam
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet
-    from distillery.methods.shared.meta import Values
+    from distillery.methods.shared.meta_learning import Values
     from distillery.store.job import Job
     from distillery.teacher.load import Teacher
 
@@ -44,14 +46,23 @@ EPSILON = 1e-8
 class Recipe(Unrolled):
     """Paper section 5.1; the defaults are CIFAR-10's.
 
-    posters: "one" for all classes, or one "per-class" (section 6, above one image per class). size: width and height of a
-    poster in pixels, None: the largest of the classes' grid within the budget. class_grid: columns and rows of classes on
-    the poster, None: nearest to a square. patch_grid: columns and rows of patches. patches: in an inner step (None: all).
-    order: "poco" by the similarity of the classes' `embedding` (an entry of `embed`), "given" as the labels, or
-    "random:<seed>". labels: "fixed" by the class that fills most of a patch, or "learned" at a rate label_lr (None: lr).
-    label_shape: of the learned ones, a cell per class ("paper", None), or the array of the authors' code ("reference"), for an
-    ablation (`poster.labels.reference`). init: "tiles", a Gaussian tile of unit norm per class, blended, or "noise". init_std:
-    of the noise, None: 1 / sqrt(C h h). cyclic: whether patches go on at the opposite border.
+    Attributes:
+        posters: "one" for all classes, or one "per-class" (section 6, above one image per class).
+        size: width and height of a poster in pixels, None: the largest of the classes' grid within
+            the budget.
+        class_grid: columns and rows of classes on the poster, None: nearest to a square.
+        patch_grid: columns and rows of patches.
+        patches: patches in an inner step (None: all).
+        order: of the classes: "poco" by the similarity of their `embedding`, "given" as the labels,
+            or "random:<seed>".
+        embedding: an entry of `embed`.
+        labels: "fixed" by the class that fills most of a patch, or "learned".
+        label_lr: learning rate of learned labels (None: lr).
+        label_shape: of learned labels, a cell per class ("paper", None), or the array of the
+            authors' code ("reference"), for an ablation (`poster.labels.reference`).
+        init: "tiles", a Gaussian tile of unit norm per class, blended, or "noise".
+        init_std: of the noise, None: 1 / sqrt(C h h).
+        cyclic: whether patches go on at the opposite border.
     """
 
     meta_steps: Count = 40000
@@ -77,11 +88,8 @@ class Recipe(Unrolled):
 
     def instances(self, ipc: float, classes: int) -> int:
         """Patches of the set, whatever the budget."""
-        return (
-            self.patch_grid[0]
-            * self.patch_grid[1]
-            * (classes if self.posters == "per-class" else 1)
-        )
+        posters = classes if self.posters == "per-class" else 1
+        return self.patch_grid[0] * self.patch_grid[1] * posters
 
     def images_per_step(self, ipc: float, classes: int) -> int:
         """Patches of an inner step."""
@@ -89,9 +97,19 @@ class Recipe(Unrolled):
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What lies where: posters of width x height pixels, `cells` of classes and `patches` of `side` pixels on each. reference:
-    whether learned labels have the shape of the authors' array instead of the cells'."""
+class PosterLayout:
+    """What lies where on a poster.
+
+    Attributes:
+        width: of the poster in pixels.
+        height: of the poster in pixels.
+        side: of a patch in pixels.
+        cells: the grid of classes.
+        patches: the grid of patches.
+        cyclic: whether patches go on at the opposite border.
+        reference: whether learned labels have the shape of the authors' array instead of the
+            cells'.
+    """
 
     width: int
     height: int
@@ -102,38 +120,45 @@ class Layout:
     reference: bool = False
 
     @classmethod
-    def of(cls, recipe: Recipe, ipc: float, classes: int, side: int) -> Layout:
-        """The layout of a recipe for images of `side` pixels. Raises BudgetError where a poster holds no patch or exceeds the
-        budget, PlanError when the class grid does not hold each class once, or the authors' array has no meaning."""
-        alone, reference = (
-            recipe.posters == "per-class",
-            recipe.labels == "learned" and recipe.label_shape == "reference",
-        )
-        if reference and (alone or recipe.cyclic):
+    def of(cls, recipe: Recipe, ipc: float, classes: int, side: int) -> PosterLayout:
+        """The layout of a recipe.
+
+        Args:
+            recipe: the settings.
+            ipc: images per class, a fraction perhaps.
+            classes: how many there are.
+            side: of the images in pixels.
+
+        Raises:
+            BudgetError: a poster holds no patch or exceeds the budget.
+            PlanError: the class grid does not hold each class once, or the authors' array has no
+                meaning.
+        """
+        per_class = recipe.posters == "per-class"
+        reference = recipe.labels == "learned" and recipe.label_shape == "reference"
+        if reference and (per_class or recipe.cyclic):
             raise PlanError(
-                "label_shape = 'reference': is for one poster that is not cyclic; leave label_shape out"
+                "label_shape = 'reference': is for one poster that is not cyclic; "
+                "leave label_shape out"
             )
         cells = _class_grid(recipe, ipc, classes)
-        held = 1 if alone else classes
-        width, height = recipe.size or geometry.size(
-            ipc, held, side, geometry.Grid(1, 1) if alone else cells
-        )
-        if width * height > geometry.most(ipc, held, side) or min(width, height) < side:
+        held = 1 if per_class else classes  # classes on one poster
+        size_grid = geometry.Grid(1, 1) if per_class else cells
+        width, height = recipe.size or geometry.poster_size(ipc, held, side, size_grid)
+        most = geometry.most_pixels(ipc, held, side)
+        if width * height > most or min(width, height) < side:
             raise BudgetError(
-                f"size = [{width}, {height}]: a poster at ipc {ipc:g} has {side} pixels a side or more and at most "
-                f"{geometry.most(ipc, held, side)} in all; leave size out to have it worked out"
+                f"size = [{width}, {height}]: a poster at ipc {ipc:g} has {side} pixels a side or "
+                f"more and at most {most} in all; leave size out to have it worked out"
             )
-        return cls(
-            width, height, side, cells, geometry.Grid(*recipe.patch_grid), recipe.cyclic, reference
-        )
+        patches = geometry.Grid(*recipe.patch_grid)
+        return cls(width, height, side, cells, patches, recipe.cyclic, reference)
 
     @classmethod
-    def stored(cls, distilled: DistilledSet) -> Layout:
+    def stored(cls, distilled: DistilledSet) -> PosterLayout:
         """The layout of a stored set."""
-        (height, width), (rows, columns) = (
-            distilled["poster"].shape[2:],
-            distilled["order"].shape[1:],
-        )
+        _, _, height, width = distilled["poster"].shape
+        _, rows, columns = distilled["order"].shape
         stated = distilled.layout
         return cls(
             width,
@@ -146,9 +171,14 @@ class Layout:
         )
 
     def stated(self) -> dict[str, Any]:
-        """What `stored` needs besides the shapes of the parts: columns, rows and side of the patches, and both flags."""
-        grid = {"columns": self.patches.columns, "rows": self.patches.rows, "side": self.side}
-        return grid | {"cyclic": self.cyclic, "reference": self.reference}
+        """What `stored` needs besides the shapes of the parts."""
+        return {
+            "columns": self.patches.columns,
+            "rows": self.patches.rows,
+            "side": self.side,
+            "cyclic": self.cyclic,
+            "reference": self.reference,
+        }
 
     @property
     def index(self) -> Tensor:
@@ -162,23 +192,34 @@ class Layout:
             self.width, self.height, self.side, self.cells, self.patches, self.cyclic
         )
 
-    def learned(self, order: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-        """Of learned labels: what share each patch has of each (p, their number) float32, and the labels to start from
-        (rows, columns, classes) float32, for the class of each cell, `order` (rows, columns)."""
+    def learned_labels(self, order: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+        """How learned labels become those of patches, and what they are at the start.
+
+        Args:
+            order: (rows, columns) int64, the class of each cell.
+            classes: how many there are.
+
+        Returns:
+            The share that each patch has of each of the n learned labels, (p, n) float32, and the
+            labels to start from, (rows, columns, classes) float32.
+        """
         if self.reference:
             return poddl.reference(self.width, self.height, self.side, order, self.patches)
         return self.weights, poddl.initial(order, classes)
 
 
 def _class_grid(recipe: Recipe, ipc: float, classes: int) -> geometry.Grid:
-    if (
-        recipe.posters == "per-class"
-    ):  # section 6: as many cells a side as the square root of the images
-        return geometry.Grid(*(max(1, round(ipc**0.5)),) * 2)
-    grid = geometry.Grid(*recipe.class_grid) if recipe.class_grid else geometry.class_grid(classes)
+    if recipe.posters == "per-class":
+        # Section 6: as many cells a side as the square root of the images.
+        side = max(1, round(ipc**0.5))
+        return geometry.Grid(side, side)
+    if recipe.class_grid is None:
+        return geometry.class_grid(classes)
+    grid = geometry.Grid(*recipe.class_grid)
     if grid.count != classes:
         raise PlanError(
-            f"class_grid = {list(recipe.class_grid)}: has {grid.count} cells for {classes} classes; give each one"
+            f"class_grid = {list(recipe.class_grid)}: has {grid.count} cells for {classes} "
+            f"classes; give each one"
         )
     return grid
 
@@ -186,42 +227,75 @@ def _class_grid(recipe: Recipe, ipc: float, classes: int) -> geometry.Grid:
 def distill(
     train: ImageSet, recipe: Recipe, *, ipc: float, teachers: list[Teacher], job: Job
 ) -> DistilledSet:
-    """One poster for all classes, or one for each; a student trains on its overlapping patches.
+    """Learn one poster for all classes, or one for each.
 
-    Parts, B posters: poster (B, C, H, W) float32, whitened, or pixels (`Space.stored`); order (B, rows, columns) int16, the
-    class of each cell; patches (4,) int16, their columns, rows and side, and whether they are cyclic, and a fifth number, 1,
-    where label_shape is "reference"; where labels are learned soft (B, rows, columns, classes) float32, at least 0, of the
-    rows and columns of the order or of the authors' array. Raises BudgetError and PlanError as `Layout.of` and `arrange`
-    do, DistilleryError when a meta-step is not finite.
-    Deviation: the poster is that of the last meta-step; the authors' code keeps the one with the lowest training loss.
-    Labels are the paper's (`poster.labels`), those of the authors' code an option.
+    Deviation: the poster is that of the last meta-step; the authors' code keeps the one with the
+    lowest training loss. Labels are the paper's (`poster.labels`), those of the authors' code an
+    option.
+
+    Args:
+        train: the real images.
+        recipe: the settings.
+        ipc: images per class, a fraction perhaps.
+        teachers: none.
+        job: gives device, random streams and folders; its input `embeddings` the class distances.
+
+    Returns:
+        Parts, B posters: poster (B, C, H, W) float32, whitened, or pixels (`ImageSpace.stored`);
+        order (B, rows, columns) int16, the class of each cell; where labels are learned soft
+        (B, rows, columns, classes) float32, at least 0, of the rows and columns of the order or of
+        the authors' array. Layout: `PosterLayout.stated`.
+
+    Raises:
+        BudgetError: as `PosterLayout.of` does.
+        PlanError: as `PosterLayout.of` and `arrange` do.
+        ClassOrderError: the class distances are of other classes, or in another order.
+        DistilleryError: a meta-step is not finite.
     """
-    space, classes, (channels, side, _) = Space.of(train, job), len(train.classes), train.shape
-    layout = Layout.of(recipe, ipc, classes, side)
-    placed = arrange(recipe, layout, train, job)
-    poster = torch.stack(
-        [start(recipe, layout, channels, job.generator(f"poster/{b}")) for b in range(len(placed))]
-    )
-    learned = {"poster": Learned(poster.to(job.device), Adam(recipe.lr))}
+    space, classes, (channels, side, _) = ImageSpace.of(train, job), len(train.classes), train.shape
+    layout = PosterLayout.of(recipe, ipc, classes, side)
+    orders = arrange(recipe, layout, train, job)
+    streams = [job.generator(f"poster/{number}") for number in range(len(orders))]
+    posters = torch.stack([start(recipe, layout, channels, stream) for stream in streams])
+    learned = {"poster": LearnedTensor(posters.to(job.device), Adam(recipe.lr))}
     if recipe.labels == "learned":
-        soft = torch.stack([layout.learned(order, classes)[1] for order in placed])
-        learned["soft"] = Learned(
-            soft.to(job.device), Adam(recipe.label_lr or recipe.lr), images=False, least=0.0
-        )
-    unfold = unfolding(layout, placed, classes, job.device)
-    count = len(placed) * layout.patches.count
-    problem = Problem(
+        soft = torch.stack([layout.learned_labels(order, classes)[1] for order in orders])
+        optimizer = Adam(recipe.label_lr or recipe.lr)
+        learned["soft"] = LearnedTensor(soft.to(job.device), optimizer, images=False, least=0.0)
+    count = len(orders) * layout.patches.count
+    problem = MetaProblem(
         learned,
-        unfold,
-        draw=some(count, recipe.patches) if recipe.patches else every(count),
-        real=passes(len(train), recipe.batch, job),
+        unfolding(layout, orders, classes, job.device),
+        draw=random_subset(count, recipe.patches) if recipe.patches else full_batch(count),
+        real=shuffled_passes(len(train), recipe.batch, job),
         window_start=window_starts(recipe, len(train), job),
         inner=Adam(recipe.inner_lr),
     )
     values = learn(problem, space, classes, recipe, job)
+    return poster_set(values, orders, layout, ipc, train, space)
+
+
+def poster_set(
+    values: Values,
+    orders: Tensor,
+    layout: PosterLayout,
+    ipc: float,
+    train: ImageSet,
+    space: ImageSpace,
+) -> DistilledSet:
+    """The set that stores learned posters.
+
+    Args:
+        values: `poster`, and `soft` where labels were learned.
+        orders: (B, rows, columns) int64, the class of each cell.
+        layout: of each poster.
+        ipc: the budget.
+        train: whose classes they are.
+        space: where they were learned.
+    """
     parts = {
         "poster": Part(values["poster"], Kind.IMAGE),
-        "order": Part(placed.to(torch.int16), Kind.INDEX),
+        "order": Part(orders.to(torch.int16), Kind.INDEX),
     }
     if "soft" in values:
         parts["soft"] = Part(values["soft"], Kind.SOFT_LABEL)
@@ -237,16 +311,30 @@ def distill(
     )
 
 
-def arrange(recipe: Recipe, layout: Layout, train: ImageSet, job: Job) -> Tensor:
-    """The class of each cell of each poster, (B, rows, columns) int64. Raises PlanError for an order that does not exist."""
+def arrange(recipe: Recipe, layout: PosterLayout, train: ImageSet, job: Job) -> Tensor:
+    """Which class lies where.
+
+    Args:
+        recipe: says by which rule.
+        layout: gives the grid of classes.
+        train: whose classes they are.
+        job: its input `embeddings` gives the class distances.
+
+    Returns:
+        The class of each cell of each poster, (B, rows, columns) int64.
+
+    Raises:
+        PlanError: the order does not exist, or needs class distances that are not there.
+        ClassOrderError: the class distances are of other classes, or in another order.
+    """
     classes, rows, columns = len(train.classes), layout.cells.rows, layout.cells.columns
     if recipe.posters == "per-class":
         return torch.arange(classes)[:, None, None].expand(-1, rows, columns)
     kind, _, seed = recipe.order.partition(":")
     orders = {
-        "poco": lambda: order.place(_distances(train, job), rows, columns),
+        "poco": lambda: greedy_order(_distances(train, job), rows, columns),
         "given": lambda: torch.arange(classes).view(rows, columns),
-        "random": lambda: order.shuffled(
+        "random": lambda: random_order(
             classes, rows, columns, torch.Generator().manual_seed(int(seed))
         ),
     }
@@ -254,52 +342,65 @@ def arrange(recipe: Recipe, layout: Layout, train: ImageSet, job: Job) -> Tensor
         raise PlanError(f"order = '{recipe.order}': does not exist: {nearest(kind, orders)}")
     if seed.isdecimal() != (kind == "random"):
         raise PlanError(
-            f"order = '{recipe.order}': cannot be read; write poco, given, or random:0, with any number as seed"
+            f"order = '{recipe.order}': cannot be read; "
+            f"write poco, given, or random:0, with any number as seed"
         )
     return orders[kind]()[None]
 
 
 def _distances(train: ImageSet, job: Job) -> Tensor:
-    if not job.find_input("embeddings"):
+    artefact = job.find_input("embeddings")
+    if artefact is None:
         raise PlanError(
             "order = 'poco': needs embedding, an entry of `embed`; or set order to given"
         )
-    return read_distances(job.input("embeddings"), train.class_order)
+    return read_distances(artefact, train.class_order)
 
 
-def start(recipe: Recipe, layout: Layout, channels: int, stream: torch.Generator) -> Tensor:
+def start(recipe: Recipe, layout: PosterLayout, channels: int, stream: torch.Generator) -> Tensor:
     """A poster (C, H, W) float32 before the first meta-step."""
+    width, height, side = layout.width, layout.height, layout.side
     if recipe.init == "tiles":
-        return initial.tiles(
-            channels, layout.width, layout.height, layout.side, layout.cells, stream
-        )
-    std = recipe.init_std or (channels * layout.side**2) ** -0.5
-    return initial.noise(channels, layout.width, layout.height, std, stream)
+        return initial.tiles(channels, width, height, side, layout.cells, stream)
+    std = recipe.init_std or (channels * side**2) ** -0.5
+    return initial.noise(channels, width, height, std, stream)
 
 
 def unfolding(
-    layout: Layout, placed: Tensor, classes: int, device: torch.device | str
+    layout: PosterLayout, orders: Tensor, classes: int, device: torch.device | str
 ) -> Callable[[Values], tuple[Tensor, Tensor]]:
-    """A function of `poster` (B, C, H, W) and, where labels are learned, `soft` (B, rows, columns, n): the patches
-    (B p, C, side, side), and their label probabilities (B p, n); differentiable."""
-    index, weights = layout.index.to(device), layout.learned(placed[0], classes)[0].to(device)
-    still = torch.cat([poddl.fixed(layout.weights, order, classes) for order in placed]).to(device)
+    """A function from posters to patches and their labels; differentiable.
+
+    Args:
+        layout: of each poster.
+        orders: (B, rows, columns) int64, the class of each cell.
+        classes: how many there are.
+        device: where the posters are.
+
+    Returns:
+        A function of `poster` (B, C, H, W) and, where labels are learned, `soft` (B, rows, columns,
+        n), to the patches (B p, C, side, side) and their label probabilities (B p, n).
+    """
+    index = layout.index.to(device)
+    weights = layout.learned_labels(orders[0], classes)[0].to(device)
+    by_poster = [poddl.fixed(layout.weights, order, classes) for order in orders]
+    fixed_labels = torch.cat(by_poster).to(device)
 
     def unfold(values: Values) -> tuple[Tensor, Tensor]:
         patches = torch.cat([geometry.cut(poster, index) for poster in values["poster"]])
-        soft = (
-            torch.cat([poddl.learned(weights, cells) for cells in values["soft"]])
-            if "soft" in values
-            else still
-        )
-        return patches, soft
+        if "soft" not in values:
+            return patches, fixed_labels
+        return patches, torch.cat([poddl.learned(weights, cells) for cells in values["soft"]])
 
     return unfold
 
 
 def expand(distilled: DistilledSet) -> Instances:
-    """The patches, whitened or pixels, and the logarithms of their labels; hard labels are the most probable classes."""
-    layout, placed = Layout.stored(distilled), distilled["order"].long().cpu()
-    unfold = unfolding(layout, placed, len(distilled.classes), distilled["poster"].device)
+    """The patches, whitened or pixels, and the logarithms of their labels.
+
+    Hard labels are the most probable classes.
+    """
+    layout, orders = PosterLayout.stored(distilled), distilled["order"].long().cpu()
+    unfold = unfolding(layout, orders, len(distilled.classes), distilled["poster"].device)
     patches, soft = unfold(distilled.tensors)
     return Instances(soft.argmax(1), patches.__getitem__, (soft + EPSILON).log())

@@ -28,9 +28,19 @@ class Recipe:
 def distill(
     train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job
 ) -> DistilledSet:
-    """`ipc` images of each class, uniformly without replacement.
+    """Keep `ipc` images of each class, drawn uniformly without replacement.
 
-    Parts: images (ipc * classes, C, H, W) uint8, ordered by draw, then class. Raises BudgetError when ipc is 0 or more than a
-    class has.
+    Args:
+        train: the real images.
+        recipe: no settings.
+        ipc: images per class.
+        teachers: none.
+        job: gives the random stream.
+
+    Returns:
+        Parts: images (ipc * classes, C, H, W) uint8, ordered by draw, then class.
+
+    Raises:
+        BudgetError: ipc is 0 or more than a class has.
     """
     return real_images("random", train, draw(train, ipc, job.generator("draw")), ipc)

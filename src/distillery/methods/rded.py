@@ -1,8 +1,13 @@
-"""RDED (CVPR 2024): the crops of real images that a teacher recognises best, several to an image; no optimisation."""
+"""RDED (CVPR 2024): the crops of real images that a teacher recognises best, without optimisation.
+
+Several crops make an image.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +19,7 @@ from distillery.errors import BudgetError
 from distillery.methods.shared.selection import BATCH, rarest
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.jpeg import image_parts, quantised
-from distillery.store.checkpoint import kept
+from distillery.store.checkpoint import cached
 from distillery.training.boxes import draw_boxes
 from distillery.training.normalise import normalise
 from distillery.training.resample import resize_boxes
@@ -30,11 +35,18 @@ TRAITS = {"needs": ("teachers",)}
 
 @dataclass(frozen=True)
 class Recipe:
-    """The defaults are those of the authors' code for CIFAR and Tiny-ImageNet; images of 224 pixels have factor 2.
+    """The defaults are those of the authors' code for CIFAR and Tiny-ImageNet.
 
-    teachers: network names; the first scores. factor: crops per row and column of an image. pool: images of a class that are
-    looked at, at random. crops: crops drawn of each, of which the best is kept. smallest: least share of the area of a crop.
-    jpeg: quality of the JPEG files that are stored, 75 in the authors' code; None stores without loss.
+    Images of 224 pixels have factor 2.
+
+    Attributes:
+        teachers: network names; the first scores.
+        factor: crops per row and column of an image.
+        pool: images of a class that are looked at, at random.
+        crops: crops drawn of each, of which the best is kept.
+        smallest: least share of the area of a crop.
+        jpeg: quality of the JPEG files that are stored, 75 in the authors' code; None stores
+            without loss.
     """
 
     teachers: tuple[str, ...]
@@ -52,20 +64,35 @@ class Recipe:
 def distill(
     train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job
 ) -> DistilledSet:
-    """`ipc` images of each class, each of factor x factor crops of images of that class, one crop per image.
+    """Make `ipc` images of each class, each of factor x factor crops, one crop per real image.
 
-    Parts: images (ipc * classes, C, H, W) uint8, or JPEG files of them, ordered by index, then class. Raises BudgetError when
-    ipc is 0 or the pool of a class holds fewer images than crops are needed. A class with fewer than `pool` images uses all.
-    Deviation: normalised as the teacher is, where the authors use ImageNet's constants for all data; without `jpeg` stored
-    rounded and without loss.
+    A class with fewer than `pool` images uses all.
+
+    Deviation: normalised as the teacher is, where the authors use ImageNet's constants for all
+    data; without `jpeg` stored rounded and without loss.
+
+    Args:
+        train: the real images.
+        recipe: the settings.
+        ipc: images per class.
+        teachers: the first scores.
+        job: gives device, random streams and folders.
+
+    Returns:
+        Parts: images (ipc * classes, C, H, W) uint8, or JPEG files of them, ordered by index, then
+        class.
+
+    Raises:
+        BudgetError: ipc is 0, or the pool of a class holds fewer images than crops are needed.
     """
     check_pool(train, recipe, ipc)
+
+    def make(label: int) -> dict[str, Tensor]:
+        return {"images": class_images(train, label, ipc, teachers[0], recipe, job)}
+
     images = [
-        kept(
-            job.scratch / f"class-{c}.safetensors",
-            lambda c=c: {"images": class_images(train, c, ipc, teachers[0], recipe, job)},
-        )["images"]
-        for c in job.progress(range(len(train.classes)), "crops")
+        cached(job.scratch / f"class-{label}.safetensors", partial(make, label))["images"]
+        for label in job.progress(range(len(train.classes)), "crops")
     ]
     labels = torch.arange(len(train.classes)).repeat(ipc)
     parts = image_parts(torch.stack(images, 1).flatten(0, 1), labels, recipe.jpeg)
@@ -75,31 +102,42 @@ def distill(
 
 
 def check_pool(train: ImageSet, recipe: Recipe, ipc: int) -> None:
-    """Raise BudgetError unless the pool of every class holds an image for each of its ipc factor^2 >= 1 crops."""
+    """Raise BudgetError unless every class's pool has an image for each of ipc factor^2 crops."""
     if ipc < 1:
         raise BudgetError(f"ipc = {ipc}: makes no image of any class; ask for ipc 1 or more")
     name, size = rarest(train)
     cells = recipe.factor**2
-    if (found := min(size, recipe.pool)) < ipc * cells:
+    if (pool := min(size, recipe.pool)) < ipc * cells:
         raise BudgetError(
-            f"ipc = {ipc}: RDED with factor {recipe.factor} needs {ipc * cells} images of each class, {found} of the {size} "
-            f"images of class '{name}' are in the pool (pool = {recipe.pool}); lower ipc to {found // cells} or raise pool"
+            f"ipc = {ipc}: RDED with factor {recipe.factor} needs {ipc * cells} images of each "
+            f"class, {pool} of the {size} images of class '{name}' are in the pool "
+            f"(pool = {recipe.pool}); lower ipc to {pool // cells} or raise pool"
         )
 
 
 def class_images(
     train: ImageSet, label: int, ipc: int, teacher: Teacher, recipe: Recipe, job: Job
 ) -> Tensor:
-    """The images of one class: (ipc, C, H, W) uint8."""
+    """The images of one class: (ipc, C, H, W) uint8.
+
+    Args:
+        train: the real images.
+        label: the class.
+        ipc: how many.
+        teacher: scores.
+        recipe: the settings.
+        job: gives device and random stream.
+    """
     stream, members = job.generator(f"class/{label}"), train.of_class(label)
     pool = members[torch.randperm(len(members), generator=stream)[: recipe.pool]]
     scored = [
         best_crops(train, part, label, teacher, recipe, stream, job)
         for part in pool.split(-(-BATCH // recipe.crops))
     ]
-    losses, crops = (torch.cat(found) for found in zip(*scored, strict=True))
-    chosen = losses.argsort(stable=True)[: ipc * recipe.factor**2]
-    return quantised(stitch(crops[chosen], train.shape[1:], recipe.factor).clamp(0, 1), recipe.jpeg)
+    losses, crops = (torch.cat(parts) for parts in zip(*scored, strict=True))
+    best = losses.argsort(stable=True)[: ipc * recipe.factor**2]
+    _, *shape = train.shape
+    return quantised(stitch(crops[best], shape, recipe.factor).clamp(0, 1), recipe.jpeg)
 
 
 @torch.no_grad()
@@ -112,35 +150,59 @@ def best_crops(
     stream: torch.Generator,
     job: Job,
 ) -> tuple[Tensor, Tensor]:
-    """For each of the images `members` (n,) the crop that `teacher` takes most surely for `label`.
+    """For each image the crop that the teacher is surest of.
 
-    Returns the cross entropies (n,) and the crops (n, C, H // factor, W // factor) float32 in [0, 1], on the CPU. The teacher
-    sees a crop in the middle of an image of zeros, in normalised units.
+    The teacher sees a crop in the middle of an image of zeros, in normalised units.
+
+    Args:
+        train: the real images.
+        members: (n,) int64, indices of images of one class.
+        label: the class.
+        teacher: scores.
+        recipe: the settings.
+        stream: crops follow from it.
+        job: gives the device.
+
+    Returns:
+        The cross entropies (n,) and the crops (n, C, H // factor, W // factor) float32 in [0, 1],
+        on the CPU.
     """
-    size = [side // recipe.factor for side in train.shape[1:]]
+    _, *shape = train.shape
+    size = [side // recipe.factor for side in shape]
     images = (train.pixels(members).to(job.device).float() / 255).repeat_interleave(recipe.crops, 0)
-    boxes = draw_boxes(len(images), train.shape[1:], stream, recipe.smallest, (1, 1))
+    boxes = draw_boxes(len(images), shape, stream, recipe.smallest, (1, 1))
     crops = resize_boxes(images, *boxes, size)
-    logits = teacher.model(centred(normalise(crops, teacher.mean, teacher.std), train.shape[1:]))
-    losses = F.cross_entropy(
-        logits, torch.full((len(crops),), label, device=job.device), reduction="none"
-    )
+    logits = teacher.model(centred(normalise(crops, teacher.mean, teacher.std), shape))
+    labels = torch.full((len(crops),), label, device=job.device)
+    losses = F.cross_entropy(logits, labels, reduction="none")
     losses, best = losses.view(-1, recipe.crops).min(1)
     crops = crops.unflatten(0, (-1, recipe.crops))
     return losses.cpu(), crops[torch.arange(len(best), device=best.device), best].cpu()
 
 
-def centred(images: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Images (B, C, h, w) in the middle of zeros of `shape` (H, W); an odd row or column goes below or to the right."""
+def centred(images: Tensor, shape: Sequence[int]) -> Tensor:
+    """Images (B, C, h, w) in the middle of zeros of `shape` (H, W).
+
+    An odd row or column goes below or to the right.
+    """
     down, right = (side - own for side, own in zip(shape, images.shape[2:], strict=True))
     return F.pad(images, (right // 2, right - right // 2, down // 2, down - down // 2))
 
 
-def stitch(crops: Tensor, shape: tuple[int, int], factor: int) -> Tensor:
-    """Images of `shape` (H, W) from factor^2 crops each: the crop of rank r is in image r mod ipc, cell r div ipc, row by row.
+def stitch(crops: Tensor, shape: Sequence[int], factor: int) -> Tensor:
+    """Images of factor^2 crops each.
 
-    crops: (ipc * factor^2, C, h, w), best first -> (ipc, C, H, W). Crops are resized with nearest neighbour where cells differ
-    in size: a side that factor does not divide has larger cells first.
+    The crop of rank r is in image r mod ipc, cell r div ipc, row by row. Crops are resized with
+    nearest neighbour where cells differ in size: a side that factor does not divide has larger
+    cells first.
+
+    Args:
+        crops: (ipc * factor^2, C, h, w), best first.
+        shape: (H, W) of the images.
+        factor: crops per row and column.
+
+    Returns:
+        (ipc, C, H, W).
     """
     heights, widths = (
         [len(cell) for cell in torch.arange(side).tensor_split(factor)] for side in shape

@@ -22,7 +22,7 @@ from distillery.store.spec import KEY_NAMES
 if TYPE_CHECKING:
     import numpy as np
 
-Meta = dict[str, Any]  # a meta.json
+JsonMeta = dict[str, Any]  # a meta.json, of any format
 
 _WORDS = {"room": "stage", "facts": "metadata"}
 _FIELDS = {old: new for new, old in KEY_NAMES.items()}
@@ -38,7 +38,7 @@ _FLAGS = ("natural_instances", "patches")
 _META_STEPS = "meta.csv"
 
 
-def upgraded(meta: Meta) -> Meta:
+def upgraded(meta: JsonMeta) -> JsonMeta:
     """A meta.json of any format in the present words; `format` stays that of its files."""
     if meta.get("format", 1) >= FORMAT:
         return meta
@@ -63,7 +63,7 @@ def _with_present_names(value: Any) -> Any:
     return [_with_present_names(item) for item in value] if isinstance(value, list) else value
 
 
-def convert(meta: Meta, source: Path, target: Path) -> Meta:
+def convert(meta: JsonMeta, source: Path, target: Path) -> JsonMeta:
     """Write the files of an artefact that another format stores otherwise.
 
     Args:
@@ -80,7 +80,7 @@ def convert(meta: Meta, source: Path, target: Path) -> Meta:
     return meta | {"format": FORMAT}
 
 
-def _convert_set(meta: Meta, source: Path, target: Path) -> Meta:
+def _convert_set(meta: JsonMeta, source: Path, target: Path) -> JsonMeta:
     from safetensors.numpy import load_file, save_file  # a plan does without
 
     tensors, sidecar = load_file(source / PARTS), json.loads((source / SIDECAR).read_text())
@@ -112,7 +112,10 @@ def _convert_set(meta: Meta, source: Path, target: Path) -> Meta:
 
 
 def _layout(tensors: dict[str, np.ndarray]) -> dict[str, Any]:
-    """What the flags of format 1 say: uint8 0 for no natural instances, int16 for PoDD's patches."""
+    """What the flags of format 1 say.
+
+    They are a uint8 0 for no natural instances, and int16 numbers for PoDD's patches.
+    """
     if "compensators" in tensors:
         return {"natural_instances": "natural_instances" not in tensors}
     if "patches" not in tensors:

@@ -1,6 +1,7 @@
-"""Which class lies where on a poster: PoCO (PoDD, section 4.2 and Algorithm 2), like classes side by side. Pure functions.
+"""Which class lies where on a poster: PoCO (PoDD, section 4.2 and Algorithm 2). Pure functions.
 
-An order is (rows, columns) int64, the label of the class in each cell; distances are (n, n), symmetric, 1 - cosine.
+Similar classes are to be neighbours. An order is (rows, columns) int64, the label of the class in
+each cell; distances are (n, n), symmetric, 1 - cosine.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-Cell = tuple[int, int]
+GridCell = tuple[int, int]  # row and column
 
 
-def traversal(rows: int, columns: int) -> list[Cell]:
-    """The cells (row, column) as they are filled: anti-diagonal by anti-diagonal, each from bottom left to top right.
+def traversal(rows: int, columns: int) -> list[GridCell]:
+    """The cells in the order in which they are filled.
+
+    Anti-diagonal by anti-diagonal, each from bottom left to top right.
 
     Deviation: the paper says zigzag; this is the authors' code, which always walks the same way.
     """
@@ -22,12 +25,23 @@ def traversal(rows: int, columns: int) -> list[Cell]:
     )
 
 
-def place(distances: Tensor, rows: int, columns: int, start: int = 0) -> Tensor:
-    """The greedy order: class `start` in the top left cell, then in each cell of `traversal` the class with the smallest sum of
-    distances to the neighbours above and to the left; ties take the lowest label.
+def greedy_order(distances: Tensor, rows: int, columns: int, start: int = 0) -> Tensor:
+    """The greedy order of Algorithm 2.
 
-    Deviation: with start 0, as Algorithm 2 and the code have it, the layout printed in the paper's Figure 8 (truck top left)
-    cannot come out.
+    Class `start` lies in the top left cell, then in each cell of `traversal` the class with the
+    smallest sum of distances to the neighbours above and to the left; ties take the lowest label.
+
+    Deviation: with start 0, as Algorithm 2 and the code have it, the layout printed in the paper's
+    Figure 8 (truck top left) cannot come out.
+
+    Args:
+        distances: (n, n), n = rows * columns.
+        rows: of the grid.
+        columns: of the grid.
+        start: the first class.
+
+    Returns:
+        (rows, columns) int64.
     """
     order = torch.full((rows, columns), -1)
     free = torch.ones(len(distances), dtype=torch.bool)
@@ -41,21 +55,30 @@ def place(distances: Tensor, rows: int, columns: int, start: int = 0) -> Tensor:
 
 
 def neighbours(order: Tensor, distances: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances between cells side by side (rows, columns - 1) and one above the other (rows - 1, columns)."""
+    """Distances between neighbours.
+
+    Args:
+        order: (rows, columns).
+        distances: (n, n).
+
+    Returns:
+        Those of cells side by side (rows, columns - 1), and of cells one above the other
+        (rows - 1, columns).
+    """
     order = order.long()
     return distances[order[:, :-1], order[:, 1:]], distances[order[:-1], order[1:]]
 
 
-def total(order: Tensor, distances: Tensor) -> float:
+def total_distance(order: Tensor, distances: Tensor) -> float:
     """Sum of the distances of all neighbours."""
     return sum(part.double().sum().item() for part in neighbours(order, distances))
 
 
 def score(order: Tensor, distances: Tensor) -> float:
-    """1 / `total`: the larger, the more alike are the neighbours (PoDD, section 5.3)."""
-    return 1 / total(order, distances)
+    """1 / `total_distance`: larger for more similar neighbours (PoDD, section 5.3)."""
+    return 1 / total_distance(order, distances)
 
 
-def shuffled(classes: int, rows: int, columns: int, generator: Generator) -> Tensor:
+def random_order(classes: int, rows: int, columns: int, generator: Generator) -> Tensor:
     """A random order of `classes` = rows * columns classes; the generator lies on the CPU."""
     return torch.randperm(classes, generator=generator).view(rows, columns)

@@ -127,7 +127,7 @@ class DistilledSet:
         return self.with_tensors({name: t.to(device) for name, t in self.tensors.items()})
 
     def expand(self, device: torch.device | str = "cpu") -> Instances:
-        """The instances on `device`, in their stored order, as the method's `expand` builds them."""
+        """The instances on `device`, in stored order, as the method's `expand` builds them."""
         build = getattr(self.module, "expand", stored_images)
         return build(self.to(device))
 
@@ -137,7 +137,7 @@ class DistilledSet:
         return load("method", self.method)
 
     def check_classes(self, class_order: str, owner: str) -> None:
-        """Raise ClassOrderError unless `owner` (named in the message) has these classes in order."""
+        """Raise ClassOrderError unless `owner` (for the message) has these classes in order."""
         if class_order != self.class_order:
             raise ClassOrderError(
                 f"{owner} has class order {class_order}, the distilled set has {self.class_order}: "

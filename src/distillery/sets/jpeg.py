@@ -100,7 +100,7 @@ def decoder(jpeg: Tensor, ends: Tensor) -> Callable[[Tensor], Tensor]:
     content, starts = jpeg.cpu().numpy(), [0, *ends.tolist()]
 
     def opened(index: int) -> Image.Image:
-        return Image.open(io.BytesIO(content[starts[index] : starts[index + 1]]))
+        return Image.open(io.BytesIO(content[starts[index] : starts[index + 1]].data))
 
     def pixels(index: int) -> Tensor:
         return torch.from_numpy(np.atleast_3d(np.array(opened(index)))).permute(2, 0, 1)

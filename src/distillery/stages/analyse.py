@@ -16,7 +16,7 @@ from distillery.embeddings.distances import read_distances
 from distillery.errors import ArtefactError, PlanError
 from distillery.nets.network import load_network
 from distillery.sets.distilled import DistilledSet
-from distillery.sets.whitening import fitting
+from distillery.sets.whitening import matching_whitening
 from distillery.store.files import (
     ANALYSIS_ARRAYS,
     ANALYSIS_VALUES,
@@ -87,7 +87,7 @@ def _inputs(job: Job) -> AnalysisInputs:
         std=std,
         owner=f"data {data.id}",
     )
-    whitening = fitting(
+    whitening = matching_whitening(
         job.find_input("whitening"),
         distilled.whitening if distilled else None,
         f"the distilled set of data {data.id}",

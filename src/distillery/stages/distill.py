@@ -7,34 +7,40 @@ from typing import TYPE_CHECKING, Any
 from distillery.components import registry
 from distillery.data.images import ImageSet, load_images
 from distillery.sets.contract import check_made
-from distillery.sets.distilled import DistilledSet
 from distillery.teacher.load import load_teachers
 
 if TYPE_CHECKING:
+    from distillery.sets.distilled import DistilledSet
     from distillery.store.job import Job
 
 
 def make(job: Job) -> dict[str, Any]:
-    """Write the distilled set and return its metadata.
+    """Write the distilled set.
 
-    Inputs: data; teachers, whitening and embeddings where the method needs them. Recipe: method
-    (name and fields), ipc.
+    Args:
+        job: recipe: method (name and fields), ipc. Inputs: data; teachers, whitening and embeddings
+            where the method needs them.
+
+    Returns:
+        The metadata: what was made of how many instances, `bytes`, `numbers` and `kinds` by part,
+        and what students need to know of the data.
 
     Raises:
-        ClassOrderError: a teacher knows other classes than the data.
-        TeacherError: a teacher does not fit the data.
+        ClassOrderError: a teacher has other classes than the data.
+        TeacherError: a teacher does not know the data.
         BudgetError: the method cannot work with the budget.
         SetError: the set is not what recipe, budget and data promise (`sets.contract`).
     """
     method, recipe = registry.build("method", job.recipe["method"])
-    train = load_images(job.input("data"), "train")
+    data = job.input("data")
+    train = load_images(data, "train")
     teachers = load_teachers(
         job.inputs_of("teachers"),
         job.device,
         class_order=train.class_order,
         mean=train.mean,
         std=train.std,
-        owner=f"data {job.input('data').id}",
+        owner=f"data {data.id}",
     )
     name, ipc = job.recipe["method"]["name"], job.recipe["ipc"]
     distilled = method.distill(train, recipe, ipc=ipc, teachers=teachers, job=job)

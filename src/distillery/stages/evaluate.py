@@ -9,7 +9,7 @@ from distillery.components.registry import Reference
 from distillery.data.images import load_images
 from distillery.nets.network import build_network, save_network
 from distillery.sets.distilled import DistilledSet
-from distillery.sets.whitening import fitting
+from distillery.sets.whitening import matching_whitening
 from distillery.store.files import STUDENT_WEIGHTS
 from distillery.training.loop import Accuracies, initialise, train
 from distillery.training.protocol import StudentRecipe, evaluation_protocol
@@ -59,7 +59,9 @@ def make(job: Job) -> dict[str, Any]:
     distilled = DistilledSet.load(job.input("distilled").path)
     distilled.check_classes(data.metadata["class_order"], f"data {data.id}")
     owner = f"distilled set {job.input('distilled').id}"
-    whitening = fitting(job.find_input("whitening"), distilled.whitening, owner, job.device)
+    whitening = matching_whitening(
+        job.find_input("whitening"), distilled.whitening, owner, job.device
+    )
     mean, std, instances = distilled.mean, distilled.std, distilled.expand(job.device)
     samples = Samples.from_instances(instances, mean, std, job.device)
     test_images = load_images(data, "test")

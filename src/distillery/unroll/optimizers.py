@@ -1,6 +1,7 @@
-"""Optimisers as functions of one flat vector, differentiable in all they are given. The formulas are torch.optim's.
+"""Optimisers as functions of one flat vector, differentiable in all that they are given.
 
-Moments are a tuple of vectors (P,), and empty where an optimiser keeps none.
+The formulas are those of torch.optim. Moments are a tuple of vectors (P,), and empty where an
+optimiser keeps none.
 """
 
 from __future__ import annotations
@@ -13,27 +14,45 @@ import torch
 from torch import Tensor
 
 Moments = tuple[Tensor, ...]
-LEAST = 1e-30  # far below the square of any gradient that matters, far above the smallest float32
+LEAST = 1e-30  # far below the square of any gradient that matters, far above the least float32
 
 
-class Optimizer(Protocol):
-    """What the unrolled loop asks of an optimiser."""
+class FlatOptimizer(Protocol):
+    """What the unrolled training asks of an optimiser."""
 
     def start(self, theta: Tensor) -> Moments:
         """The moments before the first step of theta (P,)."""
+        ...
 
     def step(
         self, theta: Tensor, moments: Moments, gradient: Tensor, count: int
     ) -> tuple[Tensor, Moments]:
-        """theta (P,) and moments after one more step; `count` steps, from 0, have been made before."""
+        """One more step.
+
+        Args:
+            theta: (P,) parameters.
+            moments: those of the step before, or of `start`.
+            gradient: (P,).
+            count: steps made before, from 0.
+
+        Returns:
+            theta (P,) and the moments after the step.
+        """
+        ...
 
 
 @dataclass(frozen=True)
 class Adam:
     """Adam (Kingma and Ba 2015), without weight decay.
 
-    The root of the second moment v has an infinite slope at 0, and one dead channel would make every meta-gradient NaN. Where v
-    is below 1e-30 it counts as constant: the step is the same (its first moment is 0 too), the derivative through v is 0.
+    The root of the second moment v has an infinite derivative at 0, and one dead channel would make
+    every meta-gradient NaN. Where v is below 1e-30 it counts as constant: the step is the same (its
+    first moment is 0 too), the derivative through v is 0.
+
+    Attributes:
+        lr: learning rate.
+        betas: decays of the first and the second moment.
+        eps: added to the root of the second moment.
     """
 
     lr: float = 1e-3
@@ -47,20 +66,30 @@ class Adam:
     def step(
         self, theta: Tensor, moments: Moments, gradient: Tensor, count: int
     ) -> tuple[Tensor, Moments]:
-        """theta - lr m^ / (sqrt(v^) + eps), the moments m and v divided by 1 - beta^(count+1): freed of their zeros."""
-        first, second = self.betas
-        mean = torch.lerp(moments[0], gradient, 1 - first)
-        square = torch.addcmul(second * moments[1], gradient, gradient, value=1 - second)
-        left = math.sqrt(1 - second ** (count + 1))
-        root = square.clamp(min=LEAST).sqrt() + self.eps * left
-        return torch.addcdiv(
-            theta, mean, root, value=-self.lr * left / (1 - first ** (count + 1))
-        ), (mean, square)
+        """theta - lr m^ / (sqrt(v^) + eps), m^ and v^ the bias-corrected moments.
+
+        The moments m and v start at zero; the correction divides them by 1 - beta^(count + 1).
+        """
+        beta_1, beta_2 = self.betas
+        mean = torch.lerp(moments[0], gradient, 1 - beta_1)
+        square = torch.addcmul(beta_2 * moments[1], gradient, gradient, value=1 - beta_2)
+        # m^ / (sqrt(v^) + eps) with numerator and denominator times sqrt(1 - beta_2^t): the
+        # corrections are then two scalars, and a step is few operations.
+        correction = math.sqrt(1 - beta_2 ** (count + 1))
+        root = square.clamp(min=LEAST).sqrt() + self.eps * correction
+        rate = -self.lr * correction / (1 - beta_1 ** (count + 1))
+        return torch.addcdiv(theta, mean, root, value=rate), (mean, square)
 
 
 @dataclass(frozen=True)
 class Sgd:
-    """Gradient descent with momentum and an L2 decay that is added to the gradient."""
+    """Gradient descent with momentum.
+
+    Attributes:
+        lr: learning rate.
+        momentum: decay of the velocity.
+        weight_decay: L2 decay, added to the gradient.
+    """
 
     lr: float
     momentum: float = 0.0

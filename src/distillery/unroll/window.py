@@ -1,7 +1,9 @@
-"""Train a network on a distilled set, and differentiate what comes out by the set: back-propagation through training.
+"""Train a network on a distilled set, and differentiate the result by the set.
 
-The meta-gradient is exact either way. The full graph keeps every activation of every step. Replay keeps the states between the
-steps, 12 bytes for each parameter and step with Adam in float32, and makes one step at a time again for its derivative.
+This is back-propagation through training; the gradient by the set is the meta-gradient. It is exact
+in either of two ways. The full graph keeps every activation of every step. Replay keeps the states
+between the steps, 12 bytes for each parameter and step with Adam in float32, and makes one step at
+a time again for its derivative.
 """
 
 from __future__ import annotations
@@ -14,44 +16,70 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from distillery.unroll.network import Network
-from distillery.unroll.optimizers import Moments, Optimizer
+from distillery.unroll.network import FlatNetwork
+from distillery.unroll.optimizers import FlatOptimizer, Moments
 
-Augment = Callable[[Tensor], Tensor]
-Loss = Callable[[Tensor, Tensor], Tensor]
-Outer = Callable[[Tensor], Tensor]
-State = tuple[Tensor, Moments]
+Transform = Callable[[Tensor], Tensor]  # of images (b, C, h, w)
+LossFunction = Callable[[Tensor, Tensor], Tensor]  # of logits and labels, to a scalar
+OuterLoss = Callable[[Tensor], Tensor]  # of theta (P,), to a scalar
+TrainingState = tuple[Tensor, Moments]  # theta (P,) and moments between two steps
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inner:
+class InnerTraining:
     """The training of a network on a distilled set.
 
-    batch: by step number, the indices (b,) int64 into the set and the augmentation of its images (b, C, h, w). A step may be
-    made twice, so the same number must give the same batch and the same random numbers.
-    loss: of logits (b, n) and labels (b, n), the mean over the batch; cross-entropy takes labels as probabilities.
+    Attributes:
+        network: what is trained.
+        optimizer: its optimiser.
+        batch: from a step's number to the indices (b,) int64 into the set and the augmentation of
+            its images (b, C, h, w). A step may be made twice, so the same number must give the same
+            batch and the same random numbers.
+        loss: of logits (b, n) and labels (b, n), the mean over the batch; cross-entropy takes
+            labels as probabilities.
     """
 
-    network: Network
-    optimizer: Optimizer
-    batch: Callable[[int], tuple[Tensor, Augment]]
-    loss: Loss = cross_entropy
+    network: FlatNetwork
+    optimizer: FlatOptimizer
+    batch: Callable[[int], tuple[Tensor, Transform]]
+    loss: LossFunction = cross_entropy
 
 
-class Outcome(NamedTuple):
-    """loss: the outer loss, a scalar. images, labels: its gradients, in the shapes of the set's images and labels."""
+class MetaGradients(NamedTuple):
+    """What differentiating a training gives.
+
+    Attributes:
+        loss: the outer loss, a scalar.
+        images: its gradient, in the shape of the set's images.
+        labels: its gradient, in the shape of the set's labels.
+    """
 
     loss: Tensor
     images: Tensor
     labels: Tensor
 
 
-def run(
-    inner: Inner, theta: Tensor, moments: Moments, images: Tensor, labels: Tensor, steps: range
-) -> State:
-    """theta (P,) and moments after plain `steps` on images (N, C, h, w) and labels (N, n), without a graph.
+def run_steps(
+    inner: InnerTraining,
+    theta: Tensor,
+    moments: Moments,
+    images: Tensor,
+    labels: Tensor,
+    steps: range,
+) -> TrainingState:
+    """Train without a graph.
 
-    steps: step numbers, counted from the start of the training: range(0, 40), then range(40, 100), continue one training.
+    Args:
+        inner: the training.
+        theta: (P,), before the first of the steps.
+        moments: of the optimiser, before the first of the steps.
+        images: (N, C, h, w), the set's.
+        labels: (N, n), the set's.
+        steps: step numbers, counted from the start of the training: range(0, 40), then range(40,
+            100), continue one training.
+
+    Returns:
+        theta (P,) and the moments after the steps.
     """
     for step in steps:
         indices, augment = inner.batch(step)
@@ -59,66 +87,88 @@ def run(
             batch = augment(images[indices])
         leaf = theta.detach().requires_grad_()
         with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(
-                inner.loss(inner.network(leaf, batch), labels[indices].detach()), leaf
-            )
+            loss = inner.loss(inner.network(leaf, batch), labels[indices].detach())
+            (gradient,) = torch.autograd.grad(loss, leaf)
         with torch.no_grad():
             theta, moments = inner.optimizer.step(theta.detach(), moments, gradient, step)
     return theta, moments
 
 
-def gradients(
-    inner: Inner,
+def meta_gradients(
+    inner: InnerTraining,
     theta: Tensor,
     moments: Moments,
     images: Tensor,
     labels: Tensor,
     steps: range,
-    outer: Outer,
+    outer: OuterLoss,
     *,
     replay: bool = True,
-) -> Outcome:
-    """The loss `outer` of theta after `steps` from theta and moments, and its gradients by images and labels through them.
+) -> MetaGradients:
+    """The outer loss after some steps, and its gradients by images and labels through them.
 
-    theta (P,) and moments are constants: what came before them is not differentiated (RaT-BPTT; PoDD, section 3).
-    They and the step numbers are those of the training so far: an Adam of 40 steps goes on with its moments, as step 41.
-    replay: store the states and make each step again; False: keep the full graph, for much more memory. Equal to rounding.
-    images (N, C, h, w) and labels (N, n) are of theta's number format and on its device.
+    Args:
+        inner: the training.
+        theta: (P,), of the training so far; a constant: what came before it is not differentiated
+            (RaT-BPTT; PoDD, section 3).
+        moments: of the training so far, constants: an Adam of 40 steps goes on with its moments, as
+            step 41.
+        images: (N, C, h, w), the set's, of theta's number format and on its device.
+        labels: (N, n), the set's, likewise.
+        steps: step numbers, counted from the start of the training.
+        outer: the loss of theta after the steps.
+        replay: store the states and make each step again; False: keep the full graph, for much more
+            memory. Equal to rounding.
     """
     state = theta.detach(), tuple(moment.detach() for moment in moments)
-    return (_replayed if replay else _whole)(
-        inner, state, images.detach(), labels.detach(), steps, outer
-    )
+    differentiate = _by_replay if replay else _by_full_graph
+    return differentiate(inner, state, images.detach(), labels.detach(), steps, outer)
 
 
 def batched_loss(
-    network: Network, images: Tensor, labels: Tensor, chunk: int = 500, loss: Loss = cross_entropy
-) -> Outer:
-    """The mean loss of a network on images (B, C, h, w) and labels (B,) int64 or (B, n) float, as a function of theta (P,).
+    network: FlatNetwork,
+    images: Tensor,
+    labels: Tensor,
+    chunk: int = 500,
+    loss: LossFunction = cross_entropy,
+) -> OuterLoss:
+    """The mean loss of a network on images, as a function of theta (P,).
 
-    `chunk` images at a time go through the network, forwards and backwards, so that no more of them are ever in memory. The
-    result has one derivative, not two. `loss` is a mean over the samples.
+    No more than `chunk` images are ever in memory: each part goes through the network forwards and
+    backwards before the next. The result has one derivative, not two.
+
+    Args:
+        network: the network.
+        images: (B, C, h, w).
+        labels: (B,) int64 or (B, n) float.
+        chunk: images at a time.
+        loss: a mean over the samples.
     """
 
     def outer(theta: Tensor) -> Tensor:
         leaf, total = theta.detach().requires_grad_(), theta.new_zeros(())
         gradient = torch.zeros_like(leaf)
         for part, classes in zip(images.split(chunk), labels.split(chunk), strict=True):
+            share = len(part) / len(images)
             with torch.enable_grad():
-                share = loss(network(leaf, part.to(leaf)), classes.to(leaf.device)) * (
-                    len(part) / len(images)
-                )
-            gradient += torch.autograd.grad(share, leaf)[0]
-            total += share.detach()
+                logits = network(leaf, part.to(leaf))
+                term = loss(logits, classes.to(leaf.device)) * share
+            gradient += torch.autograd.grad(term, leaf)[0]
+            total += term.detach()
         # The second term is zero; its derivative is the gradient.
         return total + (theta - leaf.detach()) @ gradient
 
     return outer
 
 
-def _differentiable(
-    inner: Inner, state: State, images: Tensor, labels: Tensor, augment: Augment, step: int
-) -> State:
+def _differentiable_step(
+    inner: InnerTraining,
+    state: TrainingState,
+    images: Tensor,
+    labels: Tensor,
+    augment: Transform,
+    step: int,
+) -> TrainingState:
     """One step on a batch, with a graph from all of its inputs to the new state."""
     theta, moments = state
     loss = inner.loss(inner.network(theta, augment(images)), labels)
@@ -127,48 +177,65 @@ def _differentiable(
 
 
 @torch.enable_grad()
-def _whole(
-    inner: Inner, state: State, images: Tensor, labels: Tensor, steps: range, outer: Outer
-) -> Outcome:
-    images, labels, theta = (
-        tensor.requires_grad_() for tensor in (images.detach(), labels.detach(), state[0].detach())
-    )
-    state = theta, state[1]
+def _by_full_graph(
+    inner: InnerTraining,
+    state: TrainingState,
+    images: Tensor,
+    labels: Tensor,
+    steps: range,
+    outer: OuterLoss,
+) -> MetaGradients:
+    images, labels = images.detach().requires_grad_(), labels.detach().requires_grad_()
+    state = state[0].detach().requires_grad_(), state[1]
     for step in steps:
         indices, augment = inner.batch(step)
-        state = _differentiable(inner, state, images[indices], labels[indices], augment, step)
+        state = _differentiable_step(inner, state, images[indices], labels[indices], augment, step)
     loss = outer(state[0])
-    found = torch.autograd.grad(loss, (images, labels), allow_unused=True, materialize_grads=True)
-    return Outcome(loss.detach(), *found)
+    by_images, by_labels = torch.autograd.grad(
+        loss, (images, labels), allow_unused=True, materialize_grads=True
+    )
+    return MetaGradients(loss.detach(), by_images, by_labels)
 
 
 @torch.enable_grad()
-def _replayed(
-    inner: Inner, state: State, images: Tensor, labels: Tensor, steps: range, outer: Outer
-) -> Outcome:
+def _by_replay(
+    inner: InnerTraining,
+    state: TrainingState,
+    images: Tensor,
+    labels: Tensor,
+    steps: range,
+    outer: OuterLoss,
+) -> MetaGradients:
     states = []
     for step in steps:
         states.append(state)
-        state = run(inner, *state, images, labels, range(step, step + 1))
-    last = state[0].detach().requires_grad_()
-    loss = outer(last)
-    change = (*torch.autograd.grad(loss, last), *map(torch.zeros_like, state[1]))
-    totals = torch.zeros_like(images), torch.zeros_like(labels)
+        state = run_steps(inner, *state, images, labels, range(step, step + 1))
+    last_theta = state[0].detach().requires_grad_()
+    loss = outer(last_theta)
+    # Backwards through the steps: the gradient of the outer loss by the state after a step becomes
+    # that by the state before it. The loss does not see the last moments.
+    by_state = (*torch.autograd.grad(loss, last_theta), *map(torch.zeros_like, state[1]))
+    by_images, by_labels = torch.zeros_like(images), torch.zeros_like(labels)
     for step in reversed(steps):
         indices, augment = inner.batch(step)
         theta, moments = states.pop()
-        # The batch is the leaf, not the set: its gradient is as small as the batch.
-        leaves = [
-            tensor.detach().requires_grad_()
-            for tensor in (theta, *moments, images[indices], labels[indices])
-        ]
-        after, later = _differentiable(
-            inner, (leaves[0], tuple(leaves[1:-2])), *leaves[-2:], augment, step
+        # The batch is the leaf, not the set: its gradient is then as small as the batch.
+        before = (theta, *moments, images[indices], labels[indices])
+        leaves = [tensor.detach().requires_grad_() for tensor in before]
+        leaf_theta, *leaf_moments, leaf_images, leaf_labels = leaves
+        leaf_state = leaf_theta, tuple(leaf_moments)
+        theta_after, moments_after = _differentiable_step(
+            inner, leaf_state, leaf_images, leaf_labels, augment, step
         )
-        found = torch.autograd.grad(
-            (after, *later), leaves, change, allow_unused=True, materialize_grads=True
+        *by_state_before, by_batch_images, by_batch_labels = torch.autograd.grad(
+            (theta_after, *moments_after),
+            leaves,
+            by_state,
+            allow_unused=True,
+            materialize_grads=True,
         )
-        change = found[:-2]
-        for total, gradient in zip(totals, found[-2:], strict=True):
-            total.index_add_(0, indices.to(total.device), gradient)
-    return Outcome(loss.detach(), *totals)
+        by_state = tuple(by_state_before)
+        # An image may be in several batches, and several times in one: its gradients add up.
+        by_images.index_add_(0, indices.to(images.device), by_batch_images)
+        by_labels.index_add_(0, indices.to(labels.device), by_batch_labels)
+    return MetaGradients(loss.detach(), by_images, by_labels)

@@ -13,11 +13,20 @@ from distillery.training.recipe import NormalisedAugmentations
 class Recovery:
     """Recovery of images from noise; the defaults are those of SRe2L's code for CIFAR-100.
 
-    teachers: network names; the first recovers. iterations: steps per batch. lr: of Adam, falling as a cosine to 0. r_bn:
-    weight of the BN loss. first_bn_weight: weight of the first layer within it. augment: names of training.augment. batch:
-    classes per batch, one image of each; the feature statistics are the batch's. micro_batch: images of a batch per forward
-    pass (None: all), same gradient for less memory. parallel_groups: batches optimised side by side, same result up to rounding.
-    jpeg: quality of the JPEG files that are stored, 75 in the authors' code; None stores without loss.
+    Attributes:
+        teachers: network names; the first recovers.
+        iterations: steps per batch.
+        lr: of Adam, falling as a cosine to 0.
+        betas: of Adam.
+        r_bn: weight of the BN loss.
+        first_bn_weight: weight of the first layer within it.
+        augment: names of training.augment.
+        batch: classes per batch, one image of each; the feature statistics are the batch's.
+        micro_batch: images of a batch per forward pass (None: all): the same gradient for less
+            memory.
+        parallel_groups: batches optimised side by side: the same result up to rounding.
+        jpeg: quality of the JPEG files that are stored, 75 in the authors' code; None stores
+            without loss.
     """
 
     teachers: tuple[str, ...]
@@ -35,22 +44,35 @@ class Recovery:
     def work(self, ipc: float, classes: int) -> float:
         """Forward passes of one image through each teacher, a backward pass counting as two.
 
-        Micro-batches take one more forward pass (`recovery.Objective`).
+        Micro-batches take one more forward pass (`recovery.TeacherObjective`).
         """
         return ipc * classes * self.iterations * (4 if self.micro_batch else 3)
 
 
 @dataclass(frozen=True)
 class Unrolled:
-    """Learning by differentiating through a student's training; the defaults are RaT-BPTT's for CIFAR-10.
+    """Learning by differentiating through a student's training.
 
-    network: the student of the inner loop, an entry of `networks`; a job finds the network itself. meta_steps: updates of the
-    set. batch: real images of an outer loss. window: inner steps that are differentiated. inner_steps: inner steps at most, those
-    before the window included. window_start: when the number of steps before the window is drawn: at each pass over the real images
-    ("epoch"), at each meta-step, or never ("fixed": always inner_steps - window). lr, inner_lr: of the set and of the student.
-    clip, clip_in: limit of the gradient's norm, in running means of it (of decay clip_decay) or as it is. augment: names of
-    training.augment, for the set and the real images, drawn apart. whitening: an entry of `whiten`; "none" normalises
-    per channel. snapshots: states of the set that are kept on the way, for a curve of accuracies.
+    The defaults are RaT-BPTT's for CIFAR-10.
+
+    Attributes:
+        network: the student of the inner loop, an entry of `networks`; a job finds the network
+            itself.
+        meta_steps: updates of the set.
+        batch: real images of an outer loss.
+        window: inner steps that are differentiated.
+        inner_steps: inner steps at most, those before the window included.
+        window_start: when the number of steps before the window is drawn: at each pass over the
+            real images ("epoch"), at each meta-step ("step"), or never ("fixed": always
+            inner_steps - window).
+        lr: learning rate of the set.
+        inner_lr: learning rate of the student.
+        clip: limit of the gradient's norm.
+        clip_in: what clip counts: running means of the norm, or units of it.
+        clip_decay: decay of the running mean.
+        augment: names of training.augment, for the set and the real images, drawn apart.
+        whitening: an entry of `whiten`; "none" normalises per channel.
+        snapshots: states of the set that are kept on the way, for a curve of accuracies.
     """
 
     network: str | dict[str, Any] = "convnet"

@@ -1,7 +1,9 @@
-"""Optimise images against frozen teachers: what SRe2L's and G-VBSM's recovery and INFER's compensators have in common.
+"""Optimise images against frozen teachers.
 
-Images come in groups (G, B, C, H, W). Each group is an optimisation of its own, with its own mean over the batch, its own
-feature statistics and its own random stream; several stand side by side only because that fills the device better.
+What SRe2L's and G-VBSM's recovery and INFER's compensators have in common. Images come in groups
+(G, B, C, H, W). Each group is an optimisation of its own, with its own mean over the batch, its own
+feature statistics and its own random stream; several stand side by side only because that fills the
+device better.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -18,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from distillery.errors import DistilleryError, TeacherError
 from distillery.matching.statistics import record_inputs, running_distance, shifted_moments
 from distillery.nets.features import fired_batch_norms
-from distillery.store.checkpoint import kept
+from distillery.store.checkpoint import cached
 from distillery.training.augment import pipeline
 from distillery.training.normalise import normalise
 from distillery.training.precision import set_memory_format
@@ -32,36 +35,78 @@ if TYPE_CHECKING:
 
 POSTFIX_EVERY = 50  # reading a loss waits for the device
 
-
-class Steps(Protocol):
-    """The fields of a method's Recipe that the optimisation reads."""
-
-    iterations: int
-    lr: float
-    betas: tuple[float, float]
+StepAugmentations = Callable[[int], Sequence[str]]  # from a step to names of its augmentations
 
 
-class Settings(Steps, Protocol):
+class AdamFields(Protocol):
+    """The fields of a method's Recipe that `recover` reads."""
+
+    @property
+    def iterations(self) -> int:
+        """Steps."""
+        ...
+
+    @property
+    def lr(self) -> float:
+        """Learning rate at the first step."""
+        ...
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """Of Adam."""
+        ...
+
+
+class RecoveryFields(AdamFields, Protocol):
     """Those that one teacher's objective and the grouping read besides."""
 
-    first_bn_weight: float
-    micro_batch: int | None
-    parallel_groups: int
+    @property
+    def first_bn_weight(self) -> float:
+        """Weight of the first layer in the BN loss."""
+        ...
+
+    @property
+    def micro_batch(self) -> int | None:
+        """Images of a group per forward pass; None: all."""
+        ...
+
+    @property
+    def parallel_groups(self) -> int:
+        """Groups optimised side by side."""
+        ...
 
 
-class Descent(Protocol):
+class ImageObjective(Protocol):
     """What `recover` minimises."""
 
     def gradient(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Cross entropy and loss of the statistics (scalars) and the gradient for images (G, B, C, H, W), labels (B,)."""
+        """Both losses and the gradient of their weighted sum.
+
+        Args:
+            images: (G, B, C, H, W), normalised.
+            labels: (B,) int64, the same for each group.
+
+        Returns:
+            Cross entropy and loss of the statistics (scalars), and the gradient by the images, in
+            their shape.
+        """
+        ...
 
 
 @dataclass(frozen=True)
-class Objective:
-    """CE(f(x), y), mean over the batch, plus alpha L_BN(x) of one network; the sum of both over the groups.
+class TeacherObjective:
+    """CE(f(x), y), mean over the batch, plus alpha L_BN(x) of one network f.
 
-    The groups do not interact, so the gradient of the sum holds the gradient of each. `micro_batch` images of each group at a
-    time go through the network (None: all): the gradient is the full batch's, for less memory and a second forward pass.
+    It is the sum of both over the groups. The groups do not interact, so the gradient of the sum
+    holds the gradient of each.
+
+    Attributes:
+        model: f.
+        layers: its batch norms, those that run.
+        alpha: weight of the BN loss.
+        first_weight: weight of the first layer within it.
+        micro_batch: images of each group that go through the network at a time (None: all): the
+            gradient is the full batch's, for less memory and a second forward pass.
     """
 
     model: nn.Module
@@ -75,31 +120,41 @@ class Objective:
         cls,
         teacher: Teacher,
         alpha: float,
-        settings: Settings,
+        recipe: RecoveryFields,
         shape: Sequence[int],
         device: torch.device,
-    ) -> Objective:
-        """The objective of one teacher, put into the fastest memory format, for images of `shape` (C, H, W).
+    ) -> TeacherObjective:
+        """The objective of one teacher, put into the fastest memory format.
 
-        Raises TeacherError without batch normalisation.
+        Args:
+            teacher: the network.
+            alpha: weight of the BN loss; at 0 a network without batch normalisation will do.
+            recipe: says the rest.
+            shape: (C, H, W) of the images.
+            device: where the teacher is.
+
+        Raises:
+            TeacherError: alpha is not 0, and the teacher has no batch normalisation.
         """
         layers = fired_batch_norms(teacher.model, torch.zeros(1, *shape, device=device))
         if alpha and not layers:
             raise TeacherError(
-                f"teacher '{teacher.name}' has no batch normalisation to match: name another network"
+                f"teacher '{teacher.name}' has no batch normalisation to match: "
+                f"name another network"
             )
-        return cls(
-            set_memory_format(teacher.model, device),
-            layers,
-            alpha,
-            settings.first_bn_weight,
-            settings.micro_batch,
-        )
+        model = set_memory_format(teacher.model, device)
+        return cls(model, layers, alpha, recipe.first_bn_weight, recipe.micro_batch)
 
     def gradient(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Cross entropy and BN loss (scalars, means over the groups) and the gradient of the objective.
+        """Both losses and the gradient of the objective.
 
-        images: (G, B, C, H, W), normalised; labels: (B,) int64, the same for each group. The gradient has the images' shape.
+        Args:
+            images: (G, B, C, H, W), normalised.
+            labels: (B,) int64, the same for each group.
+
+        Returns:
+            Cross entropy and BN loss (scalars, means over the groups), and the gradient by the
+            images, in their shape.
         """
         leaf = images.detach().requires_grad_()
         with record_inputs(
@@ -109,16 +164,13 @@ class Objective:
                 ce, bn = self._cross_entropy(leaf, labels), self._distance(moments, leaf)
                 (grad,) = torch.autograd.grad(ce.sum() + self.alpha * bn.sum(), leaf)
             else:
-                ce, bn, grad = self._in_parts(images, labels, moments)
+                ce, bn, grad = self._in_parts(images, labels, moments, self.micro_batch)
         return ce.detach().mean(), bn.detach().mean(), grad
 
     def _cross_entropy(self, images: Tensor, labels: Tensor) -> Tensor:
-        logits = self.model(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-        return (
-            cross_entropy(logits.flatten(0, 1), labels.repeat(len(images)), reduction="none")
-            .view(len(images), -1)
-            .mean(1)
-        )
+        logits = self.model(images.flatten(0, 1))
+        of_images = cross_entropy(logits, labels.repeat(len(images)), reduction="none")
+        return of_images.view(len(images), -1).mean(1)
 
     def _distance(self, moments: Sequence[Tensor], images: Tensor) -> Tensor:
         if not self.layers:
@@ -126,40 +178,49 @@ class Objective:
         return running_distance(self.layers, moments, self.first_weight)
 
     def _in_parts(
-        self, images: Tensor, labels: Tensor, moments: list[Tensor]
+        self, images: Tensor, labels: Tensor, moments: list[Tensor], size: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        # The moments are sums over images: differentiate the norms at the whole batch's moments once, then hand each part the
-        # resulting coefficients as a linear loss.
-        parts = list(
-            zip(images.split(self.micro_batch, 1), labels.split(self.micro_batch), strict=True)
-        )
-        whole = [0.0] * len(self.layers)
-        with torch.no_grad():
-            for part, _ in parts:
-                self.model(part.flatten(0, 1))
-                whole = [
-                    w + m * (part.shape[1] / len(labels))
-                    for w, m in zip(whole, moments, strict=True)
-                ]
-        whole = [w.requires_grad_() for w in whole]
+        # The norms are of the whole batch, but its moments are sums over images. So the norms are
+        # differentiated once, at the moments of the whole batch, and each part then minimises the
+        # linear function of its own moments with these coefficients: it has the same gradient.
+        parts = list(zip(images.split(size, 1), labels.split(size), strict=True))
+        whole = self._moments_of_all(parts, len(labels), moments)
         bn = self._distance(whole, images)
-        slopes = torch.autograd.grad(self.alpha * bn.sum(), whole) if self.layers else ()
-        ce, grads = images.new_zeros(len(images)), []
+        by_moments = torch.autograd.grad(self.alpha * bn.sum(), whole) if self.layers else ()
+        ce, gradients = images.new_zeros(len(images)), []
         for part, classes in parts:
             leaf, share = part.detach().requires_grad_(), part.shape[1] / len(labels)
-            term = self._cross_entropy(leaf, classes) * share
+            of_part = self._cross_entropy(leaf, classes) * share
             linear = sum(
-                ((s * m).sum() for s, m in zip(slopes, moments, strict=True)), term.new_zeros(())
+                ((g * m).sum() for g, m in zip(by_moments, moments, strict=True)),
+                of_part.new_zeros(()),
             )
-            grads += torch.autograd.grad(term.sum() + share * linear, leaf)
-            ce = ce + term.detach()
-        return ce, bn, torch.cat(grads, 1)
+            gradients += torch.autograd.grad(of_part.sum() + share * linear, leaf)
+            ce = ce + of_part.detach()
+        return ce, bn, torch.cat(gradients, 1)
+
+    @torch.no_grad()
+    def _moments_of_all(
+        self, parts: Sequence[tuple[Tensor, Tensor]], count: int, moments: list[Tensor]
+    ) -> list[Tensor]:
+        """The moments of the whole batch of `count` images, leaves of a graph."""
+        whole = [torch.zeros(()) for _ in self.layers]
+        for part, _ in parts:
+            self.model(part.flatten(0, 1))
+            share = part.shape[1] / count
+            whole = [total + m * share for total, m in zip(whole, moments, strict=True)]
+        return [total.requires_grad_() for total in whole]
 
 
-def each_group(
-    augment: Callable[[int], Sequence[str]], streams: Sequence[torch.Generator]
+def augment_groups(
+    augment: StepAugmentations, streams: Sequence[torch.Generator]
 ) -> Callable[[Tensor, int], Tensor]:
-    """An augmentation of groups (G, B, C, H, W) at a step: `augment(step)` names it, group i draws from streams[i]."""
+    """An augmentation of groups (G, B, C, H, W) at a step.
+
+    Args:
+        augment: names the augmentations of a step.
+        streams: group i draws from streams[i].
+    """
 
     def apply(groups: Tensor, step: int) -> Tensor:
         transform = pipeline(augment(step))
@@ -170,8 +231,8 @@ def each_group(
     return apply
 
 
-def cosine(lr: float, step: int, steps: float) -> float:
-    """Learning rate at `step` (0 .. steps - 1): lr (1 + cos(pi step / steps)) / 2, from lr towards 0."""
+def cosine_decay(lr: float, step: int, steps: float) -> float:
+    """Learning rate at `step` (0 .. steps - 1): lr (1 + cos(pi step / steps)) / 2, towards 0."""
     return 0.5 * lr * (1 + math.cos(math.pi * step / steps))
 
 
@@ -179,24 +240,36 @@ def recover(
     leaf: Tensor,
     images: Callable[[Tensor, int], Tensor],
     labels: Tensor,
-    objective: Descent,
-    settings: Steps,
+    objective: ImageObjective,
+    recipe: AdamFields,
     bar: tqdm,
-    project: Callable[[Tensor], None] = lambda leaf: None,
+    project: Callable[[Tensor], object] = lambda leaf: None,
 ) -> Tensor:
-    """Minimise the objective over `leaf` (G, ...) with a fresh Adam (eps 1e-8, no decay) and a cosine learning rate to 0.
+    """Minimise the objective with a fresh Adam (eps 1e-8, no decay) and a cosine rate to 0.
 
-    images: called at each step, from the leaf and the step's number to normalised, augmented images (G, B, C, H, W). project:
-    changes the leaf in place after each step. `bar` advances by G per step and shows both losses. Returns the last iterate,
-    detached. Raises DistilleryError when it is not finite.
+    Args:
+        leaf: (G, ...), what is optimised; left alone.
+        images: called at each step, from the leaf and the step's number to normalised, augmented
+            images (G, B, C, H, W).
+        labels: (B,) int64.
+        objective: what is minimised.
+        recipe: steps, learning rate, betas.
+        bar: advances by G per step and shows both losses.
+        project: changes the leaf in place after each step.
+
+    Returns:
+        The last iterate, detached.
+
+    Raises:
+        DistilleryError: it is not finite.
     """
     leaf = leaf.detach().clone().requires_grad_()
-    adam = torch.optim.Adam([leaf], betas=settings.betas, eps=1e-8)
-    for step in range(settings.iterations):
-        adam.param_groups[0]["lr"] = cosine(settings.lr, step, settings.iterations)
+    adam = torch.optim.Adam([leaf], betas=recipe.betas, eps=1e-8)
+    for step in range(recipe.iterations):
+        adam.param_groups[0]["lr"] = cosine_decay(recipe.lr, step, recipe.iterations)
         seen = images(leaf, step)
-        ce, bn, grad = objective.gradient(seen, labels)
-        (leaf.grad,) = torch.autograd.grad(seen, leaf, grad)
+        ce, bn, gradient = objective.gradient(seen, labels)
+        (leaf.grad,) = torch.autograd.grad(seen, leaf, gradient)
         adam.step()
         with torch.no_grad():
             project(leaf)
@@ -204,19 +277,19 @@ def recover(
             bar.set_postfix(ce=f"{ce:.3f}", bn=f"{bn:.3f}", refresh=False)
         bar.update(len(leaf))
     if not leaf.isfinite().all():
-        raise diverged(settings)
+        raise diverged(recipe)
     return leaf.detach()
 
 
-def diverged(settings: Steps) -> DistilleryError:
+def diverged(recipe: AdamFields) -> DistilleryError:
     """The error of an optimisation that left the finite numbers."""
     return DistilleryError(
-        f"the optimisation diverged: it is not finite; lower lr (now {settings.lr}) in the recipe"
+        f"the optimisation diverged: it is not finite; lower lr (now {recipe.lr}) in the recipe"
     )
 
 
-def pixel_range(train: ImageSet, device: torch.device) -> Callable[[Tensor], None]:
-    """A function that clamps normalised images (..., C, H, W) on `device` to the pixel range, in place."""
+def pixel_range(train: ImageSet, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """A function that clamps normalised images (..., C, H, W) on `device` to pixels, in place."""
     black, white = (
         normalise(torch.full((1, *train.shape), v, device=device), train.mean, train.std)
         for v in (0.0, 1.0)
@@ -228,19 +301,35 @@ def in_groups(
     indices: range,
     optimise: Callable[[list[int]], Tensor],
     name: str,
-    settings: Settings,
+    recipe: RecoveryFields,
     job: Job,
     bar: tqdm,
 ) -> Tensor:
-    """`optimise` over groups of `settings.parallel_groups` indices, joined along the first dimension, on the CPU.
+    """Optimise a few groups at a time.
 
-    Each finished group is kept in the job's scratch folder and read from there when the job starts again.
+    Each finished batch of groups is kept in the job's scratch folder and read from there when the
+    job starts again.
+
+    Args:
+        indices: of all groups.
+        optimise: from at most recipe.parallel_groups indices to their results, side by side.
+        name: of the files in the scratch folder.
+        recipe: says how many side by side.
+        job: gives the scratch folder.
+        bar: stands where the finished groups put it.
+
+    Returns:
+        The results joined along the first dimension, on the CPU.
     """
-    found = []
-    for first in indices[:: settings.parallel_groups]:
-        group = list(indices[first : first + settings.parallel_groups])
-        done = bar.n + len(group) * settings.iterations
+    results = []
+    for first in indices[:: recipe.parallel_groups]:
+        group = list(indices[first : first + recipe.parallel_groups])
+        done = bar.n + len(group) * recipe.iterations
         file = job.scratch / f"{name}-{first}.safetensors"
-        found.append(kept(file, lambda group=group: {"found": optimise(group)})["found"])
+        results.append(cached(file, partial(_named, optimise, group))["found"])
         bar.update(done - bar.n)  # what was read and not made
-    return torch.cat(found)
+    return torch.cat(results)
+
+
+def _named(optimise: Callable[[list[int]], Tensor], group: list[int]) -> dict[str, Tensor]:
+    return {"found": optimise(group)}

@@ -1,4 +1,4 @@
-"""What the methods that keep real images share: budgets, features per class, and the set that indices make."""
+"""What the methods that keep real images share: budgets, features of a class, the set."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def check_budget(train: ImageSet, count: int) -> None:
     name, size = rarest(train)
     if size < count:
         raise BudgetError(
-            f"{count} images per class asked for, class '{name}' has {size}; lower ipc to {size} or less"
+            f"{count} images per class asked for, class '{name}' has {size}; "
+            f"lower ipc to {size} or less"
         )
 
 
@@ -38,9 +39,21 @@ def rarest(train: ImageSet) -> tuple[str, int]:
 
 
 def draw(train: ImageSet, count: int, generator: torch.Generator) -> Tensor:
-    """`count` images of each class, uniformly without replacement: indices (count, classes) int64. Raises BudgetError."""
+    """Random images of each class, uniformly without replacement.
+
+    Args:
+        train: the real images.
+        count: how many of each class.
+        generator: on the CPU.
+
+    Returns:
+        Indices (count, classes) int64.
+
+    Raises:
+        BudgetError: count is 0, or more than a class has.
+    """
     check_budget(train, count)
-    members = [torch.as_tensor(train.of_class(c)) for c in range(len(train.classes))]
+    members = [torch.as_tensor(train.of_class(label)) for label in range(len(train.classes))]
     return torch.stack([m[torch.randperm(len(m), generator=generator)[:count]] for m in members], 1)
 
 
@@ -48,7 +61,17 @@ def draw(train: ImageSet, count: int, generator: torch.Generator) -> Tensor:
 def class_features(
     train: ImageSet, label: int, teacher: Teacher, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Indices (n,) int64 of a class's images and their penultimate features (n, F) float64 on the CPU."""
+    """The images of a class and their penultimate features.
+
+    Args:
+        train: the real images.
+        label: the class.
+        teacher: whose features they are.
+        device: where the teacher is.
+
+    Returns:
+        Indices (n,) int64, and features (n, F) float64 on the CPU.
+    """
     members = torch.as_tensor(train.of_class(label))
     features = [
         penultimate(
@@ -61,7 +84,14 @@ def class_features(
 
 
 def real_images(method: str, train: ImageSet, indices: Tensor, ipc: int) -> DistilledSet:
-    """The set that stores the real images `indices` (n, classes): n * classes of them, one of each class in turn."""
+    """The set that stores real images.
+
+    Args:
+        method: the method that chose them.
+        train: the real images.
+        indices: (n, classes) int64, one image of each class in turn.
+        ipc: the budget.
+    """
     labels = torch.arange(indices.shape[1]).repeat(len(indices))
     parts = image_parts(train.pixels(indices.flatten()), labels, quality=None)
     return DistilledSet(

@@ -14,14 +14,21 @@ from torch.nn import functional as F
 from distillery.embeddings.distances import EMBEDDINGS_FILE
 from distillery.errors import BudgetError, ClassOrderError, DistilleryError, PlanError
 from distillery.methods import bptt, podd, rat_bptt
-from distillery.methods.shared import meta
-from distillery.methods.shared.meta import Problem, Space
+from distillery.methods.shared import meta_draws, meta_learning
+from distillery.methods.shared.image_space import ImageSpace
+from distillery.methods.shared.meta_learning import (
+    LearnedTensor,
+    MetaLearner,
+    MetaProblem,
+    MetaState,
+)
 from distillery.nets.network import build_network
 from distillery.poster import labels as poddl
 from distillery.sets.distilled import DistilledSet
 from distillery.store.artefact import Artefact
 from distillery.training.augment import pipeline
 from distillery.training.samples import Samples
+from distillery.unroll.network import FlatNetwork
 from distillery.unroll.optimizers import Adam
 from helpers.jobs import job_in
 from helpers.methods import METHODS, NETWORK, SHORT, classes
@@ -42,22 +49,22 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = distilled(name, tmp_path / "whole", snapshots=2)
-    monkeypatch.setattr(meta, "CHECKPOINT_EVERY", 1)
-    step, calls = meta._Loop.step, []
+    monkeypatch.setattr(meta_learning, "CHECKPOINT_EVERY", 1)
+    step, calls = MetaLearner.step, []
 
-    def dying(self: meta._Loop, state: meta._State) -> None:
+    def dying(self: MetaLearner, state: MetaState) -> None:
         calls.append(state.done)
         if len(calls) == 3:
             raise KeyboardInterrupt
         step(self, state)
 
-    monkeypatch.setattr(meta._Loop, "step", dying)
+    monkeypatch.setattr(MetaLearner, "step", dying)
     with pytest.raises(KeyboardInterrupt):
         distilled(name, tmp_path / "killed", snapshots=2)
     again = distilled(name, tmp_path / "killed", snapshots=2)
     assert calls == [0, 1, 2, 2, 3]
     assert all(torch.equal(whole[part], again[part]) for part in whole.parts)
-    for file in (meta.HISTORY, meta.SNAPSHOTS):
+    for file in (meta_learning.HISTORY, meta_learning.SNAPSHOTS):
         one, other = (
             next((tmp_path / run).rglob(file)).read_bytes() for run in ("whole", "killed")
         )
@@ -84,13 +91,13 @@ def test_a_student_sees_what_was_learned(
 ) -> None:
     """A set without whitening is learned in normalised pixels; a student normalises its images."""
     seen: dict = {}
-    step = meta._Loop.step
+    step = MetaLearner.step
 
-    def watch(self: meta._Loop, state: meta._State) -> None:
+    def watch(self: MetaLearner, state: MetaState) -> None:
         step(self, state)
         seen.update(images=self.problem.unfold(state.values)[0])
 
-    monkeypatch.setattr(meta._Loop, "step", watch)
+    monkeypatch.setattr(MetaLearner, "step", watch)
     method, recipe, ipc = METHODS[name]
     train = replace(classes(channels=2), mean=(0.2, 0.6), std=(0.25, 0.5))
     made = method.distill(train, recipe, ipc=ipc, teachers=[], job=job_in(tmp_path))
@@ -132,14 +139,14 @@ def by_hand(
         images = augment(patches[chosen], job.generator(f"augment/{number}/{t}"))
         logits = torch.func.functional_call(net, theta, (images,))
         loss = -(labels[chosen] * logits.log_softmax(1)).sum(1).mean()
-        slopes = dict(
+        gradients = dict(
             zip(
                 theta,
                 torch.autograd.grad(loss, list(theta.values()), create_graph=True),
                 strict=True,
             )
         )
-        for name, g in slopes.items():
+        for name, g in gradients.items():
             if name in ("0.bias", "4.bias"):  # no effect, left out
                 continue
             m, v = (
@@ -170,7 +177,7 @@ def test_meta_steps_are_those_by_hand(tmp_path: Path) -> None:
     train, job, (_, recipe, ipc) = classes(), job_in(tmp_path), METHODS["podd"]
     recipe = replace(recipe, clip=0.5, label_lr=0.02)
     made = podd.distill(train, recipe, ipc=ipc, teachers=[], job=job)
-    layout = podd.Layout.of(recipe, ipc, 4, 8)
+    layout = podd.PosterLayout.of(recipe, ipc, 4, 8)
     state = {
         "poster": podd.start(recipe, layout, 1, job.generator("poster/0"))[None],
         "soft": poddl.initial(torch.arange(4).view(2, 2), 4)[None],
@@ -184,18 +191,18 @@ def test_meta_steps_are_those_by_hand(tmp_path: Path) -> None:
     )
     rows, mean = [], None
     for number in range(4):
-        loss, slopes, first = by_hand(
+        loss, gradients, first = by_hand(
             train, recipe, {n: t.detach() for n, t in tensors.items()}, number, job
         )
-        norm = slopes["poster"].norm().item()
+        norm = gradients["poster"].norm().item()
         mean = norm if mean is None else 0.9 * mean + 0.1 * norm
-        tensors["poster"].grad = slopes["poster"] * min(1.0, 0.5 * mean / norm)
-        tensors["soft"].grad = slopes["soft"]
+        tensors["poster"].grad = gradients["poster"] * min(1.0, 0.5 * mean / norm)
+        tensors["soft"].grad = gradients["soft"]
         optimizer.step()
         with torch.no_grad():
             tensors["soft"].clamp_(min=0)
         rows.append([number + 1, loss, norm, 0.5 * mean, first])
-    with next(tmp_path.rglob(meta.HISTORY)).open() as file:
+    with next(tmp_path.rglob(meta_learning.HISTORY)).open() as file:
         found = [[float(value) for value in row] for row in list(csv.reader(file))[1:]]
     assert {row[4] for row in found} != {0.0}
     torch.testing.assert_close(torch.tensor(found), torch.tensor(rows), rtol=2e-3, atol=1e-5)
@@ -216,7 +223,7 @@ def test_an_unreadable_checkpoint_counts_for_nothing(tmp_path: Path) -> None:
     ):
         (tmp_path / place).mkdir()
         job = job_in(tmp_path / place)
-        (job.scratch / meta.CHECKPOINT).write_bytes(rubbish)
+        (job.scratch / meta_learning.CHECKPOINT).write_bytes(rubbish)
         again = bptt.distill(classes(), METHODS["bptt"][1], ipc=1, teachers=[], job=job)
         assert torch.equal(again["images"], whole["images"])
 
@@ -224,7 +231,9 @@ def test_an_unreadable_checkpoint_counts_for_nothing(tmp_path: Path) -> None:
 def test_snapshots_are_the_states_on_the_way(tmp_path: Path) -> None:
     short = distilled("rat-bptt", tmp_path / "short", meta_steps=2)
     long = distilled("rat-bptt", tmp_path / "long", snapshots=2)
-    states = meta.snapshots(next((tmp_path / "long").rglob(meta.SNAPSHOTS)).parent)
+    states = meta_learning.read_snapshots(
+        next((tmp_path / "long").rglob(meta_learning.SNAPSHOTS)).parent
+    )
     assert list(states) == [2, 4]
     assert torch.equal(states[2]["images"], short["images"]) and torch.equal(
         states[4]["soft"], long["soft"]
@@ -233,40 +242,42 @@ def test_snapshots_are_the_states_on_the_way(tmp_path: Path) -> None:
 
 def test_the_limit_follows_the_running_mean_of_norms(tmp_path: Path) -> None:
     """Norms 1, 1, 10 have running means (0.9) 1, 1, 1.9; the limit is twice the mean."""
-    loop = meta._Loop(None, None, None, rat_bptt.Recipe(), None)
-    state = meta._State("cpu", {}, {})
-    assert [loop._limit(state, norm) for norm in (1.0, 1.0, 10.0)] == pytest.approx([2.0, 2.0, 3.8])
-    assert meta._Loop(None, None, None, bptt.Recipe(), None)._limit(state, 10.0) == 2.0
+    running, limits = None, []
+    for norm in (1.0, 1.0, 10.0):
+        limit, running = meta_learning.clip_limit(rat_bptt.Recipe(), running, norm)
+        limits.append(limit)
+    assert limits == pytest.approx([2.0, 2.0, 3.8]) and running == pytest.approx(1.9)
+    assert meta_learning.clip_limit(bptt.Recipe(), None, 10.0) == (2.0, None)
 
 
 def test_a_poster_without_overlap_has_the_gradient_of_independent_images(tmp_path: Path) -> None:
     """K = 1, a patch per class: patches are tiles, hence PoDD is RaT-BPTT (paper, section 5.3)."""
     train, job = classes(), job_in(tmp_path)
-    space = Space.of(train, job)
+    space = ImageSpace.of(train, job)
     recipe = podd.Recipe(**SHORT, order="given", patch_grid=(2, 2), labels="fixed")
-    layout = podd.Layout.of(recipe, 1, 4, 8)
+    layout = podd.PosterLayout.of(recipe, 1, 4, 8)
     placed = podd.arrange(recipe, layout, train, job)
     poster = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(3))
     unfold = podd.unfolding(layout, placed, 4, "cpu")
     patches, targets = unfold({"poster": poster})
     assert torch.equal(targets.argmax(1), torch.tensor([0, 2, 1, 3]))  # column by column
     common = {
-        "draw": meta.every(4),
-        "real": meta.passes(48, 20, job),
+        "draw": meta_draws.full_batch(4),
+        "real": meta_draws.shuffled_passes(48, 20, job),
         "window_start": lambda step: 2,
         "inner": Adam(1e-3),
     }
-    network = meta.Network(meta.build_network(NETWORK, (1, 8, 8), 4))
+    network = FlatNetwork(build_network(NETWORK, (1, 8, 8), 4))
     loops = {
-        "poster": Problem({"poster": meta.Learned(poster, Adam(1e-3))}, unfold, **common),
-        "images": Problem(
-            {"images": meta.Learned(patches, Adam(1e-3))},
+        "poster": MetaProblem({"poster": LearnedTensor(poster, Adam(1e-3))}, unfold, **common),
+        "images": MetaProblem(
+            {"images": LearnedTensor(patches, Adam(1e-3))},
             lambda v: (v["images"], targets),
             **common,
         ),
     }
     found = {
-        name: meta._Loop(problem, space, network, recipe, job)._slopes(
+        name: MetaLearner(problem, space, network, recipe, job).gradients(
             {name: problem.learned[name].start}, 0
         )
         for name, problem in loops.items()
@@ -287,7 +298,7 @@ def test_meta_steps_lower_the_outer_loss(tmp_path: Path) -> None:
         patches=None,
         order="given",
     )
-    with next(tmp_path.rglob(meta.HISTORY)).open() as file:
+    with next(tmp_path.rglob(meta_learning.HISTORY)).open() as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert len(losses) == 40 and sum(losses[-10:]) < 0.95 * sum(losses[:10])
 
@@ -301,7 +312,10 @@ def test_learned_labels_stay_at_zero_or_above(tmp_path: Path) -> None:
 def test_offsets_are_drawn_once_per_pass_or_per_meta_step_or_never(tmp_path: Path) -> None:
     job, recipe = job_in(tmp_path), rat_bptt.Recipe(batch=10, window=60, inner_steps=200)
     by_pass, by_step, fixed = (
-        [meta.window_starts(replace(recipe, window_start=kind), 100, job)(i) for i in range(400)]
+        [
+            meta_draws.window_starts(replace(recipe, window_start=kind), 100, job)(i)
+            for i in range(400)
+        ]
         for kind in ("epoch", "step", "fixed")
     )
     assert (
@@ -314,11 +328,11 @@ def test_offsets_are_drawn_once_per_pass_or_per_meta_step_or_never(tmp_path: Pat
 
 def test_real_batches_are_passes_or_balanced(tmp_path: Path) -> None:
     job, train = job_in(tmp_path), classes()
-    first = [meta.passes(48, 20, job)(i) for i in range(3)]
+    first = [meta_draws.shuffled_passes(48, 20, job)(i) for i in range(3)]
     assert [len(batch) for batch in first] == [20, 20, 8] and torch.cat(
         first
     ).sort().values.tolist() == list(range(48))
-    drawn = meta.balanced(train.labels, 20, 4, job)(7)
+    drawn = meta_draws.balanced_batches(train.labels, 20, 4, job)(7)
     assert (
         torch.bincount(train.labels[drawn]).tolist() == [5, 5, 5, 5]
         and len(set(drawn.tolist())) == 20
@@ -326,7 +340,7 @@ def test_real_batches_are_passes_or_balanced(tmp_path: Path) -> None:
 
 
 def test_an_inner_step_draws_images_by_class() -> None:
-    drawn = meta.by_class(4, 3, 2, 3)(torch.Generator().manual_seed(0))
+    drawn = meta_draws.class_subset(4, 3, 2, 3)(torch.Generator().manual_seed(0))
     of_class = torch.bincount(drawn // 3, minlength=4)
     assert sorted(of_class.tolist()) == [0, 2, 2, 2] and len(set(drawn.tolist())) == 6
 
@@ -336,15 +350,15 @@ def test_labels_of_the_authors_shape_expand_as_they_were_learned(
 ) -> None:
     """A poster of ten classes whose array has other rows and columns than the classes."""
     seen: dict = {}
-    step = meta._Loop.step
+    step = MetaLearner.step
 
-    def watch(self: meta._Loop, state: meta._State) -> None:
+    def watch(self: MetaLearner, state: MetaState) -> None:
         if not state.done:
             seen.update(start=self.problem.unfold(state.values)[1])
         step(self, state)
         seen.update(end=self.problem.unfold(state.values)[1])
 
-    monkeypatch.setattr(meta._Loop, "step", watch)
+    monkeypatch.setattr(MetaLearner, "step", watch)
     train = classes(10)
     recipe = replace(
         METHODS["podd"][1], size=(30, 8), patches=None, label_lr=0.05, label_shape="reference"
@@ -377,10 +391,12 @@ def test_a_poster_may_fill_its_budget_to_the_pixel(
 ) -> None:
     """In floating point these products are a little less than the whole numbers that they are."""
     recipe = podd.Recipe(class_grid=grid)
-    layout = podd.Layout.of(recipe, ipc, classes, side)
+    layout = podd.PosterLayout.of(recipe, ipc, classes, side)
     assert 100 * layout.width * layout.height == round(100 * ipc) * classes * side**2
     with pytest.raises(BudgetError, match="size = "):
-        podd.Layout.of(replace(recipe, size=(layout.width + 1, layout.height)), ipc, classes, side)
+        podd.PosterLayout.of(
+            replace(recipe, size=(layout.width + 1, layout.height)), ipc, classes, side
+        )
 
 
 def test_posters_per_class_hold_their_class(tmp_path: Path) -> None:
@@ -417,7 +433,7 @@ def test_errors_name_the_field(
 
 
 def test_a_checkpoint_of_another_kind_of_device_counts_as_none() -> None:
-    state = meta._State("cpu", {"images": torch.ones(2)}, {"images": (torch.zeros(2),)})
+    state = MetaState("cpu", {"images": torch.ones(2)}, {"images": (torch.zeros(2),)})
     assert state.on(torch.device("cpu")) is state
     with pytest.raises(ValueError, match="cpu"):
         state.on(torch.device("cuda"))

@@ -241,7 +241,7 @@ def test_a_refinement_switched_off_again_leaves_no_trace(project):
     [
         (
             {"hard": {"refine": "gift"}},
-            "tiny.yaml.evaluate.hard.refine = 'gift': needs soft labels, "
+            "params.yaml.evaluate.hard.refine = 'gift': needs soft labels, "
             "row 'Random' has hard ones",
         ),
         (
@@ -261,7 +261,7 @@ def test_a_refinement_switched_off_again_leaves_no_trace(project):
         ),
         (
             {"static": {"loss": "dkd", "training": {"mix": {"name": "mixup"}}}},
-            "static.training.mix = 'mixup': loss 'dkd' is not defined for mixed images; "
+            "static.training.mix.name = 'mixup': loss 'dkd' is not defined for mixed images; "
             "set mix to 'none'",
         ),
     ],

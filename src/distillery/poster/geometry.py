@@ -30,7 +30,7 @@ class Grid:
 
     @property
     def count(self) -> int:
-        """columns * rows."""
+        """Number of cells: columns * rows."""
         return self.columns * self.rows
 
 

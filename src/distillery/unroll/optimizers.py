@@ -66,7 +66,7 @@ class Adam:
     def step(
         self, theta: Tensor, moments: Moments, gradient: Tensor, count: int
     ) -> tuple[Tensor, Moments]:
-        """theta - lr m^ / (sqrt(v^) + eps), m^ and v^ the bias-corrected moments.
+        """Return theta - lr m^ / (sqrt(v^) + eps), m^ and v^ the bias-corrected moments.
 
         The moments m and v start at zero; the correction divides them by 1 - beta^(count + 1).
         """
@@ -102,7 +102,7 @@ class Sgd:
     def step(
         self, theta: Tensor, moments: Moments, gradient: Tensor, count: int
     ) -> tuple[Tensor, Moments]:
-        """theta - lr u, the velocity u being momentum u + gradient + weight_decay theta."""
+        """Return theta - lr u, the velocity u being momentum u + gradient + weight_decay theta."""
         if self.weight_decay:
             gradient = gradient + self.weight_decay * theta
         moments = tuple(self.momentum * velocity + gradient for velocity in moments)

@@ -10,7 +10,8 @@ from distillery.cli import main
 from distillery.errors import PlanError
 from distillery.plan.plan import Plan
 from distillery.plan.settings import merge
-from distillery.plan.types import component
+from distillery.plan.types import component, validated
+from distillery.training.recipe import Training
 from helpers.planning import planned, settings_with
 from helpers.project import ROOT
 
@@ -204,6 +205,42 @@ def test_what_the_axes_of_a_table_set(layered, capsys):
     ]
 
 
+def test_rows_and_axes_beat_all_files_and_axes_beat_rows(layered, edit, capsys):
+    key, file = "evaluate.hard.training.optimizer.lr", "workflow/tables/infer/table9.yaml"
+    optimizer = "optimizer: {name: adamw, lr: 0.3}"
+    edit(layered / file, "epochs: 7", f"epochs: 7, {optimizer}")
+    own = "{hard: {training: {optimizer: {lr: 0.2}}}}"
+    edit(layered / "params.yaml", "{hard: {per_student: {net-a: {training: {epochs: 6}}}}}", own)
+    row = ("--table", "table9", "--row", "long", "--axis", "lr=0.5")
+    assert explain(capsys, layered, key, *row).splitlines() == [
+        f"{key} = 0.5",
+        f"  set by the axis lr: {TINY}.tables.infer/table9.lr",
+        f"  over 0.3, set by the row: {file}: row 'long': override.evaluate.training.optimizer.lr",
+        f"  over 0.2, set by params.yaml: params.yaml.{key}",
+    ]
+
+
+def test_a_row_changes_no_teacher(layered, edit, capsys):
+    file = layered / "workflow/tables/infer/table9.yaml"
+    edit(file, "{evaluate: {training: {epochs: 7}}}", "{teacher: {training: {epochs: 7}}}")
+    row = ("--table", "table9", "--row", "long")
+    found = explain(capsys, layered, "teacher.net-a.training.epochs", *row)
+    assert found.splitlines()[0] == "teacher.net-a.training.epochs = 2"
+    teachers = [node for node in Plan(layered).missing(["table2"]) if node.spec.stage == "teacher"]
+    assert {node.spec.recipe["training"]["epochs"] for node in teachers} == {2}
+
+
+def test_a_block_whose_name_holds_a_dot(layered, edit, capsys):
+    edit(
+        layered / TINY,
+        "  dynamic: {loss",
+        "  static.long: {training: {epochs: 9, batch: 1}}\n  dynamic: {loss",
+    )
+    for block, epochs in (("static", 2), ("static.long", 9)):
+        key = f"evaluate.{block}.training.epochs"
+        assert explain(capsys, layered, key).splitlines()[0] == f"{key} = {epochs}"
+
+
 def test_a_default_names_the_class_that_has_it(layered, capsys):
     assert explain(capsys, layered, "evaluate.hard.training.micro_batch") == (
         "evaluate.hard.training.micro_batch = null\n"
@@ -348,8 +385,8 @@ def test_an_error_in_the_scale_names_the_block_that_sets_the_value(layered, edit
             "distill.infer.teachers = 'ensemble:9'",
         ),
         (
-            {"evaluate": {"hard": {"per_ipc": {"5": {}}}}},
-            "evaluate.hard.per_ipc = {'5': {}}: expected",
+            {"evaluate": {"hard": {"per_ipc": {5: [1]}}}},
+            "evaluate.hard.per_ipc = {5: [1]}: expected",
         ),
         (
             {
@@ -358,6 +395,14 @@ def test_an_error_in_the_scale_names_the_block_that_sets_the_value(layered, edit
                 }
             },
             "evaluate.hard.loss = 'kl': needs soft labels",
+        ),
+        (
+            {
+                "evaluate": {
+                    "static": {"training": {"mix": {"name": "mixup"}}, "loss": {"name": "nkd"}}
+                }
+            },
+            "evaluate.static.training.mix.name = 'mixup': loss 'nkd' is not defined",
         ),
     ],
 )
@@ -434,3 +479,8 @@ def test_an_old_key_of_a_scale_or_a_row_names_the_new_one(layered, edit):
 def test_old_fields_of_unrolled_methods(old, new):
     with pytest.raises(PlanError, match=rf"here\.{old}: is called '{new}' now"):
         component("method", {"name": "rat-bptt", old: 3}, "here")
+
+
+def test_an_old_key_is_named_before_a_key_that_is_missing():
+    with pytest.raises(PlanError, match=r"^here\.at_ipc: is called 'per_ipc' now$"):
+        validated(Training, {"epochs": 1, "at_ipc": {10: {"batch": 5}}}, "here")

@@ -21,7 +21,7 @@ from distillery.nets.network import build_network
 CLASSES = 100  # of the counted networks
 
 
-class PassCosts(TypedDict):
+class ForwardCosts(TypedDict):
     """What one image costs.
 
     Attributes:
@@ -35,7 +35,7 @@ class PassCosts(TypedDict):
     parameters: int
 
 
-def count(reference: Reference, shape: Sequence[int]) -> PassCosts:
+def count(reference: Reference, shape: Sequence[int]) -> ForwardCosts:
     """Run a network of `CLASSES` classes once, in eval mode, on one black image.
 
     Args:

@@ -42,8 +42,9 @@ def _number(value: Any) -> Any:
     return value
 
 
-Count = Annotated[int, Range(ge=1)]
-Natural = Annotated[int, Range(ge=0)]
+MOST = 10**9  # of steps, images, pixels: more can only be a mistake
+Count = Annotated[int, Range(ge=1, le=MOST)]
+Natural = Annotated[int, Range(ge=0, le=MOST)]
 Positive = Annotated[float, Range(gt=0)]
 NonNegative = Annotated[float, Range(ge=0)]
 Fraction = Annotated[float, Range(ge=0, le=1)]

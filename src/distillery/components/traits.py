@@ -200,12 +200,14 @@ class AugmentationTraits(Traits):
 
     Attributes:
         normalised: whether they work on normalised images, where 0 is the mean, not on pixels.
+        within_image: whether their parameter must be below the side of the images, in pixels.
         parameter: what stands behind the colon of a name: one of `parameters.PARAMETERS`, or the
             words to choose from; None: nothing may.
         default: the parameter where nothing stands there; None: something must.
     """
 
     normalised: bool = False
+    within_image: bool = False
     parameter: str | tuple[str, ...] | None = None
     default: str | int | float | None = None
 

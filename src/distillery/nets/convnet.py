@@ -33,6 +33,16 @@ class Recipe:
     depth: Count | None = None
     norm: Literal["instance", "batch"] = "instance"
 
+    def misfit(self, size: int) -> tuple[str, str] | None:
+        """The field that does not go with images of `size` pixels, and why; None where all is well.
+
+        The planner asks before anything is trained.
+        """
+        if self.depth is None or size >> self.depth:
+            return None
+        why = f"pools images of {size} px below one pixel"
+        return "depth", f"{self.depth}: {why}; use {size.bit_length() - 1} or less"
+
 
 def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) -> nn.Module:
     """A ConvNet.

@@ -11,6 +11,7 @@ from distillery.plan.models import Axis
 from distillery.plan.origins import Where, below
 
 NAMED = ("dataset", "student")  # axes whose values are names
+MOST_IPC = 10**7  # images per class: more can only be a mistake
 GridPlace = dict[str, Any]  # axis -> value
 
 
@@ -93,8 +94,13 @@ def check_axis(values: Sequence[Any], axis: str, where: Where | str) -> None:
     for value in values:
         if axis in NAMED and not isinstance(value, str):
             raise PlanError(f"{below(where, axis)}: {value!r} is no name")
-        if axis == "ipc" and not isinstance(value, int | float):
+        if axis == "ipc" and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise PlanError(f"{below(where, axis)}: {value!r} is no number")
+        if axis == "ipc" and not 0 < value < MOST_IPC:
+            raise PlanError(
+                f"{below(where, axis)}: {value!r} images per class: must be above 0 and below "
+                f"{MOST_IPC}"
+            )
     if len(set(values)) < max(len(values), 1):
         raise PlanError(
             f"{below(where, axis)} = {values!r}: needs at least one value, and each only once"

@@ -88,6 +88,42 @@ def check_keys(values: Iterable[str], valid: tuple[str, ...], where: Where | str
             raise PlanError(f"{below(where, key)}: {unknown_key(key, valid)}")
 
 
+def check_size(network: Component, expected: Expected | None) -> None:
+    """Refuse a network that does not fit the images of its data set.
+
+    Args:
+        network: its recipe may say so by a method `misfit`.
+        expected: what the scale expects of the data set; None: nothing, then the job says it.
+
+    Raises:
+        PlanError: it is so.
+    """
+    recipe = recipe_object("network", network.reference)
+    said = recipe.misfit(expected.shape[1]) if expected and hasattr(recipe, "misfit") else None
+    if said:
+        raise PlanError(f"{below(network.where, said[0])} = {said[1]}")
+
+
+def check_sides(recipe: Mapping[str, Any], expected: Expected | None, where: Where | str) -> None:
+    """Refuse augmentations whose parameter, in pixels, is not below the side of the images.
+
+    Args:
+        recipe: a training, with the names of its augmentations in `augment`.
+        expected: what the scale expects of the data set; None: nothing.
+        where: file and key of the recipe.
+
+    Raises:
+        PlanError: it is so.
+    """
+    if expected is None:
+        return
+    for text in recipe["augment"]:
+        name, _, parameter = text.partition(":")
+        if traits("augmentation", name).within_image and int(parameter) >= expected.shape[1]:
+            place, side = below(where, "augment"), expected.shape[1]
+            raise PlanError(f"{place} = '{text}': the images have {side} px; use a number below")
+
+
 def check_teachers(asking: Component, where: Where | str, name: str) -> None:
     """Refuse a component that needs teachers and whose recipe names none.
 

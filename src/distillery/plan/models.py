@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -13,6 +13,8 @@ from distillery.plan.types import explain
 from distillery.table.published import PaperNames
 
 Block = dict[str, Any]
+Share = Annotated[float, Field(ge=0, le=1)]  # of pixels in [0, 1], not of 0 to 255
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Axis = list[Any] | dict[str, list[Any]]
 
 
@@ -90,11 +92,11 @@ class Dataset(Recipes):
 
     source: str
     digest: str | None = None
-    size: int | None = Field(default=None, gt=0)
+    size: int | None = Field(default=None, gt=0, le=8192)
     fit: dict[str, str] = {}
     channels: int | None = None
-    mean: list[float] | None = None
-    std: list[float] | None = None
+    mean: list[Share] | None = None
+    std: list[PositiveShare] | None = None
     orientation: str | None = None
     transparency: str | None = None
     expected: Expected | None = None
@@ -135,7 +137,7 @@ class Params(Recipes):
 
     paper: str = "infer"
     scale: str = "demo"
-    repeats: int = Field(default=3, ge=1)
+    repeats: int = Field(default=3, ge=1, le=1000)
     tables: list[str] = Field(min_length=1)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     environment: int = Field(default=1, ge=1)

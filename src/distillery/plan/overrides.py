@@ -28,6 +28,10 @@ def check_overrides(block: Tree, tables: Mapping[str, Any], networks: set[str] |
     for axis, key, place in _special(block):
         if axis == "student" and (networks is None or key in networks or _is_network(str(key))):
             continue
+        if axis == "ipc" and isinstance(key, str):
+            raise PlanError(
+                f"{place}: '{key}' is text, images per class are a number: take the quotes off"
+            )
         valid = set(_values(tables, axis))
         if valid and key not in valid:
             hint = nearest(_text(key), map(_text, valid))

@@ -95,6 +95,7 @@ class Settings:
         whole = plain(self.tree) if isinstance(raw, Mapping) else raw
         self.scale: Scale = checked(Scale, whole, self.where)
         self._check_overrides()
+        self._check_tables()
 
     @property
     def where(self) -> Where:
@@ -150,6 +151,14 @@ class Settings:
         networks |= {name for data in self.scale.datasets.values() for name in data.networks}
         check_overrides(self._scale, own | changed, networks)
         check_overrides(self._params, self.scale.tables, networks)
+
+    def _check_tables(self) -> None:
+        """The tables that params.yaml names exist; whether the scale has them, planning says."""
+        known = table_files(self.root)
+        for table in self.params.tables:
+            if self.full_name(table) not in known:
+                hint = nearest(self.full_name(table), known)
+                raise PlanError(f"{PARAMS}.tables: '{table}': no such table: {hint}")
 
     def known_tables(self) -> dict[str, Table]:
         """Every table file of the project, as `paper/table`."""

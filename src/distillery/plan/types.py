@@ -32,6 +32,7 @@ from distillery.components.registry import (
 from distillery.components.traits import (
     TRAITS,
     AnalysisTraits,
+    AugmentationTraits,
     EmbeddingTraits,
     LabelTraits,
     LossTraits,
@@ -106,6 +107,8 @@ def traits(kind: Literal["embedding"], name: str) -> EmbeddingTraits: ...
 def traits(kind: Literal["analysis"], name: str) -> AnalysisTraits: ...
 @overload
 def traits(kind: Literal["source"], name: str) -> SourceTraits: ...
+@overload
+def traits(kind: Literal["augmentation"], name: str) -> AugmentationTraits: ...
 @overload
 def traits(kind: str, name: str) -> Traits: ...
 
@@ -323,4 +326,16 @@ def component(kind: str, reference: Any, where: Where | str) -> Component:
         raise PlanError(f"{place}: {error}") from None
     traits(kind, str(name))
     values = validated(torch_free_part(module).Recipe, fields, where)
+    _check_mistake(recipe_object(kind, {"name": name, **values}), where)
     return Component(kind, {"name": name, **values}, where)
+
+
+def _check_mistake(recipe: Any, where: Where | str) -> None:
+    """What a recipe says of fields that do not go together, by its method `mistake`, if it has one.
+
+    The method returns None, or the field at fault and the rest of the message.
+    """
+    said = recipe.mistake() if hasattr(recipe, "mistake") else None
+    if said:
+        field, text = said
+        raise PlanError(f"{below(where, field)} = {text}")

@@ -90,6 +90,13 @@ class Unrolled:
     whitening: str = "zca"
     snapshots: Count = 1
 
+    def mistake(self) -> tuple[str, str] | None:
+        """The field that does not go with another one, and why; None where all is well."""
+        if self.window > self.inner_steps:
+            why = f"is longer than inner_steps = {self.inner_steps}, the whole training"
+            return "window", f"{self.window}: {why}; raise inner_steps or lower window"
+        return None
+
     @property
     def soft(self) -> bool:
         """Whether the set holds soft labels of its own."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distillery.plan.cell import Experiment
-from distillery.plan.checks import check_keys, check_mix
+from distillery.plan.checks import check_keys, check_mix, check_sides
 from distillery.plan.context import Context
 from distillery.plan.origins import Where
 from distillery.plan.types import Component, component, named_modules, validated
@@ -47,13 +47,15 @@ def resolve_protocol(experiment: Experiment, context: Context) -> Protocol:
 
     Raises:
         PlanError: there is no such block, it has an unknown key, a field is wrong, or it mixes
-            images and its loss is not defined for them.
+            images and its loss is not defined for them, or crops more than they are large.
     """
     block = experiment.row.evaluation
     values = context.recipe("evaluate", block, experiment)
     where = values.where
     check_keys(values, ("loss", "refine", "training"), where)
     training = validated(Training, values.get("training", {}), where / "training")
+    expected = context.settings.dataset(experiment.dataset).expected
+    check_sides(training, expected, where / "training")
     if not experiment.augmented:
         training["augment"] = []
     loss = component("loss", values.get("loss"), where / "loss")

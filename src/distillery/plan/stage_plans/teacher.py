@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distillery.plan.checks import check_keys
+from distillery.plan.checks import check_keys, check_sides, check_size
 from distillery.plan.context import Context
 from distillery.plan.nodes import Node, NodeInputs
 from distillery.plan.origins import Where
@@ -23,10 +23,12 @@ def resolve_network(
         where: the place that names it, for errors.
 
     Raises:
-        PlanError: there is no such network, or a field is wrong.
+        PlanError: there is no such network, a field is wrong, or it does not fit the images.
     """
     reference = context.settings.network(name, dataset, where)
-    return component("network", reference, reference.where)
+    network = component("network", reference, reference.where)
+    check_size(network, context.settings.dataset(dataset).expected)
+    return network
 
 
 def plan_teacher(
@@ -57,6 +59,7 @@ def _teacher(name: str, dataset: str, context: Context, named: Where | str | Non
     recipe["weights"] = weights = values.get("weights")
     if not weights:
         training = validated(Training, values.get("training", {}), where / "training")
+        check_sides(training, context.settings.dataset(dataset).expected, where / "training")
         loss = component("loss", values.get("loss", "ce"), where / "loss")
         recipe |= {"training": training, "loss": loss.reference}
         code += [loss.module, *named_modules(Training, training)]

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from distillery.training.resample import gather_pixels, to_like
 
 NAMES = ("crop", "batch-crop")
-TRAITS = {"parameter": "natural"}  # zeros on each side, in pixels
+TRAITS = {"parameter": "natural", "within_image": True}  # zeros on each side, in pixels
 
 
 def apply(name: str, images: Tensor, generator: Generator, parameter: int) -> Tensor:

@@ -21,10 +21,11 @@ for stage in STAGES:
             gpu=gpus(stage),
         params:
             distillery=DISTILLERY,
+            stage=stage,
             device=device(stage),
             spec=spec(stage),
             cost=estimate(stage),
         message:
             "{rule} {wildcards.id} ({params.cost})"
         shell:
-            "{params.distillery} {rule} --device {params.device} --threads {threads} --spec {params.spec:q} > {log} 2>&1"
+            "{params.distillery} {params.stage} --device {params.device} --threads {threads} --spec {params.spec:q} > {log} 2>&1"

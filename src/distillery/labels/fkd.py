@@ -6,7 +6,6 @@ store, so that it sees the very images that were labelled.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor
 
 from distillery.components.fields import Count
 from distillery.errors import ArtefactError
+from distillery.store.atomic import copier, write_file
+from distillery.store.checkpoint import same_form
 from distillery.teacher.ensemble import mean_logits
 from distillery.training.batches import ROLES, Batches
 from distillery.training.precision import autocast, set_memory_format
@@ -111,14 +112,14 @@ def make(
     batches = Batches(Samples.from_instances(instances, mean, std, job.device), recipe, generators)
     epochs = range(recipe.epochs)
     with job.progress(len(epochs) * len(batches), "labels") as bar:
-        done = _resume(job.scratch, generators)
+        done = _resume(job.scratch, generators, recipe.epochs)
         bar.update(done * len(batches))
         for epoch in epochs[done:]:
             _write(_labels(batches, epoch, teachers, recipe, bar), job.scratch / _file(epoch))
             states = {role: generator.get_state() for role, generator in generators.items()}
             _write(states | {"epochs": torch.tensor(epoch + 1)}, job.scratch / STREAMS)
     for epoch in epochs:
-        os.replace(job.scratch / _file(epoch), job.out / _file(epoch))
+        copier(job.scratch / _file(epoch))(job.out / _file(epoch))
     save_file({"seeds": seeds}, job.out / SEEDS)
 
 
@@ -185,22 +186,32 @@ def _file(epoch: int) -> str:
 
 
 def _write(tensors: dict[str, Tensor], file: Path) -> None:
-    save_file(tensors, aside := file.with_suffix(".part"))
-    os.replace(aside, file)
+    write_file(file, lambda aside: save_file(tensors, aside))
 
 
-def _resume(scratch: Path, generators: Mapping[str, Generator]) -> int:
+def _resume(scratch: Path, generators: Mapping[str, Generator], epochs: int) -> int:
     """Put the streams where an earlier run stopped, and count the epochs that it left in `scratch`.
 
-    0 when a file is missing or torn.
+    Args:
+        scratch: folder of the job.
+        generators: the streams.
+        epochs: of the training.
+
+    Returns:
+        The number of finished epochs; 0 when a file is missing, torn or another one.
     """
     try:
         states = load_file(scratch / STREAMS)
-        for epoch in range(int(states["epochs"])):
-            with safe_open(scratch / _file(epoch), "pt"):
-                pass
-    except (FileNotFoundError, SafetensorError):
+        done = int(states.pop("epochs"))
+        for epoch in range(done):
+            with safe_open(scratch / _file(epoch), "pt") as file:
+                if set(file.keys()) != {"logits", "order"}:
+                    return 0
+    except Exception:  # whatever is wrong with them, they are no checkpoint
+        return 0
+    expected = {role: generator.get_state() for role, generator in generators.items()}
+    if not 0 <= done <= epochs or not same_form(states, expected):
         return 0
     for role, generator in generators.items():
         generator.set_state(states[role])
-    return int(states["epochs"])
+    return done

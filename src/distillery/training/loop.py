@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import math
-import os
-import pickle
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Generator, Tensor, nn
 
 from distillery.errors import DistilleryError
 from distillery.losses.target import Target
+from distillery.store.checkpoint import load_state, same_form, save_state
 from distillery.training.batches import ROLES, Batch, Batches, sizes
 from distillery.training.optim import build_optimizer, factor, set_rate
 from distillery.training.precision import autocast, set_memory_format
@@ -279,24 +279,57 @@ class _Run:
             },
             "history": {"accuracy": self.history.accuracy, "loss": self.history.loss},
         }
-        aside = file.with_suffix(".part")
-        torch.save(state, aside)
-        os.replace(aside, file)
+        save_state(state, file)
 
     def resume(self, file: Path) -> None:
         """Go on from the checkpoint `file`.
 
-        Without a readable one (a power cut can leave half a file), or with one of another kind of
-        device, start from nothing.
+        Without a usable one, or with one of another kind of device, start from nothing.
         """
-        try:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-        except (FileNotFoundError, EOFError, RuntimeError, pickle.UnpicklingError):
+        state = load_state(file)
+        if state is None or not self._is_of_this_run(state):
             return
-        if state.get("device") != self.samples.device.type:
-            return  # its random states are of another kind of generator
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        before = copy.deepcopy(self.model.state_dict()), self.optimizer.state_dict()
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self._check_optimizer()
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):
+            self.model.load_state_dict(before[0])
+            self.optimizer.load_state_dict(before[1])
+            return
         for role, generator in self.generators.items():
             generator.set_state(state["generators"][role])
         self.history = History(**state["history"])
+
+    def _is_of_this_run(self, state: Mapping[str, Any]) -> bool:
+        """Whether a state has the form that `save` gives it here."""
+        if state.get("device") != self.samples.device.type:
+            return False  # its random states are of another kind of generator
+        streams = {role: generator.get_state() for role, generator in self.generators.items()}
+        history = state.get("history")
+        return (
+            same_form(state.get("model"), self.model.state_dict())
+            and same_form(state.get("generators"), streams)
+            and isinstance(history, dict)
+            and _is_history(history, self.recipe.epochs)
+        )
+
+    def _check_optimizer(self) -> None:
+        """Raise ValueError when what the optimiser keeps of a parameter has another shape."""
+        for parameter, kept in self.optimizer.state.items():
+            for value in kept.values():
+                if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
+                    raise ValueError(f"shape {tuple(value.shape)}")
+
+
+def _is_history(values: Mapping[str, Any], epochs: int) -> bool:
+    accuracy, loss = values.get("accuracy"), values.get("loss")
+    return (
+        values.keys() == {"accuracy", "loss"}
+        and isinstance(accuracy, dict)
+        and all(isinstance(k, int) and isinstance(v, float) for k, v in accuracy.items())
+        and isinstance(loss, list)
+        and all(isinstance(value, float) for value in loss)
+        and len(loss) <= epochs
+    )

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,6 +18,7 @@ from torch import Tensor
 
 from distillery.errors import DistilleryError, PlanError
 from distillery.nets.network import build_network
+from distillery.store.checkpoint import load_state, same_form, save_state
 from distillery.training.augment import pipeline
 from distillery.unroll.network import FlatNetwork
 from distillery.unroll.window import InnerTraining, batched_loss, meta_gradients, run_steps
@@ -161,24 +160,31 @@ class MetaState:
         return len(self.history)
 
     def on(self, device: torch.device) -> MetaState:
-        """Itself on `device`.
-
-        Raises:
-            ValueError: it was made on another type of device.
-        """
-        if self.device != device.type:
-            raise ValueError(self.device)
+        """Itself on `device`."""
         self.values = {name: value.to(device) for name, value in self.values.items()}
         self.moments = {
             name: tuple(m.to(device) for m in moments) for name, moments in self.moments.items()
         }
         return self
 
+    def continued_by(self, stored: Mapping[str, Any]) -> bool:
+        """Whether what a checkpoint holds is a later state of this one."""
+        history, snapshots = stored.get("history"), stored.get("snapshots")
+        return (
+            stored.keys() == vars(self).keys()
+            and stored["device"] == self.device
+            and same_form(stored["values"], self.values)
+            and same_form(stored["moments"], self.moments)
+            and isinstance(stored["running"], float | None)
+            and isinstance(history, list)
+            and all(isinstance(row, tuple) and len(row) == len(COLUMNS) for row in history)
+            and isinstance(snapshots, dict)
+            and all(isinstance(value, Tensor) for value in snapshots.values())
+        )
+
     def save(self, file: Path) -> None:
         """Write the checkpoint `file`, whole or not at all."""
-        aside = file.with_suffix(".part")
-        torch.save(vars(self), aside)
-        os.replace(aside, file)
+        save_state(vars(self), file)
 
 
 @dataclass(frozen=True)
@@ -202,21 +208,19 @@ class MetaLearner:
     def resume(self) -> MetaState:
         """The state of the last checkpoint, or the start.
 
-        A checkpoint that is not readable counts for nothing, and so does one of another type of
+        A checkpoint that is not usable counts for nothing, and so does one of another type of
         device: what is learned on two devices can be reproduced on neither.
         """
-        device = self.job.device
-        try:
-            checkpoint = self.job.scratch / CHECKPOINT
-            stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
-            return MetaState(**stored).on(device)
-        except (OSError, RuntimeError, EOFError, TypeError, ValueError, UnpicklingError):
-            values = {name: tensor.start.clone() for name, tensor in self.problem.learned.items()}
-            moments = {
-                name: tensor.optimizer.start(values[name])
-                for name, tensor in self.problem.learned.items()
-            }
-            return MetaState(device.type, values, moments)
+        values = {name: tensor.start.clone() for name, tensor in self.problem.learned.items()}
+        moments = {
+            name: tensor.optimizer.start(values[name])
+            for name, tensor in self.problem.learned.items()
+        }
+        start = MetaState(self.job.device.type, values, moments)
+        stored = load_state(self.job.scratch / CHECKPOINT)
+        if stored is None or not start.continued_by(stored):
+            return start
+        return MetaState(**stored).on(self.job.device)
 
     def step(self, state: MetaState) -> None:
         """One meta-step, which changes `state`.

@@ -80,7 +80,8 @@ def _check_finished(path: Path, expected: dict[str, Any]) -> None:
     """Hold what the scale says against data that are there already."""
     if not expected or not (path / META).is_file():
         return
-    with contextlib.suppress(ArtefactError, KeyError, TypeError):  # whoever opens the artefact says what it lacks
+    # What the artefact lacks is said by whoever opens it.
+    with contextlib.suppress(ArtefactError, KeyError, TypeError):
         metadata = read_meta(path)["metadata"]
         found = {"classes": len(metadata["classes"]), **metadata["counts"]}
         problem = contradiction(expected["expected"], found | {"shape": metadata["shape"]})

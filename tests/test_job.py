@@ -289,7 +289,7 @@ def test_a_folder_is_no_file_of_the_artefact(stage, tmp_path):
 
 def test_metadata_without_a_number_is_no_artefact(stage, tmp_path):
     stage.make = lambda job: {"accuracy": float("nan")}
-    with pytest.raises(ValueError, match="JSON"):
+    with pytest.raises(ArtefactError, match=r"metadata.*JSON"):
         run(spec(), tmp_path / "store", "cpu")
     assert not list(tmp_path.rglob("meta.json"))
 

@@ -432,11 +432,31 @@ def test_errors_name_the_field(
     assert "\n" not in str(caught.value)
 
 
-def test_a_checkpoint_of_another_kind_of_device_counts_as_none() -> None:
-    state = MetaState("cpu", {"images": torch.ones(2)}, {"images": (torch.zeros(2),)})
-    assert state.on(torch.device("cpu")) is state
-    with pytest.raises(ValueError, match="cpu"):
-        state.on(torch.device("cuda"))
+OTHER_STATES = {
+    "another device": {"device": "cuda"},
+    "another tensor": {"values": {"poster": torch.ones(2)}},
+    "another shape": {"values": {"images": torch.ones(3)}},
+    "another type": {"values": {"images": torch.ones(2, dtype=torch.float64)}},
+    "no moments": {"moments": {"images": ()}},
+    "a norm that is text": {"running": "1.0"},
+    "history of other rows": {"history": [(1, 2.0)]},
+    "history that is text": {"history": "abc"},
+    "snapshots that are numbers": {"snapshots": {"1/images": 1.0}},
+    "a key more": {"colour": 1},
+}
+
+
+@pytest.mark.parametrize("change", OTHER_STATES.values(), ids=OTHER_STATES)
+def test_a_checkpoint_of_something_else_counts_as_none(change) -> None:
+    start = MetaState("cpu", {"images": torch.zeros(2)}, {"images": (torch.zeros(2),)})
+    later = MetaState(
+        *("cpu", {"images": torch.ones(2)}, {"images": (torch.ones(2),)}),
+        *(1.5, [(1, 2.0, 1.0, 2.0, 0)], {"1/images": torch.ones(2)}),
+    )
+    assert start.continued_by(vars(later))
+    assert not start.continued_by(vars(later) | change)
+    less = {key: value for key, value in vars(later).items() if key != "history"}
+    assert not start.continued_by(less)
 
 
 def test_class_distances_of_another_class_order_are_refused(tmp_path: Path) -> None:

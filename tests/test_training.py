@@ -1,6 +1,7 @@
 """The training loop: steps, schedules, what it leaves alone, and runs that were killed."""
 
 from itertools import chain
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -420,3 +421,46 @@ def test_bf16_keeps_weights_and_loss_in_float32_and_stays_near(job):
     assert dtypes == {torch.float32}
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
     assert losses["bf16"] != losses["fp32"]
+
+
+def other_states(state: dict) -> dict[str, object]:
+    """What is no checkpoint of this training, by what is wrong with it."""
+    model, optimizer = dict(state["model"]), state["optimizer"]
+    name = next(iter(model))
+    wider = {key: value.repeat(2) if value.ndim == 1 else value for key, value in model.items()}
+    moved = {
+        key: {k: v.flatten().repeat(2) if v.ndim else v for k, v in kept.items()}
+        for key, kept in optimizer["state"].items()
+    }
+    return {
+        "a list": [state],
+        "text": "a checkpoint",
+        "nothing in it": {},
+        "another device": state | {"device": "cuda"},
+        "a weight less": state | {"model": {k: v for k, v in model.items() if k != name}},
+        "another network": state | {"model": wider},
+        "no streams": state | {"generators": {}},
+        "an optimiser of nothing": state | {"optimizer": {"state": {}, "param_groups": []}},
+        "moments of another network": state | {"optimizer": optimizer | {"state": moved}},
+        "losses that are text": state | {"history": {"accuracy": {}, "loss": "ab"}},
+        "more epochs than there are": state | {"history": {"accuracy": {}, "loss": [0.5] * 99}},
+        "no history": state | {"history": None},
+    }
+
+
+def test_a_checkpoint_that_is_anything_else_counts_as_none(job, monkeypatch):
+    """The training starts from nothing and ends with the bits of one that was never stopped."""
+    recipe = Training(3, 32, Optimizer("adamw"))
+    whole = network()
+    train(whole, samples(), recipe, cross_entropy, job, test=samples())
+    monkeypatch.setattr(Path, "unlink", lambda path, **options: None)  # leave the checkpoint
+    train(network(), samples(), recipe, cross_entropy, job, test=samples(), checkpoint_every=0)
+    monkeypatch.undo()
+    state = torch.load(job.scratch / CHECKPOINT, weights_only=True)
+    for what, content in other_states(state).items():
+        torch.save(content, job.scratch / CHECKPOINT)
+        again = network()
+        history = train(again, samples(), recipe, cross_entropy, job, test=samples())
+        assert len(history.loss) == 3, what
+        for name, value in whole.state_dict().items():
+            assert value.equal(again.state_dict()[name]), what

@@ -231,12 +231,12 @@ def _explain(arguments: argparse.Namespace) -> None:
 
 def _axis(text: str) -> tuple[str, Any]:
     """The axis and the value of `axis=value`, read as YAML reads a value."""
-    import yaml
+    from distillery.plan.yaml_files import read_value
 
     axis, equals, value = text.partition("=")
     if not equals:
         raise PlanError(f"--axis '{text}': write axis=value")
-    return axis, yaml.safe_load(value)
+    return axis, read_value(value, f"--axis '{text}'")
 
 
 def _tables(plan: Plan, names: list[str]) -> list[str]:

@@ -156,7 +156,7 @@ class Settings:
         """The tables that params.yaml names exist; whether the scale has them, planning says."""
         known = table_files(self.root)
         for table in self.params.tables:
-            if self.full_name(table) not in known:
+            if known and self.full_name(table) not in known:
                 hint = nearest(self.full_name(table), known)
                 raise PlanError(f"{PARAMS}.tables: '{table}': no such table: {hint}")
 

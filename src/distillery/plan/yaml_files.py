@@ -58,3 +58,15 @@ def read_yaml(path: Path) -> Any:
         others = (file.stem for file in path.parent.glob("*.yaml"))
         raise PlanError(f"{path}: no such file: {nearest(path.stem, others)}")
     return _parsed(path, path.stat().st_mtime_ns)
+
+
+def read_value(text: str, where: str) -> Any:
+    """One value as YAML writes it, such as a number or a list.
+
+    Raises:
+        PlanError: it is malformed; the message begins with `where`.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise PlanError(f"{where}: not YAML: {error}") from None

@@ -280,7 +280,7 @@ def publish(out: Path, target: Path) -> None:
         ArtefactError: the store cannot be written; what is in `out` stays, and the next call, or
             the next run of the job, moves it.
     """
-    names = sorted(file.name for file in out.iterdir() if file.name != META)
+    names = sorted(file.name for file in out.iterdir() if file.is_file() and file.name != META)
     try:
         write_together({target / name: copier(out / name) for name in (*names, META)})
     except OSError as error:

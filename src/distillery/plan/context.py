@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from distillery.plan.cell import Experiment
 from distillery.plan.models import Dataset
+from distillery.plan.named_files import by_content, content
 from distillery.plan.nodes import Node, NodeInputs
 from distillery.plan.origins import ResolvedBlock
 from distillery.plan.settings import Settings
@@ -71,7 +72,7 @@ class Context:
         Args:
             stage: one of `STAGES`.
             label: the readable part of its name.
-            recipe: resolved values; only those that its job reads.
+            recipe: resolved values; only those that its job reads. Files count by content.
             inputs: planned artefacts by role.
             code: modules of the components that its job uses; the stage and the runtime are added.
             dataset: a name of the scale.
@@ -81,15 +82,20 @@ class Context:
             role: [node.address for node in found] if isinstance(found, list) else found.address
             for role, found in inputs.items()
         }
+        named, paths = by_content(
+            recipe,
+            self.settings.root,
+            lambda file: self.remember(("content", file), lambda: content(file)),
+        )
         roots = sorted({RUNTIME, f"distillery.stages.{stage}", *code})
         spec = Spec(
             stage=stage,
             label=label.replace(":", "-").replace("/", "-"),
-            recipe=recipe,
+            recipe=named,
             inputs=addresses,
             roots=roots,
             code=code_digest(roots),
-            local=local or {},
+            local=(local or {}) | paths,
             environment=self.settings.params.environment,
         )
         return self.nodes.setdefault(spec.address, Node(spec, dict(inputs), dataset))

@@ -40,6 +40,7 @@ from distillery.store.artefact import (
 from distillery.store.atomic import copier, write_file, write_together
 from distillery.store.canonical import file_sha256
 from distillery.store.fingerprint import code_digest, module_digests
+from distillery.store.named_files import check_files
 from distillery.store.runtime import prepare_torch, seed
 from distillery.store.spec import Spec, folder
 
@@ -235,6 +236,7 @@ def _make(spec: Spec, store: Path, scratch: Path, device: str, threads: int) -> 
 
 def _prepare(spec: Spec, store: Path, scratch: Path, device: str, threads: int) -> Job:
     keys = spec.map_inputs(lambda address: read_meta(folder(store, address))["key"])
+    check_files(spec.recipe, spec.local)
     out = scratch / "out"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()

@@ -54,7 +54,7 @@ def resolved(tmp_path, *chosen: tuple[str, str], point: Point | None = POINT):
 
 @pytest.mark.parametrize(
     ("low", "high"),
-    itertools.combinations(LAYERS, 2),
+    list(itertools.combinations(LAYERS, 2)),
     ids=lambda layer: "-".join(layer).replace(" ", ""),
 )
 def test_of_two_layers_the_later_one_wins(tmp_path, low, high):

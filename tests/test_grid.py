@@ -110,10 +110,10 @@ def test_params_win_over_the_scale_and_a_row_over_params(tmp_path):
 
 @pytest.mark.parametrize("wrong", [5, None, {10: [1]}, {"10": {"a": 1}}])
 def test_a_wrong_per_ipc_is_one_line(tmp_path, wrong):
-    settings = settings_with(tmp_path, {"distill": {"x": {"per_ipc": wrong}}})
     with pytest.raises(
         PlanError, match=r"small.yaml.distill.x.per_ipc = .*expected keys and values below each ipc"
     ):
+        settings = settings_with(tmp_path, {"distill": {"x": {"per_ipc": wrong}}})
         settings.recipe("distill", "x", "one", {}, Experiment("one", 10, None, None))
 
 

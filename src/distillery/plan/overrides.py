@@ -29,8 +29,10 @@ def check_overrides(block: Tree, tables: Mapping[str, Any], networks: set[str] |
         if axis == "student" and (networks is None or key in networks or _is_network(str(key))):
             continue
         if axis == "ipc" and isinstance(key, str):
+            above = place.removesuffix(f".{key}")
             raise PlanError(
-                f"{place}: '{key}' is text, images per class are a number: take the quotes off"
+                f"{above} = {{'{key}': ...}}: expected keys and values below each ipc, which is a "
+                "number without quotes"
             )
         valid = set(_values(tables, axis))
         if valid and key not in valid:

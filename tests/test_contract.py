@@ -21,6 +21,7 @@ from distillery.sets import distilled as module
 from distillery.sets.contract import check_made
 from distillery.sets.distilled import DistilledSet, Instances
 from distillery.sets.jpeg import image_parts, quantised
+from distillery.sets.load import load_set
 from distillery.sets.parts import Kind, Part
 from distillery.stages import distill as stage
 from helpers.jobs import job_in
@@ -264,7 +265,7 @@ def test_a_stored_set_is_checked_when_it_is_loaded(
     make, words = STORED[case]
     make().save(tmp_path)
     with pytest.raises(ArtefactError) as caught:
-        DistilledSet.load(tmp_path)
+        load_set(tmp_path)
     line = str(caught.value)
     assert re.search(words, line) and line.startswith(str(tmp_path)) and "\n" not in line, line
 
@@ -276,7 +277,7 @@ def test_images_without_a_label_are_refused(tmp_path: Path) -> None:
         parts["labels"] = replace(parts["labels"], tensor=by_index(1))
         DistilledSet("random", 1, TRAIN.classes, (0.5,), (0.25,), parts).save(tmp_path)
         with pytest.raises(ArtefactError, match="has 6, part 'labels' has 3; store as many"):
-            DistilledSet.load(tmp_path)
+            load_set(tmp_path)
 
 
 def test_the_stage_refuses_a_bad_set_and_writes_nothing(

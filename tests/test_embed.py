@@ -142,6 +142,22 @@ def labels(*found: object) -> Callable[[Path], object]:
     return lambda file: table(file, [0, 1, 2, 3, 4], **{"class": [], "label": list(found)})
 
 
+def test_completed_distances_are_not_negative():
+    # stated: mean 0.5, deviation 0.4; others: 0.6 and 0.1; so 0.1 would become 0.5 + 4 (0.1 - 0.6)
+    stated = torch.tensor([[0, 0.1, 0.5], [0.1, 0, 0.9], [0.5, 0.9, 0]])
+    others = torch.tensor([[0, 0.5, 0.6, 0.1], [0.5, 0, 0.7, 0.6], [0.6, 0.7, 0, 0.7]])
+    others = torch.cat((others, torch.tensor([[0.1, 0.6, 0.7, 0]])))
+    found = completed(stated, torch.arange(3), others)
+    torch.testing.assert_close(found[3], torch.tensor([0, 0.5, 0.9, 0]))
+    assert torch.equal(found[:3, :3], stated) and torch.equal(found, found.T)
+
+
+def test_completed_distances_are_the_mean_where_the_others_are_all_equal():
+    stated = torch.tensor([[0, 0.1, 0.5], [0.1, 0, 0.9], [0.5, 0.9, 0]])
+    found = completed(stated, torch.arange(3), 1 - torch.eye(4))
+    torch.testing.assert_close(found[3], torch.tensor([0.5, 0.5, 0.5, 0]))
+
+
 FAULTS = {
     "has 2 of 5 classes, 3 needed": lambda file: table(file, [0, 1]),
     "names class 'class 1' twice": lambda file: table(file, [0, 1, 2, 1, 4, 3]),

@@ -18,7 +18,7 @@ from distillery.sets.distilled import Instances
 from distillery.stages import label as stage
 from distillery.store.artefact import Artefact
 from distillery.store.canonical import class_order_hash
-from distillery.teacher.load import check_teacher, load_teacher
+from distillery.teacher.load import check_teacher, load_teacher, load_teachers
 from distillery.training.batches import Mixing
 from helpers.jobs import job_in
 from helpers.labels import TEACHERS, TRAIN, batch, infer_set, stage_inputs
@@ -124,6 +124,33 @@ def test_labelling_leaves_the_teachers_alone(tmp_path):
         assert all(
             torch.equal(value, state[name]) for name, value in teacher.model.state_dict().items()
         )
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "fits"),
+    [
+        (0.5, 0.25, True),
+        (0.50005, 0.24995, True),
+        (0.5002, 0.25, False),
+        (0.5, 0.2498, False),
+        (0.25, 0.5, False),
+    ],
+)
+def test_teachers_are_loaded_for_their_own_normalisation_alone(tmp_path, mean, std, fits):
+    stored = [teacher_artefact(tmp_path / name, TRAIN, 6) for name in "ab"]
+    wanted = {"class_order": TRAIN.class_order, "mean": (mean,), "std": (std,), "owner": "a set"}
+    if fits:
+        assert [t.name for t in load_teachers(stored, "cpu", **wanted)] == ["convnet"] * 2
+    else:
+        with pytest.raises(TeacherError, match=rf"mean \(0.5,\), std .*a set has mean \({mean},"):
+            load_teachers(stored, "cpu", **wanted)
+
+
+def test_teachers_are_loaded_for_their_own_classes_alone(tmp_path):
+    stored = [teacher_artefact(tmp_path / "a", TRAIN, 6)]
+    wanted = {"mean": (0.5,), "std": (0.25,), "owner": "a set"}
+    with pytest.raises(ClassOrderError, match="a set has 0123"):
+        load_teachers(stored, "cpu", class_order="0123", **wanted)
 
 
 def test_teacher_comes_back_as_it_was_stored(tmp_path):

@@ -351,6 +351,17 @@ def test_initial_weights_follow_the_seed() -> None:
     assert torch.equal(weights(1), weights(1)) and not torch.equal(weights(1), weights(2))
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_restem_changes_only_what_is_asked_for(bias: bool) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 5, 2, 2, bias=bias), nn.Conv2d(4, 4, 3))
+    second = net[1]
+    restem(net, in_channels=1)
+    stem = net[0]
+    assert (stem.in_channels, stem.out_channels, stem.kernel_size) == (1, 4, (5, 5))
+    assert (stem.stride, stem.padding, stem.bias is not None) == ((2, 2), (2, 2), bias)
+    assert net[1] is second
+
+
 def test_restem_leaves_a_fitting_stem_alone() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(4, 4, 3))
     stem = net[0]

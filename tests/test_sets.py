@@ -15,6 +15,7 @@ from torch import Tensor
 from distillery.errors import ArtefactError
 from distillery.sets import distilled as module
 from distillery.sets.distilled import DistilledSet, Instances
+from distillery.sets.load import load_set
 from distillery.sets.parts import SIDECAR, Kind, Part
 from distillery.stages import distill as stage
 from distillery.table.assemble import assemble
@@ -67,7 +68,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_kinds_and_layout_come_back_from_the_files(toy: None, tmp_path: Path) -> None:
     made().save(tmp_path)
-    loaded = DistilledSet.load(tmp_path)
+    loaded = load_set(tmp_path)
     assert loaded.layout == made().layout and loaded.parts.keys() == made().parts.keys()
     for name, part in made().parts.items():
         assert torch.equal(loaded[name], part.tensor) and loaded[name].dtype == part.tensor.dtype
@@ -108,7 +109,7 @@ def test_a_sidecar_that_does_not_fit_is_named(
     assert old in text
     (tmp_path / SIDECAR).write_text(text.replace(old, new))
     with pytest.raises(ArtefactError, match=f"not a readable distilled set.*{words}"):
-        DistilledSet.load(tmp_path)
+        load_set(tmp_path)
 
 
 def test_a_layout_is_json(tmp_path: Path) -> None:

@@ -140,6 +140,26 @@ def test_an_order_fitted_to_chance_is_none():
         check_order("w", (labels + 1) % 1000, labels, names)
 
 
+def test_an_order_that_suits_every_sample_by_chance_is_none():
+    # one sample a class: the permutation is fitted to one half of the classes and says nothing of
+    # the other half
+    stream = torch.Generator().manual_seed(0)
+    labels, names = torch.arange(1000), [str(i) for i in range(1000)]
+    assert check_order("w", torch.randperm(1000, generator=stream), labels, names) is None
+
+
+@pytest.mark.parametrize(("shifted", "found"), [(5, False), (8, True)])
+def test_an_order_of_few_classes_is_none(shifted, found):
+    """Some of ten classes are answered with the next of them, the others all with class 0."""
+    labels = torch.arange(10).repeat_interleave(40)
+    answers = torch.where(labels < shifted, (labels + 1) % shifted, 0)
+    if found:
+        with pytest.raises(ClassOrderError, match="'1' as '10', '10' as '2'"):
+            check_order("w", answers, labels, NAMES)
+    else:
+        assert check_order("w", answers, labels, NAMES) is None
+
+
 def test_two_classes_mistaken_for_each_other_are_no_order():
     # a network that is right on eight classes and mistakes half of the other two for each other is
     # what it is

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from distillery.errors import DistilleryError
 from distillery.sets.distilled import Instances
 from distillery.training import loop
-from distillery.training.batches import ROLES, Batches
+from distillery.training.batches import ROLES, Batches, sizes
 from distillery.training.loop import CHECKPOINT, Accuracies, History, accuracy, initialise, train
 from distillery.training.recipe import Mix, Optimizer, Schedule, Training, batch_size
 from distillery.training.samples import Samples
@@ -27,6 +27,24 @@ def cross_entropy(logits, target):
 
 
 RICH = Training(4, 32, augment=("crop:1", "flip"), mix=Mix("mixup"), test_every=3)
+
+
+# ---- batches -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "expected"),
+    [
+        (8, 4, [4, 4]),
+        (10, 4, [4, 4, 2]),
+        (9, 4, [4, 5]),
+        (5, 4, [5]),
+        (1, 4, [1]),
+        (3, 1, [1, 2]),
+    ],
+)
+def test_a_sample_left_over_joins_the_batch_before_it(count, size, expected):
+    assert sizes(count, size) == expected
 
 
 # ---- samples -------------------------------------------------------------------------------------

@@ -191,6 +191,16 @@ def test_real_images_are_whitened_when_they_are_read(whitening):
         torch.testing.assert_close(seen, expected[[5, 0]])
 
 
+@pytest.mark.parametrize(("spare", "reads"), [(0, 1), (-1, 2)])
+def test_whitened_images_take_four_bytes_a_pixel(whitening, spare, reads, monkeypatch):
+    resident, calls = 4 * TEST.images.numel() + spare, []
+    monkeypatch.setattr(type(TEST), "pixels", lambda s, i: calls.append(i) or s.images[i])
+    samples = Samples.from_images(TEST, "cpu", whitening=whitening, resident=resident)
+    for _ in range(2):
+        samples.take(torch.tensor([5, 0]))
+    assert len(calls) == reads
+
+
 def test_a_whitened_set_names_its_whitening_and_others_say_nothing_of_it(whitened, tmp_path):
     whitened.save(tmp_path)
     assert DistilledSet.load(tmp_path).whitening == whitened.whitening

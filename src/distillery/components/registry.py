@@ -13,13 +13,10 @@ import functools
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any
 
 from distillery.components.fields import read
 from distillery.errors import PlanError, nearest
-
-if TYPE_CHECKING:
-    from distillery.components import contracts
 
 Reference = Mapping[str, Any]  # `name`, and the fields of the component's Recipe
 PACKAGE = Path(__file__).parent.parent
@@ -96,36 +93,16 @@ def module_path(module: str) -> Path:
     return PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
 
 
-@overload
-def load(kind: Literal["method"], name: str) -> contracts.MethodModule: ...
-@overload
-def load(kind: Literal["loss"], name: str) -> contracts.LossModule: ...
-@overload
-def load(kind: Literal["refinement"], name: str) -> contracts.RefinementModule: ...
-@overload
-def load(kind: Literal["network"], name: str) -> contracts.NetworkModule: ...
-@overload
-def load(kind: Literal["label"], name: str) -> contracts.LabelModule: ...
-@overload
-def load(kind: Literal["embedding"], name: str) -> contracts.EmbeddingModule: ...
-@overload
-def load(kind: Literal["analysis"], name: str) -> contracts.AnalysisModule: ...
-@overload
-def load(kind: Literal["figure"], name: str) -> contracts.FigureModule: ...
-@overload
-def load(kind: Literal["source"], name: str) -> contracts.SourceModule: ...
-@overload
-def load(kind: Literal["augmentation"], name: str) -> contracts.AugmentationModule: ...
-@overload
-def load(kind: Literal["optimizer"], name: str) -> contracts.OptimizerModule: ...
-@overload
-def load(kind: Literal["schedule"], name: str) -> contracts.ScheduleModule: ...
-@overload
-def load(kind: Literal["mixing"], name: str) -> contracts.MixingModule: ...
-
-
 def load(kind: str, name: str) -> Any:
     """Import the module that provides `name`.
+
+    Args:
+        kind: one of `KINDS`.
+        name: of a component.
+
+    Returns:
+        The module; `components.contracts` has the Protocol of its kind, with which the caller
+        annotates it. This file names no Protocol, since their types stand above it.
 
     Raises:
         PlanError: nothing does.
@@ -136,30 +113,6 @@ def load(kind: str, name: str) -> Any:
 def trait(module: Any, name: str, default: Any) -> Any:
     """What a loaded module says of itself in its literal `TRAITS`, or `default`."""
     return getattr(module, "TRAITS", {}).get(name, default)
-
-
-@overload
-def build(kind: Literal["method"], reference: Reference) -> tuple[contracts.MethodModule, Any]: ...
-@overload
-def build(kind: Literal["loss"], reference: Reference) -> tuple[contracts.LossModule, Any]: ...
-@overload
-def build(
-    kind: Literal["refinement"], reference: Reference
-) -> tuple[contracts.RefinementModule, Any]: ...
-@overload
-def build(
-    kind: Literal["network"], reference: Reference
-) -> tuple[contracts.NetworkModule, Any]: ...
-@overload
-def build(kind: Literal["label"], reference: Reference) -> tuple[contracts.LabelModule, Any]: ...
-@overload
-def build(
-    kind: Literal["embedding"], reference: Reference
-) -> tuple[contracts.EmbeddingModule, Any]: ...
-@overload
-def build(
-    kind: Literal["analysis"], reference: Reference
-) -> tuple[contracts.AnalysisModule, Any]: ...
 
 
 def build(kind: str, reference: Reference) -> tuple[Any, Any]:

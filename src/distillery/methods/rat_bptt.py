@@ -17,9 +17,8 @@ from distillery.methods.shared.image_space import ImageSpace
 from distillery.methods.shared.meta_draws import class_subset, shuffled_passes, window_starts
 from distillery.methods.shared.meta_learning import LearnedTensor, MetaProblem, learn
 from distillery.methods.shared.recipes import Unrolled
-from distillery.sets.contract import check_lengths
 from distillery.sets.distilled import DistilledSet, Instances
-from distillery.sets.parts import Kind, Part
+from distillery.sets.parts import Kind, Part, check_lengths
 from distillery.unroll.optimizers import Adam
 
 if TYPE_CHECKING:
@@ -141,6 +140,6 @@ def expand(distilled: DistilledSet) -> Instances:
     Deviation: a student sees learned labels as probabilities (their sum is divided out); the inner
     loop saw their sum too.
     """
-    check_lengths(distilled, "images", "labels", "soft")
+    check_lengths(distilled.tensors, "images", "labels", "soft")
     soft = (distilled["soft"] + EPSILON).log() if "soft" in distilled else None
     return Instances(distilled["labels"], distilled["images"].__getitem__, soft)

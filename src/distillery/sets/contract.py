@@ -15,6 +15,7 @@ from torch import Tensor
 
 from distillery.components.registry import trait
 from distillery.errors import SetError
+from distillery.sets.parts import SLACK
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 BATCH = 256  # instances that are looked at together
 SAMPLE = 256  # instances that are looked at when a set is loaded
-SLACK = 1e-3  # of pixels around their range: a quarter of an 8-bit level
 # Mean of |pixel| above which free pixels are taken for levels 0..255. Learned images seldom
 # reach 2; the darkest of the usual data sets (MNIST) has 33 as levels.
 LEVELS = 16.0
@@ -139,14 +139,6 @@ def check_instances(
     if instances.soft is not None:
         _check_soft(instances.soft, len(instances.labels), len(distilled.classes), who)
     _check_images(distilled, instances, who, shape, sample)
-
-
-def check_lengths(distilled: DistilledSet, *names: str) -> None:
-    """Raise SetError unless the parts `names` that the set has are equally long."""
-    lengths = {name: len(distilled[name]) for name in names if name in distilled}
-    if len(set(lengths.values())) > 1:
-        stated = ", ".join(f"part '{name}' has {length}" for name, length in lengths.items())
-        raise SetError(f"{stated}; store as many labels as images")
 
 
 def expanded(distilled: DistilledSet, who: str) -> Instances:

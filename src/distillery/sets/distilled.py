@@ -18,10 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distillery.components.registry import load
-from distillery.errors import ArtefactError, ClassOrderError, SetError
-from distillery.sets.contract import check_lengths, check_loaded
+from distillery.errors import ArtefactError, ClassOrderError
 from distillery.sets.jpeg import decoder
-from distillery.sets.parts import PARTS, SIDECAR, Kind, Part
+from distillery.sets.parts import PARTS, SIDECAR, Kind, Part, check_lengths
 from distillery.store.canonical import class_order_hash
 
 
@@ -164,11 +163,10 @@ class DistilledSet:
 
     @classmethod
     def load(cls, folder: Path) -> DistilledSet:
-        """Read a distilled set.
+        """Read a distilled set as it stands in its files; `sets.load.load_set` checks it too.
 
         Raises:
-            ArtefactError: a file is missing or corrupt, or one holds other parts than the other;
-                or the set is not what a set must be (`sets.contract`).
+            ArtefactError: a file is missing or corrupt, or one holds other parts than the other.
             ClassOrderError: the sidecar's hash is not that of its classes.
         """
         try:
@@ -182,10 +180,6 @@ class DistilledSet:
                 f"{folder}: not a readable distilled set ({type(error).__name__}: {error})"
             ) from None
         loaded.check_classes(order, f"{folder / SIDECAR}")
-        try:
-            check_loaded(loaded, f"{folder}")
-        except SetError as error:
-            raise ArtefactError(f"{error}; or delete the folder and run again") from None
         return loaded
 
 
@@ -208,7 +202,7 @@ def stored_images(distilled: DistilledSet) -> Instances:
     Raises:
         SetError: there are more labels than images, or fewer.
     """
-    check_lengths(distilled, "images", "jpeg_ends", "labels")
+    check_lengths(distilled.tensors, "images", "jpeg_ends", "labels")
     if "jpeg" in distilled:
         read = decoder(distilled["jpeg"], distilled["jpeg_ends"])
     else:

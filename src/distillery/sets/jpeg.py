@@ -16,8 +16,7 @@ from torch import Tensor
 
 from distillery.data.parallel import ordered_map
 from distillery.errors import SetError
-from distillery.sets.contract import SLACK
-from distillery.sets.parts import Kind, Part
+from distillery.sets.parts import SLACK, Kind, Part
 
 
 def quantised(images: Tensor, quality: int | None) -> Tensor:

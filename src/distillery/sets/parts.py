@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from distillery.errors import SetError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 PARTS, SIDECAR = "distilled.safetensors", "distilled.json"  # the files of a set
+SLACK = 1e-3  # of pixels around their range: a quarter of an 8-bit level
 
 
 class Kind(StrEnum):
@@ -36,3 +40,11 @@ class Part:
     tensor: Tensor = field(repr=False)
     kind: Kind
     derived: bool = False
+
+
+def check_lengths(tensors: Mapping[str, Tensor], *names: str) -> None:
+    """Raise SetError unless those of the parts `names` that there are are equally long."""
+    lengths = {name: len(tensors[name]) for name in names if name in tensors}
+    if len(set(lengths.values())) > 1:
+        stated = ", ".join(f"part '{name}' has {length}" for name, length in lengths.items())
+        raise SetError(f"{stated}; store as many labels as images")

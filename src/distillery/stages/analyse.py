@@ -16,6 +16,7 @@ from distillery.embeddings.distances import read_distances
 from distillery.errors import ArtefactError, PlanError
 from distillery.nets.network import load_network
 from distillery.sets.distilled import DistilledSet
+from distillery.sets.load import load_set
 from distillery.sets.whitening import matching_whitening
 from distillery.store.files import (
     ANALYSIS_ARRAYS,
@@ -28,6 +29,7 @@ from distillery.teacher.load import load_teachers
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from distillery.components.contracts import AnalysisModule
     from distillery.components.registry import Reference
     from distillery.data.images import ImageSet
     from distillery.store.job import Job
@@ -55,6 +57,7 @@ def make(job: Job) -> dict[str, Any]:
         ArtefactError: the stored labels or the whitening are not those of the set.
     """
     reference: Reference = job.recipe["analysis"]
+    analysis: AnalysisModule
     analysis, recipe = registry.build("analysis", reference)
     _check_inputs(reference["name"], registry.trait(analysis, "needs", ()), job)
     result = analysis.analyse(_inputs(job), recipe, job)
@@ -111,7 +114,7 @@ def _distilled(job: Job, train: ImageSet) -> DistilledSet | None:
     artefact = job.find_input("distilled")
     if artefact is None:
         return None
-    distilled = DistilledSet.load(artefact.path)
+    distilled = load_set(artefact.path)
     distilled.check_classes(train.class_order, f"data {job.input('data').id}")
     return distilled
 

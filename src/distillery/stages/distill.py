@@ -10,6 +10,7 @@ from distillery.sets.contract import check_made
 from distillery.teacher.load import load_teachers
 
 if TYPE_CHECKING:
+    from distillery.components.contracts import MethodModule
     from distillery.sets.distilled import DistilledSet
     from distillery.store.job import Job
 
@@ -31,6 +32,7 @@ def make(job: Job) -> dict[str, Any]:
         BudgetError: the method cannot work with the budget.
         SetError: the set is not what recipe, budget and data promise (`sets.contract`).
     """
+    method: MethodModule
     method, recipe = registry.build("method", job.recipe["method"])
     data = job.input("data")
     train = load_images(data, "train")

@@ -19,6 +19,7 @@ from distillery.teacher.load import load_teachers
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from distillery.components.contracts import EmbeddingModule
     from distillery.embeddings.distances import ClassDistances
     from distillery.store.job import Job
 
@@ -67,6 +68,7 @@ def make(job: Job) -> dict[str, Any]:
         std=train.std,
         owner=f"data {data.id}",
     )
+    embedding: EmbeddingModule
     embedding, embedding_recipe = registry.build("embedding", recipe.source)
     classes = embedding.embed(
         train.classes, embedding_recipe, train=train, teachers=teachers, job=job

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from distillery.components.registry import Reference
 from distillery.data.images import load_images
 from distillery.nets.network import build_network, save_network
-from distillery.sets.distilled import DistilledSet
+from distillery.sets.load import load_set
 from distillery.sets.whitening import matching_whitening
 from distillery.store.files import STUDENT_WEIGHTS
 from distillery.training.loop import Accuracies, initialise, train
@@ -56,7 +56,7 @@ def make(job: Job) -> dict[str, Any]:
         PlanError: the stored labels are for batches of another training; names the field.
     """
     data, recipe = job.input("data"), StudentRecipe.of(job.recipe)
-    distilled = DistilledSet.load(job.input("distilled").path)
+    distilled = load_set(job.input("distilled").path)
     distilled.check_classes(data.metadata["class_order"], f"data {data.id}")
     owner = f"distilled set {job.input('distilled').id}"
     whitening = matching_whitening(

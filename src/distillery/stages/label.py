@@ -11,7 +11,7 @@ from torch import Tensor
 
 from distillery.components import registry
 from distillery.errors import PlanError
-from distillery.sets.distilled import DistilledSet
+from distillery.sets.load import load_set
 from distillery.sets.parts import Kind
 from distillery.teacher.load import load_teachers
 
@@ -46,7 +46,7 @@ def make(job: Job) -> dict[str, Any]:
             f"label '{job.recipe['name']}' stores nothing: there is no label artefact to make"
         )
     kind = cast("StoredLabelModule", component)
-    distilled = DistilledSet.load(job.input("distilled").path)
+    distilled = load_set(job.input("distilled").path)
     owner = f"distilled set {job.input('distilled').id}"
     constants = {"mean": distilled.mean, "std": distilled.std}
     teachers = load_teachers(

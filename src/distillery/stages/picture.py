@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,9 @@ from distillery.store.files import ANALYSIS_ARRAYS, ANALYSIS_VALUES
 from distillery.table.document import DocumentCell, TableDocument, read_document
 from distillery.table.files import check_table
 from distillery.table.identity import picture_identity
+
+if TYPE_CHECKING:
+    from distillery.components.contracts import FigureModule
 
 PLACE = ("row", "dataset", "ipc", "student")
 NOTHING: tuple[pd.DataFrame, dict[str, np.ndarray]] = (pd.DataFrame(), {})  # of no analysis
@@ -44,7 +48,8 @@ def make_picture(plan_file: Path, store: Path, out_stem: Path) -> None:
     table = pd.read_csv(f"{out_stem}.csv", keep_default_na=False, na_values=[""])
     entries = list(_entries(document, table, store))
     panel = Panel(document.title, entries, document.printed)
-    figure = registry.load("figure", document.figure).draw(panel)
+    module: FigureModule = registry.load("figure", document.figure)
+    figure = module.draw(panel)
     values, identity = _values(entries), picture_identity(document)
     sidecar = json.dumps(identity, indent=1, sort_keys=True) + "\n"
     writers: dict[str, Write] = {

@@ -27,6 +27,7 @@ from distillery.training.recipe import Training
 from distillery.training.samples import Samples
 
 if TYPE_CHECKING:
+    from distillery.components.contracts import LossModule
     from distillery.store.job import Job
 
 
@@ -111,6 +112,7 @@ def _train(
 ) -> History:
     if recipe.training is None or recipe.loss is None:
         raise TeacherError("a teacher without weights needs a training and a loss; plan again")
+    loss: LossModule
     loss, options = registry.build("loss", recipe.loss)
     return train(
         model,

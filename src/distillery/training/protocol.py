@@ -20,7 +20,12 @@ from distillery.training.recipe import Training
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from distillery.components.contracts import ReplayedLabelModule
+    from distillery.components.contracts import (
+        LabelModule,
+        LossModule,
+        RefinementModule,
+        ReplayedLabelModule,
+    )
     from distillery.store.artefact import Artefact
     from distillery.store.job import Job
 
@@ -86,6 +91,7 @@ def evaluation_protocol(
         PlanError: the stored labels are for batches of another training; names the field.
     """
     recipe = StudentRecipe.of(job.recipe)
+    kind: LabelModule
     kind, label_recipe = registry.build("label", recipe.labels)
     stored, replays = job.find_input("label"), registry.trait(kind, "replays", ())
     if stored:
@@ -109,9 +115,11 @@ def evaluation_protocol(
 
 
 def _loss(recipe: StudentRecipe) -> Loss:
+    loss: LossModule
     loss, options = registry.build("loss", recipe.loss)
     if recipe.refine is None:
         return lambda logits, target: loss.loss(logits, target, options)
+    refinement: RefinementModule
     refinement, refinement_recipe = registry.build("refinement", recipe.refine)
     return lambda logits, target: loss.loss(
         logits, refinement.refine(target, refinement_recipe), options

@@ -1,5 +1,6 @@
 # One rule for each stage that makes artefacts: data, whiten, embed, teacher, distill, label, evaluate, analyse.
-# They differ in the stage that they call. The plan knows what an artefact is made of, and what of that is missing.
+# They differ in the stage that they call: `distillery <stage>` runs `make` of src/distillery/stages/<stage>.py.
+# What is not defined here stands in common.smk. The plan knows what an artefact is made of, and what of that is missing.
 
 for stage in STAGES:
 

@@ -14,6 +14,7 @@ from distillery.errors import PlanError
 from distillery.training.augment import pipeline
 from distillery.training.augmentations import resized_crop
 from distillery.training.batches import draw_mixing
+from distillery.training.boxes import draw_boxes
 from distillery.training.mixings.cutmix import span
 from distillery.training.recipe import Mix
 from distillery.training.resample import resize_boxes
@@ -130,6 +131,14 @@ def test_patch_shuffle_is_a_permutation_of_patches(factor, edges):
     assert shuffled.equal(place) == (factor == 1)
 
 
+def test_patch_shuffle_of_an_image_that_is_not_square():
+    rows, columns = torch.meshgrid(torch.arange(6.0), torch.arange(9.0), indexing="ij")
+    place = torch.stack([rows, columns]).expand(4, 2, 6, 9)
+    for image in pipeline(["patch-shuffle:3"])(place, generator()):
+        assert sorted(image[0, :, 0].tolist()) == list(range(6))
+        assert sorted(image[1, 0].tolist()) == list(range(9))
+
+
 @pytest.mark.parametrize("antialias", [True, False])
 def test_box_is_resized_as_torchvision_does(antialias):
     x = images(4, 3, 12, 10)
@@ -186,6 +195,16 @@ def test_boxes_have_a_log_uniform_ratio(monkeypatch):
     always_fit = height * width < 0.7
     ratio = (width / height)[always_fit].log() / math.log(4 / 3)
     assert scipy.stats.kstest(ratio, scipy.stats.uniform(-1, 2).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("shape", "largest"), [((40, 4), (4, 4)), ((4, 40), (4, 4)), ((9, 9), (9, 9))]
+)
+def test_where_no_box_fits_the_largest_of_the_ratio_is_taken(shape, largest):
+    # All of the area at ratio 1: sides of sqrt(160) = 12.6 pixels, which only a square can hold.
+    start, size = draw_boxes(5, shape, generator(), 1.0, (1, 1))
+    assert size.T.tolist() == [list(map(float, largest))] * 5
+    assert (start >= 0).all() and (torch.tensor(shape) >= start.T + size.T).all()
 
 
 @pytest.mark.parametrize("name", ["resized-crop:1", "batch-resized-crop:1"])

@@ -6,11 +6,13 @@ import inspect
 import os
 import subprocess
 import sys
+from typing import Annotated
 
 import pytest
 
 from distillery.components import contracts, registry
 from distillery.components.contracts import CONTRACTS
+from distillery.components.fields import Named, named_fields
 from distillery.components.parameters import PARAMETERS, parse
 from distillery.components.registry import KINDS, index, module_path
 from distillery.components.traits import TRAITS
@@ -334,6 +336,51 @@ def test_a_new_file_is_planned_and_is_code_of_what_names_it(package, project, ki
     module = f"distillery.training.{folder}.mine"
     holders = {node.spec.label for node in nodes if module in node.spec.roots}
     assert holders == {f"digits-random-ipc5-hard-net-a-r{repeat}" for repeat in (0, 1)}
+
+
+# --- names in the fields of a recipe --------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    name: Annotated[str, Named("optimizer")] = "sgd"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    one: Annotated[str, Named("loss")]
+    many: Annotated[tuple[str, ...], Named("augmentation", any_order=True)] = ()
+    maybe: Annotated[str, Named("schedule")] | None = None
+    inner: Inner | None = None
+    plain: str = "sgd"
+
+
+def test_the_names_in_a_recipe_are_found_wherever_its_types_say_so():
+    values = {"one": "kl", "many": ["flip"], "maybe": "cosine", "inner": {"name": "adam"}}
+    found = list(named_fields(Outer, values | {"plain": "adamw"}))
+    assert [(field.path, field.mark.kind, field.names) for field in found] == [
+        ("one", "loss", ("kl",)),
+        ("many", "augmentation", ("flip",)),
+        ("maybe", "schedule", ("cosine",)),
+        ("inner.name", "optimizer", ("adam",)),
+    ]
+    assert [field.mark.any_order for field in found] == [False, True, False, False]
+    empty = list(named_fields(Outer, {"one": "kl", "maybe": None, "inner": None, "many": []}))
+    assert [(field.path, field.names) for field in empty] == [("one", ("kl",)), ("many", ())]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        ("augmentation", {"default": True}, r"\['default'\] = True: expected str \| int"),
+        ("loss", {"mixed_images": 0}, r"\['mixed_images'\] = 0: expected bool"),
+        ("label", {"replays": ("epochs", 1)}, r"\['replays'\] = .*: expected tuple"),
+        ("label", {"counted_as": 1}, r"\['counted_as'\] = 1: expected str \| None"),
+    ],
+)
+def test_a_trait_of_another_type_is_refused(kind, values, message):
+    with pytest.raises(PlanError, match=f"^here: TRAITS{message}"):
+        TRAITS[kind].read(values, "here")
 
 
 # --- parameters behind a colon -------------------------------------------------------------------

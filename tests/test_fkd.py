@@ -192,6 +192,24 @@ def test_stages_count_the_bytes_and_train_the_student(tmp_path):
     )
 
 
+def test_the_test_images_are_normalised_as_the_set_is_not_as_their_data(tmp_path):
+    made = fkd_job(tmp_path)
+    other = replace(infer_set(), mean=(0.9,), std=(0.1,))
+    other.save(made.inputs["distilled"].path)
+    recipe = made.recipe | {"labels": {"name": "hard"}, "loss": {"name": "ce"}}
+    inputs = {role: made.inputs[role] for role in ("data", "distilled")}
+    job = replace(made, recipe=recipe, inputs=inputs)
+    found = evaluate.make(job)
+    student = load_network(found["student"], (1, 8, 8), 4, job.out / "student.safetensors")
+
+    def percent(mean, std):
+        answers = student((TRAIN.images.float() / 255 - mean) / std).argmax(1)
+        return 100 * (answers == TRAIN.labels).double().mean().item()
+
+    assert found["accuracy"]["last"] == pytest.approx(percent(0.9, 0.1))
+    assert percent(0.9, 0.1) != percent(0.5, 0.25)  # those of the data
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

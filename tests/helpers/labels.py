@@ -107,6 +107,7 @@ def fkd_job(folder: Path, **training: object) -> evaluate.Job:
     }
     return job_in(
         folder / "job",
+        key="another key: the streams must come from the labels",
         recipe=recipe,
         inputs={"data": data, "distilled": inputs["distilled"], "label": label},
     )

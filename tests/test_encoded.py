@@ -114,6 +114,7 @@ def test_a_set_of_files_expands_to_what_they_decode_to(name, channels, tmp_path)
         made(tmp_path / "b", train, name, jpeg=100),
     )
     assert set(stored.parts) == {"jpeg", "jpeg_ends", "labels"}
+    assert stored.layout == {}, "the files are the instances, whatever they were made of"
     stored.save(tmp_path)
     loaded = DistilledSet.load(tmp_path)
     instances, expected = loaded.expand(), lossless.expand()

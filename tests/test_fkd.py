@@ -171,6 +171,7 @@ def test_stages_count_the_bytes_and_train_the_student(tmp_path):
     job = fkd_job(tmp_path)
     metadata = job.inputs["label"].metadata
     assert metadata["bytes"] == {"labels": 2 * 36 * 4 * 2, "order": 2 * 36 * 4, "seeds": 3 * 8}
+    assert metadata["kinds"] == {"labels": "soft label", "order": "index", "seeds": "index"}
     assert (
         metadata["instances"] == 36
         and metadata["kind"] == "fkd"

@@ -473,3 +473,15 @@ def test_class_distances_of_another_class_order_are_refused(tmp_path: Path) -> N
     other = replace(train, classes=train.classes[::-1])
     with pytest.raises(ClassOrderError, match="embeddings e have class order"):
         podd.distill(other, recipe, ipc=1, teachers=[], job=job)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"cyclic": True}, {"label_shape": "reference"}, {"posters": "per-class"}],
+    ids=str,
+)
+def test_a_stored_poster_has_the_layout_that_was_learned(changes: dict, tmp_path: Path) -> None:
+    recipe = replace(METHODS["podd"][1], meta_steps=1, **changes)
+    podd.distill(classes(), recipe, ipc=1, teachers=[], job=job_in(tmp_path)).save(tmp_path)
+    stored = podd.PosterLayout.stored(DistilledSet.load(tmp_path))
+    assert stored == podd.PosterLayout.of(recipe, 1, 4, 8)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from distillery.components import registry
 from distillery.errors import BudgetError, ClassOrderError, DistilleryError, TeacherError
 from distillery.methods import herding, k_means, sre2l
 from distillery.methods.shared.recovery import TeacherObjective, cosine_decay
@@ -267,3 +268,46 @@ def test_stage_refuses_teachers_that_do_not_fit(tmp_path):
         (tmp_path / name).mkdir()
         with pytest.raises(kind, match=message):
             stage.make(stage_job(tmp_path / name, train, **metadata))
+
+
+TWO = ("a", "b")
+UNROLLED = {"meta_steps": 10, "batch": 20, "window": 4, "inner_steps": 10}
+WORK = {  # forward passes of one image through each network, for ipc 5 and ten classes
+    "random": ({"name": "random"}, 0),
+    # 50 images, 7 steps, three passes each; in micro-batches the forward pass is made twice
+    "sre2l": ({"name": "sre2l", "teachers": TWO, "iterations": 7}, 50 * 7 * 3),
+    "sre2l, micro": ({"name": "sre2l", "teachers": TWO, "iterations": 7, "micro_batch": 2}, 1400),
+    "cda": ({"name": "cda", "teachers": TWO, "iterations": 7}, 50 * 7 * 3),
+    # K = 50 // 12 = 4 subsets of ten images
+    "infer": ({"name": "infer", "teachers": TWO, "iterations": 7}, 40 * 7 * 3),
+    "infer, micro": ({"name": "infer", "teachers": TWO, "iterations": 7, "micro_batch": 2}, 1120),
+    # each backbone has half of the steps
+    "g-vbsm": ({"name": "g-vbsm", "teachers": TWO, "iterations": 8}, 50 * 4 * 3),
+    "rded": ({"name": "rded", "teachers": TWO, "pool": 30, "crops": 4}, 10 * 30 * 4),
+    # 10 meta-steps of 3 passes over 20 real images, 4 differentiated steps, and before them 6
+    # where the window is last, 3 on average where it is anywhere
+    "bptt": ({"name": "bptt", **UNROLLED}, 10 * (50 * (3 * 6 + 12.3 * 4) + 60)),
+    "rat-bptt": ({"name": "rat-bptt", **UNROLLED}, 10 * (50 * (3 * 3 + 12.3 * 4) + 60)),
+    "rat-bptt, in parts": (
+        {"name": "rat-bptt", **UNROLLED, "step_ipc": 2, "step_classes": 3},
+        10 * (6 * (3 * 3 + 12.3 * 4) + 60),
+    ),
+    "podd": (
+        {"name": "podd", **UNROLLED, "patch_grid": [4, 2], "patches": 5},
+        10 * (5 * (3 * 3 + 12.3 * 4) + 60),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WORK)
+def test_work_counted_by_hand(case: str) -> None:
+    reference, passes = WORK[case]
+    _, recipe = registry.build("method", reference)
+    assert recipe.work(5, 10) == pytest.approx(passes)
+
+
+@pytest.mark.parametrize("name", ["herding", "k-means"])
+def test_selections_do_not_know_their_work(name: str) -> None:
+    """They look at all training images, a number that is not in the recipe."""
+    _, recipe = registry.build("method", SELECTIONS[name])
+    assert not hasattr(recipe, "work")

@@ -197,6 +197,17 @@ def _by_full_graph(
     return MetaGradients(loss.detach(), by_images, by_labels)
 
 
+def _states_before(
+    inner: InnerTraining, state: TrainingState, images: Tensor, labels: Tensor, steps: range
+) -> list[TrainingState]:
+    """The states before each step, and the last one, without a graph."""
+    states = [state]
+    for step in steps:
+        state = run_steps(inner, *state, images, labels, range(step, step + 1))
+        states.append(state)
+    return states
+
+
 @torch.enable_grad()
 def _by_replay(
     inner: InnerTraining,
@@ -206,10 +217,8 @@ def _by_replay(
     steps: range,
     outer: OuterLoss,
 ) -> MetaGradients:
-    states = []
-    for step in steps:
-        states.append(state)
-        state = run_steps(inner, *state, images, labels, range(step, step + 1))
+    states = _states_before(inner, state, images, labels, steps)
+    state = states.pop()
     last_theta = state[0].detach().requires_grad_()
     loss = outer(last_theta)
     # Backwards through the steps: the gradient of the outer loss by the state after a step becomes

@@ -276,16 +276,16 @@ class MetaLearner:
             inner, theta, self.problem.inner.start(theta), *data, range(first)
         )
         window = range(first, first + self.recipe.window)
-        found = meta_gradients(inner, theta, moments, *data, window, self._outer_loss(number))
+        outer = meta_gradients(inner, theta, moments, *data, window, self._outer_loss(number))
         # From images and labels back to what is learned; labels may be fixed.
         unfolded = [
             (output, gradient)
-            for output, gradient in ((images, found.images), (labels, found.labels))
+            for output, gradient in ((images, outer.images), (labels, outer.labels))
             if output.requires_grad
         ]
         outputs, gradients = zip(*unfolded, strict=True)
         by_tensor = torch.autograd.grad(outputs, list(leaves.values()), gradients)
-        return float(found.loss), dict(zip(leaves, by_tensor, strict=True))
+        return float(outer.loss), dict(zip(leaves, by_tensor, strict=True))
 
     def _inner_training(self, number: int) -> InnerTraining:
         transform = pipeline(self.recipe.augment)

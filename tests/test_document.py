@@ -10,6 +10,7 @@ import pytest
 from distillery.errors import PlanError
 from distillery.plan.plan import Plan, write_plan
 from distillery.table.document import Place, TableDocument, read_document
+from distillery.table.identity import picture_identity
 from helpers.tables import cell, changed, document, make_plan
 
 
@@ -117,3 +118,14 @@ def test_the_printed_number_stands_in_this_setting_or_in_the_papers():
     assert cell("a", "random", "hard", place=ours, comparable=True).printed_place == ours
     assert cell("a", "random", "hard", place=ours, paper=papers).printed_place == papers
     assert document([cell("a", "random", "hard")]).shape.rows == ("a",)
+
+
+def test_a_picture_follows_what_is_drawn_and_not_how_the_table_is_assembled(plan):
+    plan = replace(plan, figure="accuracy")
+    identity = picture_identity(plan)
+    assert picture_identity(replace(plan, code="another")) == identity
+    assert picture_identity(replace(plan, title="another"))["plan"] != identity["plan"]
+    other = picture_identity(replace(plan, figure="similarity"))
+    assert other["code"] != identity["code"]
+    with pytest.raises(PlanError, match="table 'infer/table2' has no figure"):
+        picture_identity(replace(plan, figure=None))

@@ -120,12 +120,16 @@ def test_the_printed_number_stands_in_this_setting_or_in_the_papers():
     assert document([cell("a", "random", "hard")]).shape.rows == ("a",)
 
 
-def test_a_picture_follows_what_is_drawn_and_not_how_the_table_is_assembled(plan):
+def test_a_picture_follows_what_is_drawn_and_not_how_the_table_is_assembled(plan, tmp_path):
+    stem = tmp_path / "table2"
+    (tmp_path / "table2.csv").write_text("a,b\n")
     plan = replace(plan, figure="accuracy")
-    identity = picture_identity(plan)
-    assert picture_identity(replace(plan, code="another")) == identity
-    assert picture_identity(replace(plan, title="another"))["plan"] != identity["plan"]
-    other = picture_identity(replace(plan, figure="similarity"))
+    identity = picture_identity(plan, stem)
+    assert picture_identity(replace(plan, code="another"), stem) == identity
+    assert picture_identity(replace(plan, title="another"), stem)["plan"] != identity["plan"]
+    other = picture_identity(replace(plan, figure="similarity"), stem)
     assert other["code"] != identity["code"]
+    (tmp_path / "table2.csv").write_text("a,c\n")
+    assert picture_identity(plan, stem)["table"] != identity["table"]
     with pytest.raises(PlanError, match="table 'infer/table2' has no figure"):
-        picture_identity(replace(plan, figure=None))
+        picture_identity(replace(plan, figure=None), stem)

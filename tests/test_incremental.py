@@ -108,8 +108,34 @@ def test_a_deleted_artefact_is_made_again_only_when_something_needs_it(copy, edi
     shutil.rmtree(label)
     assert snakemake(copy)[0] == {}
     (copy / "results/table2.csv").unlink()
-    assert snakemake(copy)[0] == {"label": 1, "table": 1}
+    assert snakemake(copy)[0] == {"table": 1}, "a table reads its evaluations alone"
+    shutil.rmtree(next((copy / "results/store/evaluate").glob("*-infer-*")))
+    (copy / "results/table2.csv").unlink()
+    assert snakemake(copy)[0] == {"label": 1, "evaluate": 1, "table": 1}
     assert (label / "labels.safetensors").read_bytes() == kept
+
+
+def test_files_that_were_not_fetched_are_made_again_when_a_job_needs_them(copy):
+    stored = next((copy / "results/store/distill").glob("*-infer-*/*.safetensors"))
+    kept, meta = stored.read_bytes(), (stored.parent / "meta.json").read_bytes()
+    stored.unlink()
+    shutil.rmtree(next((copy / "results/store/evaluate").glob("*-infer-*")))
+    (copy / "results/table2.csv").unlink()
+    made, _ = snakemake(copy)
+    assert made == {"distill": 1, "evaluate": 1, "table": 1} and stored.read_bytes() == kept
+    assert (stored.parent / "meta.json").read_bytes() == meta, "others may have recorded it"
+
+
+def test_edits_by_one_engine_and_back_by_the_other(copy, edit):
+    """Snakemake has seen the table's plan at its first run, and must see that it is stale."""
+    first = (copy / "results/table2.csv").read_bytes()
+    edit(copy / "params.yaml", "evaluate: {}", "evaluate: {hard: {training: {epochs: 1}}}")
+    distillery(copy, "make", "results/table2.csv")
+    assert (copy / "results/table2.csv").read_bytes() != first
+    edit(copy / "params.yaml", "evaluate: {hard: {training: {epochs: 1}}}", "evaluate: {}")
+    assert snakemake(copy)[0] == {"table": 1}
+    assert (copy / "results/table2.csv").read_bytes() == first
+    assert snakemake(copy)[0] == {}
 
 
 def test_a_clone_with_the_store_copied_in_assembles_the_table(copy):
@@ -175,8 +201,12 @@ def rewrite_loop(project: Path) -> None:
 
 
 def adopt(project: Path) -> str:
+    return distillery(project, "adopt")
+
+
+def distillery(project: Path, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "distillery", "adopt"],
+        [sys.executable, "-m", "distillery", *arguments],
         cwd=project,
         capture_output=True,
         text=True,
@@ -201,11 +231,7 @@ def test_prune_removes_what_no_plan_reaches(copy, edit):
 
 
 def prune(project: Path) -> str:
-    command = [sys.executable, "-m", "distillery", "prune", "--yes"]
-    env = os.environ | {"PYTHONPATH": str(project / "src")}
-    return subprocess.run(
-        command, cwd=project, capture_output=True, text=True, env=env, check=True
-    ).stdout.splitlines()[-1]
+    return distillery(project, "prune", "--yes").splitlines()[-1]
 
 
 def test_without_the_profile_no_cell_runs_needlessly(copy):

@@ -7,12 +7,15 @@ import json
 import resource
 import signal
 import sys
+import threading
 import time
 from multiprocessing import get_context
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from filelock import FileLock
 
 from distillery.errors import ArtefactError, PlanError
 from distillery.store.artefact import open_artefact
@@ -111,8 +114,13 @@ def test_nothing_is_left_when_a_job_fails(stage, tmp_path):
     stage.make = make
     with pytest.raises(ValueError, match="stopped"):
         run(spec(), tmp_path / "store", "cpu")
-    assert not (tmp_path / "store").exists()
+    assert left_in(tmp_path / "store") == []
     assert not list(tmp_path.rglob("half.txt"))
+
+
+def left_in(store: Path) -> list[Path]:
+    """The files of a store that are no locks."""
+    return [file for file in store.rglob("*") if file.is_file() and ".locks" not in file.parts]
 
 
 def test_checkpoints_survive_a_failure_and_go_on_success(stage, tmp_path):
@@ -146,6 +154,72 @@ def test_a_folder_without_meta_json_is_made_again(stage, tmp_path):
     stage.make = write
     made = open_artefact(run(spec(), tmp_path / "store", "cpu"))
     assert made.path == half and made.file("value.txt").read_text() == "1"
+
+
+def test_a_file_that_was_not_fetched_is_made_again_beside_its_meta(stage, tmp_path):
+    stage.make = write
+    path = run(spec(), tmp_path / "store", "cpu")
+    before = (path / "meta.json").read_bytes()
+    (path / "value.txt").unlink()
+    run(spec(), tmp_path / "store", "cpu")
+    assert (path / "value.txt").read_text() == "1"
+    assert (path / "meta.json").read_bytes() == before, "others may have recorded it"
+    (path / "value.txt").unlink()
+
+    def make(job):
+        (job.out / "value.txt").write_text("another machine's")
+        return {"value": 1}
+
+    stage.make = make
+    made = open_artefact(run(spec(), tmp_path / "store", "cpu"))
+    assert made.file("value.txt").read_text() == "another machine's"
+
+
+def make_slowly(root: str, started: str) -> None:
+    """A process that makes the artefact of `spec()` in its own project `root`, for a second."""
+
+    def make(job):
+        with open(started, "a") as file:
+            file.write(f"{job.scratch}\n")
+        time.sleep(1)
+        return write(job)
+
+    module = ModuleType("distillery.stages.toy")
+    module.make = make
+    sys.modules |= {"distillery.toy": ModuleType("distillery.toy"), module.__name__: module}
+    run(spec(), Path(root) / "store", "cpu")
+
+
+def test_two_projects_that_share_a_store_by_a_link_make_a_thing_once(tmp_path):
+    started = tmp_path / "started"
+    (tmp_path / "one/store").mkdir(parents=True)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two/store").symlink_to(tmp_path / "one/store")
+    processes = [
+        get_context("fork").Process(target=make_slowly, args=(str(tmp_path / name), str(started)))
+        for name in ("one", "two")
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert len(started.read_text().splitlines()) == 1
+    assert open_artefact(tmp_path / "two/store" / spec().address).metadata == {"value": 1}
+
+
+def test_who_waits_for_another_process_says_so(stage, tmp_path, capfd):
+    stage.make = write
+    lock = FileLock(tmp_path / "store/.locks" / f"{spec().address}.lock")
+    Path(lock.lock_file).parent.mkdir(parents=True)
+    with lock:
+        waiting = threading.Thread(target=run, args=(spec(), tmp_path / "store", "cpu"))
+        waiting.start()
+        time.sleep(0.5)
+        assert waiting.is_alive()
+    waiting.join()
+    assert f"{spec().address}: another process is making it" in capfd.readouterr().err
+    assert open_artefact(tmp_path / "store" / spec().address).metadata == {"value": 1}
 
 
 def test_source_changed_after_planning(stage, tmp_path):
@@ -234,7 +308,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(stage, tmp_path):
             run(spec(), tmp_path / "store", "cpu")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert not (tmp_path / "store").exists()
+    assert left_in(tmp_path / "store") == []
     assert not list(tmp_path.rglob("large"))
 
 

@@ -19,7 +19,7 @@ from distillery.stages.table import make_table
 from distillery.store.artefact import read_meta
 from distillery.table.document import TableShape
 from helpers.project import make_project
-from helpers.tables import DATA, cell, document, evaluation, put
+from helpers.tables import cell, document, evaluation, put
 
 FIGURE = """
 title: "a small figure"
@@ -158,8 +158,6 @@ def test_a_picture_without_its_very_table_is_one_line(copy, tmp_path):
 
 def test_a_picture_over_a_tables_own_axis_and_its_data(tmp_path):
     store, stem, gammas = tmp_path / "store", tmp_path / "figure3", (0.5, 0.0)
-    put(store, "data/d", DATA)
-    put(store, "distill/s", {"bytes": {"images": 4480}})
     for gamma in gammas:
         put(store, f"evaluate/{gamma}", evaluation(40 - 10 * gamma, 45.0))
     own = {"distilled": "distill/s", "data": "data/d"}

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -12,7 +14,10 @@ from distillery.errors import PlanError
 from distillery.plan.nodes import Node
 from distillery.plan.plan import Plan
 from distillery.plan.settings import read_yaml
-from distillery.store.canonical import file_sha256
+from distillery.table.assemble import AssembledCell
+from distillery.table.files import write
+from distillery.table.identity import picture_identity
+from distillery.table.seal import write_sealed
 from helpers.planning import ids, moved, planned, stages
 from helpers.project import ROOT
 
@@ -327,29 +332,80 @@ def test_planning_imports_no_torch(project):
 
 def test_a_fresh_table_needs_nothing(project):
     plan = planned(project)
-    files = plan.outputs("table2")
-    files["csv"].parent.mkdir(exist_ok=True)
-    for file in files.values():
-        file.write_text("x")
-    sidecar = {"plan": plan.document("table2").digest(), "csv_sha256": file_sha256(files["csv"])}
-    files["json"].write_text(json.dumps(sidecar))
+    assert [node.spec.stage for node in plan.missing(["table2"])].count("evaluate") == 4
+    write_table(plan)
     assert plan.fresh("table2")
     assert plan.missing(["table2"]) == []
-    files["csv"].write_text("edited by hand")
+    (project / "results/table2.md").write_text("edited by hand")
     assert not plan.fresh("table2")
+    assert len(plan.missing(["table2"])) == 10
 
 
-def test_a_drawn_picture_needs_all_its_files_and_the_same_plan(project, edit):
+def write_table(plan: Plan) -> None:
+    """The files of table2 as if its evaluations had been read."""
+    document = plan.document("table2")
+    write(document, [AssembledCell(cell) for cell in document.cells], plan.stem("table2"))
+
+
+def test_a_drawn_picture_needs_all_its_files_its_plan_and_its_table(project, edit):
     edit(project / "workflow/tables/infer/table2.yaml", "panel:", "figure: accuracy\npanel:")
     plan, results = planned(project), project / "results"
-    sidecar = results / "table2.picture.json"
-    files = [results / f"table2.{suffix}" for suffix in ("png", "pdf", "values.csv")]
     assert not plan.drawn("table2")
-    sidecar.write_text(plan.write_picture_stamp("table2").read_text())
-    for file in files:
-        assert not plan.drawn("table2")
-        file.write_text("x")
+    write_table(plan)
+    assert not plan.drawn("table2")
+    sealed = dict.fromkeys((".png", ".pdf", ".values.csv"), b"x")
+    drawn = picture_identity(plan.document("table2"), plan.stem("table2"))
+    write_sealed(plan.stem("table2"), sealed, ".picture.json", drawn, {})
     assert plan.drawn("table2")
     assert not planned(project, repeats=3).drawn("table2")
-    sidecar.write_text("{")
+    for name in ("table2.png", "table2.values.csv", "table2.csv", "table2.picture.json"):
+        kept = (results / name).read_bytes()
+        (results / name).write_bytes(kept + b" ,")
+        assert not plan.drawn("table2"), name
+        (results / name).write_bytes(kept)
+        assert plan.drawn("table2")
+    (results / "table2.pdf").unlink()
     assert not plan.drawn("table2")
+
+
+def test_a_mark_is_newer_than_what_it_condemns_and_never_the_same(project):
+    plan = planned(project)
+    write_table(plan)
+    table = project / "results/table2.csv"
+    ahead = time.time() + 86400
+    os.utime(table, (ahead, ahead))  # by another machine's clock
+    first = plan.mark_table("table2")
+    content = first.read_text()
+    assert first.stat().st_mtime_ns > table.stat().st_mtime_ns
+    assert plan.mark_table("table2") == first and first.read_text() != content
+    assert "results/scratch" in str(first)
+
+
+def test_a_table_reads_meta_json_alone_and_jobs_need_whole_artefacts(project):
+    plan = planned(project)
+    evaluation = plan.evaluations("table2")[-1]  # of INFER: it reads data, a set and labels
+    for node in plan.evaluations("table2"):
+        stored(plan, node, "student.safetensors")
+    assert plan.missing(["table2"]) == []
+    assert plan.have(evaluation) and not plan.whole(evaluation)
+    distilled, label = evaluation.input("distilled"), evaluation.input("label")
+    (plan.store / evaluation.address / "meta.json").unlink()
+    stored(plan, distilled, "set.safetensors")
+    stored(plan, label)
+    data = evaluation.input("data")
+    stored(plan, data)
+    # The set lacks its file, so it is made again, and so are the teachers that it reads.
+    assert {node.spec.stage for node in plan.missing(["table2"])} == {
+        "teacher",
+        "distill",
+        "evaluate",
+    }
+    (plan.store / distilled.address / "set.safetensors").write_bytes(b"")
+    assert plan.missing(["table2"]) == [evaluation]
+
+
+def stored(plan: Plan, node: Node, *files: str) -> None:
+    """The meta.json of an artefact that lists these files, which are not there."""
+    meta = plan.store / node.address / "meta.json"
+    meta.parent.mkdir(parents=True)
+    meta.write_text(json.dumps({"files": {file: {} for file in files}}))

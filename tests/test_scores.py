@@ -195,12 +195,7 @@ def test_a_table_without_scores_plans_as_before(scales):
     plain = scored(scales, TABLE.replace("scores: true\n", ""))
     document = plain.document("table1")
     assert not document.scores and not any(cell.scores for cell in document.cells)
-    assert {n.spec.stage for n in plain.table_inputs("table1")} == {
-        "evaluate",
-        "distill",
-        "label",
-        "data",
-    }
+    assert {n.spec.stage for n in plain.table_inputs("table1")} == {"evaluate"}
     with_scores = scored(scales).document("table1")
     bare = tuple(replace(cell, scores={}) for cell in with_scores.cells)
     assert replace(with_scores, scores=False, cells=bare) == document

@@ -3,9 +3,11 @@
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from scipy import stats
@@ -13,7 +15,7 @@ from scipy import stats
 from distillery.errors import ArtefactError, PlanError
 from distillery.stages.table import make_table
 from distillery.table.assemble import AssembledCell, assemble
-from distillery.table.files import write
+from distillery.table.files import is_written, write
 from distillery.table.gains import Gain, gains
 from distillery.table.layout import layout
 from distillery.table.render import show
@@ -21,6 +23,7 @@ from distillery.table.stats import summarize
 from distillery.table.tidy import COLUMNS, PLACE_COLUMNS
 from helpers.project import ROOT
 from helpers.tables import (
+    RANDOM,
     cell,
     changed,
     document,
@@ -30,6 +33,7 @@ from helpers.tables import (
     make_plan,
     make_store,
     put,
+    put_infer,
 )
 
 # --- a table of a fabricated store ----------------------------------------------------------------
@@ -136,7 +140,7 @@ def test_the_papers_own_size_of_the_original_takes_precedence(plan, store, tmp_p
 
 
 def test_parts_of_one_name_are_added(plan, store, tmp_path):
-    put(store, "distill/digits-infer-bbb", {"bytes": {"images": 4480, "labels": 100}})
+    put_infer(store, {"bytes": {"images": 4480, "labels": 100}})
     *_, infer = made(plan, store, tmp_path / "table2")
     assert (infer["bytes"], infer["bytes_by_part"]) == ("5980", "images=4480;labels=1500")
 
@@ -212,27 +216,107 @@ def test_same_plan_same_bytes_and_nothing_else_is_left(plan, store, tmp_path):
     assert first == second
 
 
-def test_sidecar_names_plan_cells_and_content(plan, store, tmp_path):
+def test_sidecar_names_plan_artefacts_and_content(plan, store, tmp_path):
     made(plan, store, tmp_path / "table2")
     sidecar = json.loads((tmp_path / "table2.json").read_text())
+    artefacts = sidecar.pop("artefacts")
+    assert set(artefacts) == {
+        "evaluate/random-r0",
+        "evaluate/infer-r0",
+        "evaluate/infer-r1",
+        "evaluate/infer-r2",
+    }
+    assert len(set(artefacts.values())) == 4
     assert sidecar == {
         "table": "infer/table2",
         "scale": "demo",
         "plan": plan.digest(),
-        "csv_sha256": hashlib.sha256((tmp_path / "table2.csv").read_bytes()).hexdigest(),
-        "cells": [
-            "evaluate/random-r0",
-            "evaluate/infer-r0",
-            "evaluate/infer-r1",
-            "evaluate/infer-r2",
-        ],
+        "files": {
+            suffix: hashlib.sha256((tmp_path / f"table2{suffix}").read_bytes()).hexdigest()
+            for suffix in (".csv", ".md", ".tex", ".metrics.json")
+        },
     }
+
+
+# What was done to a written table or its store; whether the table is still the plan's.
+TAMPERED = {
+    "nothing": (lambda stem, store: None, True),
+    "CSV edited": (lambda stem, store: edit_file(f"{stem}.csv", "31.5", "99.9"), False),
+    "Markdown edited": (lambda stem, store: edit_file(f"{stem}.md", "31.5", "99.9"), False),
+    "LaTeX edited": (lambda stem, store: edit_file(f"{stem}.tex", "31.5", "99.9"), False),
+    "metrics edited": (lambda stem, store: edit_file(f"{stem}.metrics.json", "31", "99"), False),
+    "scale edited": (lambda stem, store: edit_file(f"{stem}.json", '"demo"', '"mini"'), False),
+    "plan edited": (
+        lambda stem, store: edit_file(f"{stem}.json", '"plan": "', '"plan": "0'),
+        False,
+    ),
+    "sidecar is text": (lambda stem, store: Path(f"{stem}.json").write_text("-"), False),
+    "sidecar is a list": (lambda stem, store: Path(f"{stem}.json").write_text("[]"), False),
+    "sidecar is older": (lambda stem, store: Path(f"{stem}.json").write_text('{"plan": 1}'), False),
+    "Markdown deleted": (lambda stem, store: Path(f"{stem}.md").unlink(), False),
+    "sidecar deleted": (lambda stem, store: Path(f"{stem}.json").unlink(), False),
+    "no store": (lambda stem, store: shutil.rmtree(store), True),
+    "half a store": (lambda stem, store: shutil.rmtree(store / "evaluate/infer-r1"), True),
+    "made again, the same": (lambda stem, store: make_store(store), True),
+    "made again, another number": (
+        lambda stem, store: put(store, "evaluate/random-r0", evaluation(32, 32, distilled=RANDOM)),
+        False,
+    ),
+    "made again, another library": (
+        lambda stem, store: put(
+            store, "evaluate/random-r0", evaluation(31.5, 31.5, distilled=RANDOM), torch="9.9"
+        ),
+        False,
+    ),
+    "a damaged artefact": (
+        lambda stem, store: (store / "evaluate/infer-r1/meta.json").write_text("{"),
+        False,
+    ),
+}
+
+
+def edit_file(path, old, new):
+    text = Path(path).read_text()
+    assert old in text
+    Path(path).write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+def test_a_table_is_the_plans_or_is_told(name, plan, store, tmp_path):
+    tamper, whole = TAMPERED[name]
+    stem = tmp_path / "table2"
+    made(plan, store, stem)
+    tamper(stem, store)
+    assert is_written(plan, stem, store) == whole
+    assert not is_written(changed(plan, 0, variant="another"), stem, store)
+
+
+def test_versions_that_differ_between_cells_are_said(plan, store, tmp_path):
+    made(plan, store, tmp_path / "table2")
+    assert "Versions of libraries" not in show(tmp_path / "table2")
+    for repeat, torch in enumerate(("2.10", "2.11", "2.11")):
+        put(store, f"evaluate/infer-r{repeat}", evaluation(40.0, 41.0), torch=torch, numpy="2.4")
+    others = {"torch": "2.11", "numpy": "2.4", "timm": None}
+    put(store, "evaluate/random-r0", evaluation(31.5, 31.5), **others)
+    made(plan, store, tmp_path / "table2")
+    text = (
+        "Versions of libraries differ between cells (cells in brackets): torch 2.10 (1), 2.11 (2)."
+    )
+    assert text in show(tmp_path / "table2")
+    assert text in (tmp_path / "table2.tex").read_text()
+
+
+def test_a_table_needs_its_evaluations_alone(plan, store):
+    assert {folder.name for folder in store.iterdir()} == {"evaluate"}
+    put(store, "evaluate/random-r0", evaluation(31.5, 31.5))  # does not say what the set takes
+    random, _, infer = assemble(plan, store)
+    assert random.stored is None and infer.stored.bytes == 6392
 
 
 def test_metrics_hold_measured_numbers_only(plan, store, tmp_path):
     made(plan, store, tmp_path / "table2")
     metrics = json.loads((tmp_path / "table2.metrics.json").read_text())
-    put(store, "evaluate/random-r0", evaluation(31.4567, 31.5))
+    put(store, "evaluate/random-r0", evaluation(31.4567, 31.5, distilled=RANDOM))
     made(plan, store, tmp_path / "finer")
     finer = json.loads((tmp_path / "finer.metrics.json").read_text())
     assert finer["Random"] == {"digits": {"convnet-w32/7": 31.46}}, "one decimal more than a cell"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from distillery.sets.sizes import stated_sizes
 from distillery.store.artefact import FORMAT, META, meta_writer
 from distillery.store.atomic import write_file
 from distillery.table.assemble import assemble
@@ -24,10 +25,14 @@ DATA = {
 }
 
 
+RANDOM = {"bytes": {"images": 4480}}
+INFER = {"bytes": {"images": 4480, "compensators": 512}}
+LABEL = {"bytes": {"labels": 1400}}
+
 LAST, BEST = (40.0, 42.0, 47.0), (41.0, 42.5, 48.0)
 
 
-def put(store, address, metadata):
+def put(store, address, metadata, **versions):
     """An artefact that states `metadata` and has no files; its name follows from no recipe."""
     stage, _, identity = address.partition("/")
     meta = {
@@ -40,26 +45,31 @@ def put(store, address, metadata):
         "modules": {},
         "files": {},
         "seconds": 1.5,
+        "versions": versions,
     }
     write_file(store / address / META, meta_writer(meta))
 
 
-def evaluation(last, best):
+def evaluation(last, best, **parts):
+    """What an evaluation on digits states; `parts`: the metadata of the set and its labels."""
     return {
         "accuracy": {"last": last, "best": best, "best_epoch": 3},
         "epochs": 20,
         "student": {"name": "convnet"},
+        "sizes": stated_sizes({"data": DATA, **parts}.get),
     }
 
 
-def make_store(store):
-    put(store, "data/digits-aaa", DATA)
-    put(store, "distill/digits-infer-bbb", {"bytes": {"images": 4480, "compensators": 512}})
-    put(store, "distill/digits-random-ccc", {"bytes": {"images": 4480}})
-    put(store, "label/digits-infer-ddd", {"bytes": {"labels": 1400}})
+def put_infer(store, distilled=INFER, label=LABEL):
+    """INFER's three students, whose set and labels state these metadata."""
     for repeat, (last, best) in enumerate(zip(LAST, BEST, strict=True)):
-        put(store, f"evaluate/infer-r{repeat}", evaluation(last, best))
-    put(store, "evaluate/random-r0", evaluation(31.5, 31.5))
+        stated = evaluation(last, best, distilled=distilled, label=label)
+        put(store, f"evaluate/infer-r{repeat}", stated)
+
+
+def make_store(store):
+    put_infer(store)
+    put(store, "evaluate/random-r0", evaluation(31.5, 31.5, distilled=RANDOM))
     return store
 
 

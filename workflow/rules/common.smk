@@ -1,5 +1,6 @@
 # The plan and the questions asked of it. Artefacts that exist never enter the graph, since a path names its whole provenance:
-# existence is all there is to check, and neither modification times nor Snakemake's own metadata matter.
+# existence is all there is to check, and neither modification times nor Snakemake's own metadata matter. All outputs are `update`:
+# jobs replace them in one step, so that another Snakemake at the same folder, or a failed job, never takes a finished one away.
 
 import shlex
 import shutil
@@ -22,6 +23,9 @@ try:
 except DistilleryError as error:
     raise WorkflowError(str(error))
 
+# Of a failed job whose output was not there before, as is usual here: no news.
+logger.addFilter(lambda record: "no backup found" not in record.getMessage())
+
 DISTILLERY = f"{shlex.quote(sys.executable)} -m distillery"
 DEVICE = PLAN.settings.params.device
 GPUS = 1 if DEVICE != "cpu" and shutil.which("nvidia-smi") else 0
@@ -32,8 +36,8 @@ def meta(node):
     return f"results/store/{node.address}/meta.json"
 
 
-def absent(nodes):
-    return [meta(node) for node in nodes if FULL or not PLAN.have(node)]
+def absent(nodes, there=PLAN.whole):
+    return [meta(node) for node in nodes if FULL or not there(node)]
 
 
 # A name of a table, which need not exist: the rule's inputs then say which one is nearest. Folders of other files are no tables.
@@ -51,7 +55,13 @@ def node_of(stage, wildcards):
 
 
 def upstream(stage):
-    return lambda wildcards: absent(node_of(stage, wildcards).upstream())
+    def inputs(wildcards):
+        node = node_of(stage, wildcards)
+        # An artefact of which no more than meta.json was fetched is there in Snakemake's eyes; a mark makes it again.
+        partial = not FULL and PLAN.have(node) and not PLAN.whole(node)
+        return absent(node.upstream()) + ([PLAN.mark_artefact(node)] if partial else [])
+
+    return inputs
 
 
 def device(stage):
@@ -94,15 +104,15 @@ def runtime(stage):
 
 
 def table_inputs(wildcards):
-    # A table is stale when its own sidecar does not name the present plan; only then does it depend on anything: the missing
-    # artefacts it reads, and its plan file, which is written anew and so is newer than the table.
+    # Whether a table is stale, its own sidecar says; only then does it depend on anything: the missing artefacts that it reads, and
+    # a mark that makes Snakemake assemble it.
     try:
         nodes = PLAN.table_inputs(wildcards.table)
         if FULL:
             return [meta(node) for node in nodes]
         if PLAN.fresh(wildcards.table):
             return []
-        return [*absent(nodes), str(PLAN.write_plan_stamp(wildcards.table))]
+        return [*absent(nodes, PLAN.have), PLAN.mark_table(wildcards.table)]
     except DistilleryError as error:
         raise WorkflowError(str(error))
 
@@ -132,15 +142,15 @@ def targets(tables):
 
 
 def picture_inputs(wildcards):
-    # As for tables: a picture whose sidecar names the present plan depends on nothing.
+    # As for tables: a picture whose sidecar names the present plan, of a table that is fresh, depends on nothing.
     name = wildcards.figure
     try:
-        if PLAN.drawn(name) and not FULL:
+        if not FULL and PLAN.drawn(name) and PLAN.fresh(name):
             return []
         return [
             f"results/{name}.csv",
             *absent(PLAN.figure_inputs(name)),
-            *([] if FULL else [str(PLAN.write_picture_stamp(name))]),
+            *([] if FULL else [PLAN.mark_picture(name)]),
         ]
     except DistilleryError as error:
         raise WorkflowError(str(error))

@@ -5,10 +5,10 @@ rule picture:
     input:
         picture_inputs,
     output:
-        png="results/{figure}.png",
-        pdf="results/{figure}.pdf",
-        values="results/{figure}.values.csv",
-        sidecar="results/{figure}.picture.json",
+        png=update("results/{figure}.png"),
+        pdf=update("results/{figure}.pdf"),
+        values=update("results/{figure}.values.csv"),
+        sidecar=update("results/{figure}.picture.json"),
     log:
         "results/logs/picture/{figure}.log",
     threads: 1

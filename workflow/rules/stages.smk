@@ -10,7 +10,7 @@ for stage in STAGES:
         input:
             upstream(stage),
         output:
-            f"results/store/{stage}/{{id}}/meta.json",
+            update(f"results/store/{stage}/{{id}}/meta.json"),
         log:
             f"results/logs/{stage}/{{id}}.log",
         benchmark:

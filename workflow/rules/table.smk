@@ -5,11 +5,11 @@ rule table:
     input:
         table_inputs,
     output:
-        csv="results/{table}.csv",
-        md="results/{table}.md",
-        tex="results/{table}.tex",
-        metrics="results/{table}.metrics.json",
-        sidecar="results/{table}.json",
+        csv=update("results/{table}.csv"),
+        md=update("results/{table}.md"),
+        tex=update("results/{table}.tex"),
+        metrics=update("results/{table}.metrics.json"),
+        sidecar=update("results/{table}.json"),
     log:
         "results/logs/table/{table}.log",
     benchmark:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 
@@ -10,42 +11,48 @@ from store import STORE, dvc, tracked
 from distillery.errors import DistilleryError
 from distillery.plan.nodes import Node
 from distillery.plan.plan import Plan
+from distillery.store.artefact import META
 
 
 def frontier(plan: Plan, table: str, known: set[str]) -> list[str]:
     """The files to fetch for a table and its picture.
 
-    It goes upstream from what is missing, stops at what is on disk, and takes what DVC tracks.
+    Of what the table reads that is meta.json. For what must be made it goes upstream, stops at what
+    is on disk, and takes all files of what DVC tracks.
 
     Args:
         plan: the plan of the project.
         table: name of the table.
         known: paths that DVC tracks.
     """
-    files: list[str] = []
-    seen: set[Node] = set()
+    files: dict[str, None] = {}
     stored: dict[str, list[str]] = {}
     for path in sorted(known):
         stored.setdefault(path.rpartition("/")[0], []).append(path)
 
+    def upstream(node: Node) -> None:
+        for needed in node.upstream():
+            visit(needed)
+
+    @functools.cache
     def visit(node: Node) -> None:
-        if node in seen or plan.have(node):
-            return
-        seen.add(node)
         folder = f"{STORE}/{node.address}"
-        if f"{folder}/meta.json" in known:
-            files.extend(stored[folder])
+        if plan.whole(node):
+            return
+        if f"{folder}/{META}" in known:
+            files.update(dict.fromkeys(stored[folder]))
         else:
-            for upstream in node.upstream():
-                visit(upstream)
+            upstream(node)
 
     if not plan.fresh(table):
         for node in plan.table_inputs(table):
-            visit(node)
-    if plan.settings.table(plan.settings.full_name(table)).figure and not plan.drawn(table):
+            meta = f"{STORE}/{node.address}/{META}"
+            if not plan.have(node):
+                files.update({meta: None}) if meta in known else upstream(node)
+    if plan.has_figure(table) and not plan.drawn(table):
         for node in plan.figure_inputs(table):
             visit(node)
-    return files
+    return list(files)
 
 
 def main(table: str) -> None:

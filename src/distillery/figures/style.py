@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import matplotlib
@@ -207,9 +207,11 @@ def blank(axes: Iterable[Axes]) -> None:
 
 
 @look
-def save(figure: Figure, file: Path) -> None:
-    """Write the figure as .png, .pdf or .svg: same figure, same bytes.
+def rendered(figure: Figure, suffix: str) -> bytes:
+    """The figure as a .png, .pdf or .svg file: same figure, same bytes.
 
     The time and the program's version are left out.
     """
-    figure.savefig(file, metadata=_METADATA[file.suffix])
+    file = io.BytesIO()
+    figure.savefig(file, format=suffix.removeprefix("."), metadata=_METADATA[suffix])
+    return file.getvalue()

@@ -103,5 +103,4 @@ class TableCell:
     def artefacts(self) -> list[Node]:
         """Everything whose meta.json its values are read off."""
         compared = [node for nodes in (self.scores or {}).values() for node in nodes]
-        found = (*self.evaluations, self.distilled, self.label, self.data, *compared)
-        return [node for node in found if node is not None]
+        return [*self.evaluations, *compared]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,15 @@ from distillery.plan.document import table_document
 from distillery.plan.nodes import Node
 from distillery.plan.settings import Settings
 from distillery.plan.table_cells import PrintedNumbers, plan_cells
-from distillery.store.artefact import META
+from distillery.store.artefact import META, is_whole
 from distillery.store.atomic import write_text
-from distillery.store.canonical import digest, file_sha256
 from distillery.store.spec import folder
+from distillery.table import files, identity
 from distillery.table.document import TableDocument
-from distillery.table.identity import picture_identity
 
 STAMPS = "results/scratch/plan"
-SUFFIXES = {"csv": ".csv", "md": ".md", "tex": ".tex", "metrics": ".metrics.json", "json": ".json"}
-PICTURE_SUFFIXES = (".png", ".pdf", ".values.csv")
+TABLE_FILES = (*files.SUFFIXES, files.SIDECAR)
+PICTURE_FILES = (*identity.SUFFIXES, identity.SIDECAR)
 
 
 class Plan:
@@ -70,8 +71,12 @@ class Plan:
         return self._cells[name]
 
     def have(self, node: Node) -> bool:
-        """Whether the store holds the artefact: meta.json, written last, says that it is whole."""
+        """Whether the store holds the artefact's meta.json, which is all that a table reads."""
         return (folder(self.store, node.address) / META).is_file()
+
+    def whole(self, node: Node) -> bool:
+        """Whether the store holds the artefact with all its files, as jobs and pictures need it."""
+        return is_whole(folder(self.store, node.address))
 
     def node(self, address: str) -> Node:
         """The node of `stage/id`.
@@ -112,20 +117,20 @@ class Plan:
         """Artefacts that must be made for these tables, inputs before what reads them."""
         ordered: dict[Node, None] = {}
 
-        def visit(node: Node) -> None:
-            if node in ordered or self.have(node):
+        def visit(node: Node, there: Callable[[Node], bool]) -> None:
+            if node in ordered or there(node):
                 return
             for upstream in node.upstream():
-                visit(upstream)
+                visit(upstream, self.whole)
             ordered[node] = None
 
         for table in tables:
             if not self.fresh(table):
                 for needed in self.table_inputs(table):
-                    visit(needed)
+                    visit(needed, self.have)
             if self.has_figure(table) and not self.drawn(table):
                 for needed in self.figure_inputs(table):
-                    visit(needed)
+                    visit(needed, self.whole)
         return list(ordered)
 
     def has_figure(self, table: str) -> bool:
@@ -135,8 +140,7 @@ class Plan:
     def table_inputs(self, table: str) -> list[Node]:
         """Everything whose meta.json a table reads, each artefact once.
 
-        These are its evaluations, the sets, labels and data whose bytes it states, and what its
-        scores compare with.
+        These are its evaluations, and those that its scores compare with.
         """
         found = (node for cell in self.cells(table) for node in cell.artefacts())
         return list(dict.fromkeys(found))
@@ -148,58 +152,58 @@ class Plan:
         cells = self.cells(table)
         return table_document(name, self.settings.table(name), paper, cells, self.settings)
 
-    def outputs(self, table: str) -> dict[str, Path]:
-        """The files of a table: csv, md, tex, metrics and the sidecar json."""
-        return {kind: self._result(table, suffix) for kind, suffix in SUFFIXES.items()}
-
-    def _result(self, table: str, suffix: str) -> Path:
-        return self.root / "results" / f"{table}{suffix}"
+    def stem(self, table: str) -> Path:
+        """Path of the files of a table and of its picture, without their suffixes."""
+        return self.root / "results" / table
 
     def fresh(self, table: str) -> bool:
         """Whether the table on disk is the one this plan asks for.
 
-        It is when all files are there, its sidecar names the plan, and nobody changed the CSV.
+        It is when all its files are as they were written, from this plan, and the artefacts that
+        the store holds say what they said then.
         """
-        files = self.outputs(table)
-        if not all(path.is_file() for path in files.values()):
-            return False
-        try:
-            sidecar = json.loads(files["json"].read_text())
-        except ValueError:
-            return False
-        same_plan = sidecar.get("plan") == self.document(table).digest()
-        return same_plan and sidecar.get("csv_sha256") == file_sha256(files["csv"])
+        return files.is_written(self.document(table), self.stem(table), self.store)
 
     def drawn(self, table: str) -> bool:
-        """Whether the picture on disk is the one this plan asks for.
-
-        It is when all files are there and its sidecar names the plan and the code that draws it.
-        """
-        try:
-            found = json.loads(self._result(table, ".picture.json").read_text())
-        except (OSError, ValueError):
-            return False
-        complete = all(self._result(table, suffix).is_file() for suffix in PICTURE_SUFFIXES)
-        return complete and found == picture_identity(self.document(table))
+        """Whether the picture on disk is the one this plan asks for, as `fresh` says of a table."""
+        return identity.is_drawn(self.document(table), self.stem(table), self.store)
 
     def write_plan_stamp(self, table: str) -> Path:
-        """Write the plan of a stale table under a name that holds its digest.
+        """Write the plan of a table, for the job that assembles it or draws its picture.
 
-        The file is newer than the table, which makes Snakemake rebuild it. It never is DVC's output
-        results/plan, which a dry run must not touch.
+        It never is DVC's output results/plan, which a dry run must not touch.
         """
         document = self.document(table)
         stamp = self.root / STAMPS / f"{table}-{document.digest()[:12]}.json"
         return write_plan(stamp, document.json())
 
-    def write_picture_stamp(self, table: str) -> Path:
-        """Write the identity of a stale picture under a name that holds its digest.
+    def mark_table(self, table: str) -> Path:
+        """A mark, as of `_mark`, that the files of a table are not those of this plan."""
+        return self._mark(table, [Path(f"{self.stem(table)}{end}") for end in TABLE_FILES])
 
-        Snakemake passes over a newer input whose content it has seen, so the code counts too.
+    def mark_picture(self, table: str) -> Path:
+        """A mark, as of `_mark`, that the files of a picture are not those of this plan."""
+        picture = [Path(f"{self.stem(table)}{end}") for end in PICTURE_FILES]
+        return self._mark(f"{table}.picture", picture)
+
+    def mark_artefact(self, node: Node) -> Path:
+        """A mark, as of `_mark`, that of an artefact not more than meta.json is there."""
+        return self._mark(node.address, [folder(self.store, node.address) / META])
+
+    def _mark(self, name: str, outputs: Iterable[Path]) -> Path:
+        """A file that is newer than all of `outputs`, and whose content was never there before.
+
+        That is what makes Snakemake run a rule whose outputs exist: it passes over a newer input
+        whose checksum it has seen at an earlier run, and over one that is not newer.
         """
-        identity = picture_identity(self.document(table))
-        stamp = self.root / STAMPS / f"{table}-{digest(identity)}.picture.json"
-        return write_plan(stamp, identity)
+        mark = self.root / STAMPS / f"{name}.mark"
+        write_text(mark, f"{time.time_ns()}-{os.getpid()}\n")
+        made = mark.stat().st_mtime_ns
+        for output in outputs:
+            with contextlib.suppress(OSError):  # not there, or not ours to touch
+                if output.stat().st_mtime_ns >= made:  # by a clock ahead, or within its resolution
+                    os.utime(output, ns=(made - 1_000_000_000,) * 2)
+        return mark
 
 
 def write_plan(path: Path, document: Mapping[str, Any]) -> Path:

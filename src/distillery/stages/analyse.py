@@ -17,6 +17,7 @@ from distillery.errors import ArtefactError, PlanError
 from distillery.nets.network import load_network
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.load import load_set
+from distillery.sets.sizes import sizes_of
 from distillery.sets.whitening import matching_whitening
 from distillery.store.files import (
     ANALYSIS_ARRAYS,
@@ -48,7 +49,7 @@ def make(job: Job) -> dict[str, Any]:
             an evaluation, as `training.protocol.evaluation_protocol` reads them.
 
     Returns:
-        value, the name of the analysis, and what it says of itself.
+        value, the name of the analysis, what it says of itself, and sizes (`sets.sizes`).
 
     Raises:
         PlanError: a needed input is missing.
@@ -65,7 +66,8 @@ def make(job: Job) -> dict[str, Any]:
     if result.arrays:
         arrays = {name: array.cpu().contiguous() for name, array in result.arrays.items()}
         save_file(arrays, job.out / ANALYSIS_ARRAYS)
-    return {"value": result.value, "analysis": reference["name"], **result.metadata}
+    said = {"value": result.value, "analysis": reference["name"], **result.metadata}
+    return said | {"sizes": sizes_of(job)}
 
 
 def _check_inputs(name: str, needs: Sequence[str], job: Job) -> None:

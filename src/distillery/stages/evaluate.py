@@ -9,6 +9,7 @@ from distillery.components.registry import Reference
 from distillery.data.images import load_images
 from distillery.nets.network import build_network, save_network
 from distillery.sets.load import load_set
+from distillery.sets.sizes import sizes_of
 from distillery.sets.whitening import matching_whitening
 from distillery.store.files import STUDENT_WEIGHTS
 from distillery.training.loop import Accuracies, initialise, train
@@ -29,6 +30,7 @@ class Evaluated:
         instances: images that it was trained on.
         accuracy: on the test split.
         loss: of the training, per epoch.
+        sizes: of the data, the set and the stored labels (`sets.sizes`).
     """
 
     student: Reference
@@ -36,6 +38,7 @@ class Evaluated:
     instances: int
     accuracy: Accuracies
     loss: list[float]
+    sizes: dict[str, Any]
 
 
 def make(job: Job) -> dict[str, Any]:
@@ -83,5 +86,12 @@ def make(job: Job) -> dict[str, Any]:
     )
     save_network(student, job.out / STUDENT_WEIGHTS)
     return asdict(
-        Evaluated(recipe.student, recipe.repeat, len(samples), history.accuracies, history.loss)
+        Evaluated(
+            recipe.student,
+            recipe.repeat,
+            len(samples),
+            history.accuracies,
+            history.loss,
+            sizes_of(job),
+        )
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,13 +13,13 @@ from safetensors.numpy import load_file
 from distillery.components import registry
 from distillery.errors import PlanError
 from distillery.figures.panel import Entry, Panel
-from distillery.figures.style import save
-from distillery.store.artefact import open_artefact
-from distillery.store.atomic import Write, text_writer, write_together
+from distillery.figures.style import rendered
+from distillery.store.artefact import Artefact, content, open_artefact
 from distillery.store.files import ANALYSIS_ARRAYS, ANALYSIS_VALUES
-from distillery.table.document import DocumentCell, TableDocument, read_document
+from distillery.table.document import TableDocument, read_document
 from distillery.table.files import check_table
-from distillery.table.identity import picture_identity
+from distillery.table.identity import SIDECAR, picture_identity
+from distillery.table.seal import write_sealed
 
 if TYPE_CHECKING:
     from distillery.components.contracts import FigureModule
@@ -44,28 +43,30 @@ def make_picture(plan_file: Path, store: Path, out_stem: Path) -> None:
     document = read_document(plan_file)
     if document.figure is None:
         raise PlanError(f"table '{document.table}' has no figure: nothing to draw")
-    check_table(document, out_stem)
+    check_table(document, out_stem, store)
     table = pd.read_csv(f"{out_stem}.csv", keep_default_na=False, na_values=[""])
-    entries = list(_entries(document, table, store))
-    panel = Panel(document.title, entries, document.printed)
+    analyses: dict[str, Artefact] = {}
+    entries = list(_entries(document, table, store, analyses))
     module: FigureModule = registry.load("figure", document.figure)
-    figure = module.draw(panel)
-    values, identity = _values(entries), picture_identity(document)
-    sidecar = json.dumps(identity, indent=1, sort_keys=True) + "\n"
-    writers: dict[str, Write] = {
-        "png": lambda path: save(figure, path),
-        "pdf": lambda path: save(figure, path),
-        "values.csv": lambda path: values.to_csv(path, index=False, lineterminator="\n"),
-        "picture.json": text_writer(sidecar),
-    }
-    write_together({Path(f"{out_stem}.{suffix}"): write for suffix, write in writers.items()})
+    figure = module.draw(Panel(document.title, entries, document.printed))
+    contents = {suffix: rendered(figure, suffix) for suffix in (".png", ".pdf")}
+    contents[".values.csv"] = _values(entries).to_csv(index=False, lineterminator="\n").encode()
+    read = {address: content(artefact.meta) for address, artefact in analyses.items()}
+    write_sealed(out_stem, contents, SIDECAR, picture_identity(document, out_stem), read)
 
 
-def _entries(document: TableDocument, table: pd.DataFrame, store: Path) -> Iterator[Entry]:
-    """The measured cells, with what their analyses found; the arrays are the first repeat's."""
+def _entries(
+    document: TableDocument, table: pd.DataFrame, store: Path, analyses: dict[str, Artefact]
+) -> Iterator[Entry]:
+    """The measured cells, with what their analyses found, which are put into `analyses`.
+
+    The arrays are the first repeat's.
+    """
     for cell, record in zip(document.cells, table.to_dict("records"), strict=True):
         if cell.evaluations:
-            values, arrays = _analysed(cell, store) if document.analysis else NOTHING
+            found = [open_artefact(store / a) for a in cell.evaluations if document.analysis]
+            analyses |= dict(zip(cell.evaluations, found, strict=False))
+            values, arrays = _analysed(found) if found else NOTHING
             yield Entry(
                 row=cell.row,
                 dataset=cell.place.dataset,
@@ -80,14 +81,13 @@ def _entries(document: TableDocument, table: pd.DataFrame, store: Path) -> Itera
             )
 
 
-def _analysed(cell: DocumentCell, store: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+def _analysed(analyses: list[Artefact]) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """The rows of all repeats, numbered in a column `repeat`, and the arrays of the first one."""
-    folders = [open_artefact(store / address).path for address in cell.evaluations]
     frames = [
-        pd.read_parquet(folder / ANALYSIS_VALUES).assign(repeat=repeat)
-        for repeat, folder in enumerate(folders)
+        pd.read_parquet(analysis.path / ANALYSIS_VALUES).assign(repeat=repeat)
+        for repeat, analysis in enumerate(analyses)
     ]
-    arrays = folders[0] / ANALYSIS_ARRAYS
+    arrays = analyses[0].path / ANALYSIS_ARRAYS
     return pd.concat(frames, ignore_index=True), load_file(arrays) if arrays.is_file() else {}
 
 

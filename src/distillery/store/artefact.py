@@ -204,6 +204,14 @@ def _checksum(meta: Mapping[str, Any]) -> str:
     return digest({key: value for key, value in meta.items() if key != "checksum"}, 64)
 
 
+def content(meta: Meta) -> str:
+    """What an artefact says and holds, and the libraries that made it, as 12 hex digits.
+
+    When and where it was made does not count.
+    """
+    return digest([meta["metadata"], meta["files"], meta.get("versions", {})])
+
+
 def meta_writer(meta: Meta) -> Write:
     """A function that writes meta.json, sealed by its checksum, to a path.
 
@@ -229,6 +237,21 @@ def open_artefact(path: Path) -> Artefact:
     _check_recipe(meta, path)
     verify_files(path, meta["files"])
     return Artefact(path, meta)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the artefact folder `path` has its meta.json and all files that this lists.
+
+    A table needs meta.json alone, so a clone may hold no more of it. What is in the files, and
+    whether meta.json is sound, `open_artefact` finds out and says.
+    """
+    try:
+        files = json.loads((path / META).read_text(encoding="utf-8"))["files"]
+        return all((path / name).is_file() for name in files)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, TypeError, KeyError):
+        return True
 
 
 def verify_files(path: Path, files: Mapping[str, FileRecord]) -> None:

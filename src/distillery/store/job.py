@@ -15,14 +15,14 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from distillery.errors import ArtefactError
 from distillery.store.artefact import (
@@ -32,6 +32,8 @@ from distillery.store.artefact import (
     Circumstances,
     FileRecord,
     Meta,
+    content,
+    is_whole,
     meta_writer,
     open_artefact,
     read_meta,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     import torch
     from tqdm import tqdm
 
+LOCKS = ".locks"  # folder in the store
 LIBRARIES = ("torch", "torchvision", "numpy", "pyarrow", "pillow", "scikit-learn", "safetensors")
 # Parameter numbers and values of glibc's mallopt.
 _MALLOPT = {
@@ -169,16 +172,17 @@ def run(spec: Spec, store: Path, device: str = "auto", threads: int = 1) -> Path
         DistilleryError: as the stage raises it.
     """
     target = folder(store, spec.address)
+    if is_whole(target):
+        return target
     scratch = store.parent / "scratch" / spec.address
-    scratch.mkdir(parents=True, exist_ok=True)
-    # One process per artefact: an orphan of a killed run and its restart never train side by side.
-    with FileLock(f"{scratch}.lock"):
-        if (target / META).is_file():
+    with _alone(store, spec.address):
+        if is_whole(target):
             return target
         if code_digest(spec.roots) != spec.code:
             raise ArtefactError(
                 f"{spec.address}: the source changed after planning; run the same command again"
             )
+        scratch.mkdir(parents=True, exist_ok=True)
         if not _finished(spec, scratch / "out"):
             _make_aside(spec, store, scratch, device, threads)
         publish(scratch / "out", target)
@@ -186,10 +190,31 @@ def run(spec: Spec, store: Path, device: str = "auto", threads: int = 1) -> Path
     return target
 
 
+@contextmanager
+def _alone(store: Path, address: str) -> Iterator[None]:
+    """Let one process at a time make the artefact `stage/id`, whatever it was started by.
+
+    An orphan of a killed run and its restart, two engines, and two projects that share a store by a
+    link never make it side by side. The system frees the lock of a process that dies.
+    """
+    lock = store.resolve() / LOCKS / f"{address}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    alone = FileLock(lock)
+    try:
+        alone.acquire(blocking=False)
+    except Timeout:
+        print(f"{address}: another process is making it; waiting for it", file=sys.stderr)
+        alone.acquire()
+    try:
+        yield
+    finally:
+        alone.release()
+
+
 def _finished(spec: Spec, out: Path) -> bool:
     """Whether an earlier run made the artefact, but could not move it into the store."""
     try:
-        meta = json.loads((out / META).read_text(encoding="utf-8"))
+        meta = _read_out(out)
         verify_files(out, meta["files"])
     except (OSError, ValueError, KeyError, TypeError, ArtefactError):
         return False
@@ -283,13 +308,31 @@ def publish(out: Path, target: Path) -> None:
             the next run of the job, moves it.
     """
     names = sorted(file.name for file in out.iterdir() if file.is_file() and file.name != META)
+    if not _says_the_same(out, target):
+        names.append(META)
     try:
-        write_together({target / name: copier(out / name) for name in (*names, META)})
+        write_together({target / name: copier(out / name) for name in names})
     except OSError as error:
         raise ArtefactError(
             f"{target}: cannot be written ({error.strerror or error}); the finished artefact waits "
             f"in {out}: mend that, then run the same command again"
         ) from None
+
+
+def _says_the_same(out: Path, target: Path) -> bool:
+    """Whether the artefact is there but for files, and these turned out the same again.
+
+    Its meta.json, which others may have recorded, then stays.
+    """
+    try:
+        return content(read_meta(target)) == content(_read_out(out))
+    except (OSError, ValueError, ArtefactError):
+        return False
+
+
+def _read_out(out: Path) -> Meta:
+    meta: Meta = json.loads((out / META).read_text(encoding="utf-8"))
+    return meta
 
 
 def _circumstances(job: Job, started: float, threads: int) -> Circumstances:

@@ -1,16 +1,19 @@
 """Read a table off the store: what each cell of its plan document measured and stored.
 
-Only the meta.json of each artefact is read, so that a table rebuilds from a partial store.
+Only the meta.json of each evaluation is read, so that a table rebuilds from a partial store.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from distillery.sets.parts import Kind
+from distillery.sets.sizes import PARTS
 from distillery.table.budget import cr_paper, cr_stored
 from distillery.table.document import DocumentCell, TableDocument
 from distillery.table.gains import Gain, gains
@@ -55,6 +58,8 @@ class AssembledCell:
         stored: what the set and its labels take.
         gain: the difference from the row that it is compared with.
         scores: DD-Ranking's accuracies, percent, and scores, fractions, by name.
+        artefacts: what each artefact said that was read (`store.artefact.content`), by address.
+        versions: of the libraries that made these, by name.
     """
 
     planned: DocumentCell
@@ -63,6 +68,8 @@ class AssembledCell:
     stored: StoredSize | None = None
     gain: Gain | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
+    artefacts: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def comparable(self) -> bool:
@@ -102,6 +109,7 @@ def _assembled(cell: DocumentCell, gain: Gain | None, metadata: StoreMetadata) -
         return AssembledCell(cell)
     measurements = [metadata.measurement(address) for address in cell.evaluations]
     best = [one.best for one in measurements if one.best is not None]
+    read = list(dict.fromkeys((*cell.evaluations, *chain.from_iterable(cell.scores.values()))))
     return AssembledCell(
         cell,
         measured=summarize([one.last for one in measurements]),
@@ -109,7 +117,18 @@ def _assembled(cell: DocumentCell, gain: Gain | None, metadata: StoreMetadata) -
         stored=_stored(cell, metadata),
         gain=gain,
         scores=_scores(cell, metadata),
+        artefacts={address: metadata.content(address) for address in read},
+        versions=_versions(read, metadata),
     )
+
+
+def _versions(read: Iterable[str], metadata: StoreMetadata) -> dict[str, tuple[str, ...]]:
+    found: dict[str, set[str]] = {}
+    for address in read:
+        for library, version in metadata.versions(address).items():
+            if version is not None:
+                found.setdefault(library, set()).add(version)
+    return {library: tuple(sorted(versions)) for library, versions in sorted(found.items())}
 
 
 def _scores(cell: DocumentCell, metadata: StoreMetadata) -> dict[str, float]:
@@ -125,43 +144,42 @@ def _scores(cell: DocumentCell, metadata: StoreMetadata) -> dict[str, float]:
 
 
 def _stored(cell: DocumentCell, metadata: StoreMetadata) -> StoredSize | None:
-    if cell.data is None:
+    """What the set and the labels take, as the first repeat states it; None where it does not."""
+    sizes = metadata.find(cell.evaluations[0], "sizes") or {}
+    parts = [part for part in PARTS if getattr(cell, part)]
+    if not {"data", *parts} <= sizes.keys():
         return None
-    parts: dict[str, int] = {}
-    for address in filter(None, (cell.distilled, cell.label)):
-        for part, size in metadata.stated(address, "bytes").items():
-            parts[part] = parts.get(part, 0) + size
-    raw = metadata.stated(cell.data, "raw_bytes")
+    stored: Counter[str] = Counter()
+    for part in parts:
+        stored.update(sizes[part]["bytes"])
+    data = sizes["data"]
     return StoredSize(
-        _cr_paper(cell, cell.data, metadata, raw),
-        cr_stored(sum(parts.values()), raw),
-        dict(sorted(parts.items())),
-        **_numbers(cell, metadata),
+        _cr_paper(cell, data),
+        cr_stored(sum(stored.values()), data["raw_bytes"]),
+        dict(sorted(stored.items())),
+        **_numbers([sizes[part] for part in parts]),
     )
 
 
-def _numbers(cell: DocumentCell, metadata: StoreMetadata) -> dict[str, int]:
+def _numbers(parts: list[Mapping[str, Any]]) -> dict[str, int]:
     """Numbers stored for images and for labels; nothing where an artefact is older than kinds."""
     counted: Counter[str] = Counter()
-    for address in filter(None, (cell.distilled, cell.label)):
-        kinds = metadata.find(address, "kinds")
-        if kinds is None:
+    for part in parts:
+        if "kinds" not in part:
             return {}
-        for part, count in metadata.stated(address, "numbers").items():
-            counted[kinds[part]] += count
+        for name, count in part["numbers"].items():
+            counted[part["kinds"][name]] += count
     return {"pixels": counted[Kind.IMAGE], "label_floats": counted[Kind.SOFT_LABEL]}
 
 
-def _cr_paper(
-    cell: DocumentCell, data: str, metadata: StoreMetadata, raw_bytes: int
-) -> float | None:
+def _cr_paper(cell: DocumentCell, data: Mapping[str, int]) -> float | None:
     if cell.counted_as == "dynamic" and not cell.label_epochs:
         return None
     return cr_paper(
         cell.place.ipc,
-        len(metadata.stated(data, "classes")),
-        metadata.stated(data, "counts")["train"],
-        cell.original_bytes or raw_bytes,
+        data["classes"],
+        data["train"],
+        cell.original_bytes or data["raw_bytes"],
         cell.counted_as,
         epochs=cell.label_epochs or 1,
     )

@@ -2,44 +2,46 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from distillery.errors import ArtefactError
-from distillery.store.atomic import text_writer, write_together
 from distillery.table.assemble import AssembledCell
 from distillery.table.document import TableDocument
 from distillery.table.layout import layout, metrics
 from distillery.table.notes import notes
 from distillery.table.render import latex, markdown
+from distillery.table.seal import is_sealed, write_sealed
 from distillery.table.tidy import csv_text
 
+SUFFIXES = (".csv", ".md", ".tex", ".metrics.json")
+SIDECAR = ".json"
 
-def check_table(document: TableDocument, out_stem: Path) -> None:
+
+def is_written(document: TableDocument, out_stem: Path, store: Path) -> bool:
+    """Whether the files beside `out_stem` are the table of this plan, over what `store` holds."""
+    return is_sealed(out_stem, SUFFIXES, SIDECAR, _identity(document), store)
+
+
+def check_table(document: TableDocument, out_stem: Path, store: Path) -> None:
     """Check that the table beside `out_stem` is there, untouched, and of this very plan.
 
     Raises:
         ArtefactError: it is not.
     """
+    if is_written(document, out_stem, store):
+        return
     table = Path(f"{out_stem}.csv")
     advice = f"`distillery table {document.table}` makes it from finished cells"
-    try:
-        sidecar = json.loads(Path(f"{out_stem}.json").read_text(encoding="utf-8"))
-        checksum = hashlib.sha256(table.read_bytes()).hexdigest()
-    except (OSError, ValueError):
-        raise ArtefactError(f"{table}: not made yet; {advice}") from None
-    if sidecar.get("plan") != document.digest() or sidecar.get("csv_sha256") != checksum:
-        raise ArtefactError(f"{table}: made from another plan, or edited since; {advice}")
+    if not table.is_file():
+        raise ArtefactError(f"{table}: not made yet; {advice}")
+    raise ArtefactError(f"{table}: made from another plan, or edited since; {advice}")
 
 
 def write(document: TableDocument, cells: Sequence[AssembledCell], out_stem: Path) -> None:
-    """Write .csv, .md, .tex, .metrics.json and, last, .json: same plan, same bytes.
-
-    The last one names the plan (SHA-256 of its canonical JSON), the CSV's SHA-256 and the cells,
-    all evaluations in the plan's order: a table is stale when these are not the present ones.
-    All are written aside before the first is renamed.
+    """Write .csv, .md, .tex, .metrics.json and, last, the sidecar .json: same plan, same bytes.
 
     Args:
         document: the plan of the table.
@@ -51,23 +53,19 @@ def write(document: TableDocument, cells: Sequence[AssembledCell], out_stem: Pat
     """
     panels = layout(document, cells)
     foot = notes(document, cells, f"{out_stem.name}.csv")
-    table = csv_text(document, cells)
-    evaluations = [address for cell in document.cells for address in cell.evaluations]
-    sidecar = {
-        "table": document.table,
-        "scale": document.scale,
-        "plan": document.digest(),
-        "csv_sha256": hashlib.sha256(table.encode()).hexdigest(),
-        "cells": list(dict.fromkeys(evaluations)),
-    }
     texts = {
-        ".csv": table,
+        ".csv": csv_text(document, cells),
         ".md": markdown(document.title, panels, foot),
         ".tex": latex(document.title, panels, foot),
         ".metrics.json": _json(metrics(document, cells)),
-        ".json": _json(sidecar),
     }
-    write_together({Path(f"{out_stem}{suffix}"): text_writer(t) for suffix, t in texts.items()})
+    contents = {suffix: text.encode() for suffix, text in texts.items()}
+    artefacts = {address: said for cell in cells for address, said in cell.artefacts.items()}
+    write_sealed(out_stem, contents, SIDECAR, _identity(document), artefacts)
+
+
+def _identity(document: TableDocument) -> dict[str, Any]:
+    return {"table": document.table, "scale": document.scale, "plan": document.digest()}
 
 
 def _json(value: object) -> str:

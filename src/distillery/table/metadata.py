@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distillery.errors import ArtefactError
-from distillery.store.artefact import read_meta
+from distillery.store.artefact import Meta, content, read_meta
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,15 @@ class StoreMetadata:
     def __init__(self, store: Path):
         """store: the folder results/store."""
         self._store = store
-        self._read = functools.cache(self._metadata)
+        self._read = functools.cache(self._meta)
+
+    def content(self, address: str) -> str:
+        """What an artefact says and holds, as `store.artefact.content`; errors as of `find`."""
+        return content(self._read(address))
+
+    def versions(self, address: str) -> dict[str, str | None]:
+        """Versions of the libraries that made an artefact, by name; errors as of `find`."""
+        return self._read(address).get("versions", {})
 
     def find(self, address: str, name: str) -> Any:
         """What the artefact `stage/id` states under `name`, or None.
@@ -39,7 +46,7 @@ class StoreMetadata:
         Raises:
             ArtefactError: the artefact is missing, or another one lies in its folder.
         """
-        return self._read(address).get(name)
+        return self._read(address)["metadata"].get(name)
 
     def stated(self, address: str, name: str) -> Any:
         """What the artefact `stage/id` states under `name`.
@@ -48,7 +55,7 @@ class StoreMetadata:
             ArtefactError: the artefact is missing, states nothing of that name, or another one
                 lies in its folder.
         """
-        metadata = self._read(address)
+        metadata = self._read(address)["metadata"]
         if name not in metadata:
             raise ArtefactError(
                 f"{address}: its meta.json states no '{name}'; delete the folder and run again"
@@ -63,6 +70,5 @@ class StoreMetadata:
         accuracy = self.stated(address, "accuracy")
         return Measurement(accuracy["last"], accuracy["best"])
 
-    def _metadata(self, address: str) -> Mapping[str, Any]:
-        metadata: Mapping[str, Any] = read_meta(self._store / address)["metadata"]
-        return metadata
+    def _meta(self, address: str) -> Meta:
+        return read_meta(self._store / address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from distillery.table.assemble import AssembledCell
@@ -36,6 +37,23 @@ def notes(document: TableDocument, cells: Sequence[AssembledCell], csv_name: str
         "Published numbers are the paper's, in its own setting; a difference is drawn only where "
         f"the measured setting is that one. {EMPTY}: not measured, or not printed.",
         *([_SCORES.format(csv_name)] if document.scores else []),
+        *_mixed_versions(cells),
         "The artefacts behind each number: columns ids, distilled_id, label_id and data_id of "
         f"{csv_name}.",
     ]
+
+
+def _mixed_versions(cells: Sequence[AssembledCell]) -> list[str]:
+    """A note where the cells were not all made with the same versions of the libraries."""
+    counts: dict[str, Counter[str]] = {}
+    for cell in cells:
+        for library, versions in cell.versions.items():
+            counts.setdefault(library, Counter()).update(versions)
+    mixed = [
+        f"{library} " + ", ".join(f"{version} ({n})" for version, n in sorted(found.items()))
+        for library, found in sorted(counts.items())
+        if len(found) > 1
+    ]
+    if not mixed:
+        return []
+    return [f"Versions of libraries differ between cells (cells in brackets): {'; '.join(mixed)}."]

@@ -17,7 +17,7 @@ from distillery.store.spec import STAGES
 FULL = bool(config.pop("full_dag", False))
 
 try:
-    PLAN = Plan(Path(), config)
+    PLAN = Plan(Path(), config, COMMAND_LINE)
     TABLES = PLAN.settings.known_tables()
     ESTIMATOR = Estimator(PLAN.settings, PLAN.store)
 except DistilleryError as error:

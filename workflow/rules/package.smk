@@ -13,6 +13,9 @@ shell.prefix(f"export PYTHONPATH={shlex.quote(SRC)}; ")
 from distillery.errors import DistilleryError
 from distillery.plan.yaml_files import read_yaml
 
+# What --config and --configfile say: it wins over what params.yaml says for one scale.
+COMMAND_LINE = {key: value for key, value in config.items() if key != "full_dag"}
+
 try:
     read_yaml(Path("params.yaml"))
 except DistilleryError as error:

@@ -13,7 +13,8 @@ from distillery.components.registry import index
 from distillery.errors import PlanError, nearest
 from distillery.plan.models import Recipes, Row
 from distillery.plan.origins import Leaf, Override, ResolvedBlock
-from distillery.plan.settings import ENSEMBLE, PARAMS, RECIPES, Settings, sublayers
+from distillery.plan.overrides import sublayers
+from distillery.plan.settings import ENSEMBLE, PARAMS, RECIPES, Settings
 from distillery.plan.types import component, recipe_object, torch_free_part, traits, validated
 from distillery.training.recipe import Training
 
@@ -79,7 +80,7 @@ def _text(value: Any) -> str:
 
 
 def _set_by(layer: str, leaf: Leaf, value: Any = None) -> Setter:
-    article = "" if layer == PARAMS else "the "
+    article = "" if layer.startswith(PARAMS) else "the "
     return Setter(leaf.value if value is None else value, f"set by {article}{layer}: {leaf.place}")
 
 

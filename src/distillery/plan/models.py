@@ -133,6 +133,7 @@ class Params(Recipes):
         environment: raised by hand when an upgrade of libraries should make everything anew.
         datasets: data sets, and changes to the scale's.
         grid: axes of tables in place of the scale's; its `rows` names the rows to measure.
+        scales: the same keys again, for one scale alone each; they win over those beside.
     """
 
     paper: str = "infer"
@@ -143,6 +144,13 @@ class Params(Recipes):
     environment: int = Field(default=1, ge=1)
     datasets: dict[str, Block] = {}
     grid: dict[str, dict[str, Axis]] = {}
+    scales: dict[str, Block] = {}
+
+
+class ScaleChanges(Params):
+    """A block of `scales` in params.yaml: the keys of params.yaml, for one scale alone."""
+
+    tables: list[str] = Field(default=[], min_length=1)
 
 
 class PaperWords(Strict):

@@ -1,19 +1,66 @@
-"""Overrides of an ipc or a student that no table of the scale has: they would change nothing."""
+"""Overrides of an ipc or a student: which apply, and those that no table of the scale has."""
 
 from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from distillery.components.registry import index
 from distillery.errors import PlanError, nearest
-from distillery.plan.origins import Tree, as_tree
+from distillery.plan.origins import Leaf, Tree, Where, as_tree, combine, plain
 
 SPECIAL = {"per_ipc": "ipc", "per_student": "student"}
 
 
-def check_overrides(block: Tree, tables: Mapping[str, Any], networks: set[str] | None) -> None:
+class Point(Protocol):
+    """What the overrides of a layer depend on."""
+
+    @property
+    def ipc(self) -> float:
+        """Images per class."""
+        ...
+
+    @property
+    def student(self) -> str | None:
+        """Name of the student's network, or None without one."""
+        ...
+
+
+def sublayers(layer: Any, point: Point | None) -> list[Tree]:
+    """What a layer says in general, at the ipc of `point`, and for its student; later ones win.
+
+    Args:
+        layer: a tree, or None for one that says nothing.
+        point: None for what is said in general.
+
+    Raises:
+        PlanError: the layer is no mapping, or its `per_ipc` or `per_student` not one of mappings.
+    """
+    if isinstance(layer, Leaf) and layer.value:
+        raise PlanError(f"{layer.place} = {layer.value!r}: expected keys and values")
+    found = [as_tree(layer).copy()]
+    for axis, kinds in (("ipc", (int, float)), ("student", (str,))):
+        key = f"per_{axis}"
+        special = [part.pop(key) for part in found if key in part]
+        for block in special:
+            _check_special(block, axis, kinds)
+        found.append(as_tree(combine(*special).get(getattr(point, axis, None))).copy())
+    return found
+
+
+def _check_special(block: Any, axis: str, kinds: tuple[type, ...]) -> None:
+    if not isinstance(block, Tree) or not all(
+        isinstance(key, kinds) and isinstance(value, Tree) for key, value in block.items()
+    ):
+        raise PlanError(
+            f"{Where(block, '')} = {plain(block)!r}: expected keys and values below each {axis}"
+        )
+
+
+def check_overrides(
+    block: Tree, tables: Mapping[str, Any], networks: set[str] | None, advice: str = ""
+) -> None:
     """Refuse a `per_ipc` or `per_student` whose key means no cell of any table.
 
     Args:
@@ -21,6 +68,7 @@ def check_overrides(block: Tree, tables: Mapping[str, Any], networks: set[str] |
         tables: axes by table, values or values by panel.
         networks: names of the scale's and the data sets' networks; a student may be one of them,
             or a network component. None: students are not checked.
+        advice: the end of the message about a key that matches nothing.
 
     Raises:
         PlanError: a key matches nothing; it names its place, and the values that there are.
@@ -37,7 +85,9 @@ def check_overrides(block: Tree, tables: Mapping[str, Any], networks: set[str] |
         valid = set(_values(tables, axis))
         if valid and key not in valid:
             hint = nearest(_text(key), map(_text, valid))
-            raise PlanError(f"{place}: matches nothing, no table of the scale has it: {hint}")
+            raise PlanError(
+                f"{place}: matches nothing, no table of the scale has it: {hint}{advice}"
+            )
 
 
 def _special(block: Tree) -> Iterator[tuple[str, Any, str]]:

@@ -38,17 +38,23 @@ class Plan:
         context: all nodes planned so far.
     """
 
-    def __init__(self, root: Path, params: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        params: Mapping[str, Any] | None = None,
+        command_line: Mapping[str, Any] | None = None,
+    ) -> None:
         """Read the settings.
 
         Args:
             root: the project's folder.
             params: values in place of params.yaml.
+            command_line: what of them the command line said.
 
         Raises:
             PlanError: a setting is impossible.
         """
-        self.settings = Settings(root, params)
+        self.settings = Settings(root, params, command_line)
         self.root, self.store = root, root / "results/store"
         self.context = Context(self.settings)
         self._printed = PrintedNumbers(self.settings)

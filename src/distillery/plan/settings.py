@@ -1,15 +1,16 @@
 """The settings of a run: params.yaml and the scale it names, checked, and resolved layer by layer.
 
-A recipe has four layers: scale, data set, params.yaml, and the row of a table with its axes; later
-ones win, since a row without its override would no longer be that row. In each layer, what stands
-below `per_ipc.<ipc>` wins over what stands beside it, and `per_student.<student>` over both.
+A recipe has these layers: scale, data set, params.yaml, its block of `scales` for this scale, and
+the row of a table with its axes; later ones win, since a row without its override would no longer
+be that row. In each layer, what stands below `per_ipc.<ipc>` wins over what stands beside it, and
+`per_student.<student>` over both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from distillery.components.registry import index
 from distillery.errors import PlanError, nearest
@@ -26,7 +27,19 @@ from distillery.plan.origins import (
     merge,
     plain,
 )
-from distillery.plan.overrides import check_overrides
+from distillery.plan.overrides import Point, check_overrides, sublayers
+from distillery.plan.params import (
+    ELSEWHERE,
+    FOR_ALL_SCALES,
+    PARAMS,
+    SCALES,
+    at_other_scales,
+    has_block,
+    has_dataset,
+    has_table,
+    layered,
+    scale_names,
+)
 from distillery.plan.table_files import (
     RECIPES,
     check_table,
@@ -37,27 +50,12 @@ from distillery.plan.table_files import (
 )
 from distillery.plan.yaml_files import read_yaml
 
-__all__ = ["ENSEMBLE", "RECIPES", "Point", "Settings", "merge", "read_yaml"]
+__all__ = ["ENSEMBLE", "PARAMS", "RECIPES", "Point", "Settings", "merge", "read_yaml"]
 
 # Stages whose blocks may have the names of components of this kind.
 COMPONENTS = {"distill": "method", "embed": "embedding"}
 ENSEMBLE = "ensemble"
-PARAMS = "params.yaml"
 SHARED = ("datasets", "networks", ENSEMBLE)  # keys of params.yaml that change the scale's
-
-
-class Point(Protocol):
-    """What the overrides of a layer depend on."""
-
-    @property
-    def ipc(self) -> float:
-        """Images per class."""
-        ...
-
-    @property
-    def student(self) -> str | None:
-        """Name of the student's network, or None without one."""
-        ...
 
 
 class Settings:
@@ -71,25 +69,30 @@ class Settings:
         tree: the same as `scale`, each value with its place.
     """
 
-    def __init__(self, root: Path, params: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        params: Mapping[str, Any] | None = None,
+        command_line: Mapping[str, Any] | None = None,
+    ) -> None:
         """Read and check both files.
 
         Args:
             root: the project's folder.
             params: what to take in place of params.yaml (Snakemake's config).
+            command_line: what of it the command line said, which wins over `scales`.
 
         Raises:
             PlanError: a file is missing or malformed, or has a wrong key or value.
         """
         self.root = root
         values = read_yaml(root / PARAMS) if params is None else params
-        self.params: Params = checked(Params, values, PARAMS)
-        self._params = as_tree(located(values, PARAMS))
+        self._params = layered(values, command_line or {}, root)
+        self.params: Params = self._params.values
         name = self.params.scale
-        self.scale_file = f"workflow/scales/{name}.yaml"
+        self.scale_file = f"{SCALES}/{name}.yaml"
         if not (root / self.scale_file).is_file():
-            scales = [f.stem for f in (root / "workflow/scales").glob("*.yaml")]
-            raise PlanError(f"{PARAMS}.scale = '{name}': {nearest(name, scales)}")
+            raise PlanError(f"{PARAMS}.scale = '{name}': {nearest(name, scale_names(root))}")
         raw = read_yaml(root / self.scale_file)
         self.tree = self._with_params(located(raw, self.scale_file))
         whole = plain(self.tree) if isinstance(raw, Mapping) else raw
@@ -104,21 +107,22 @@ class Settings:
 
     def _with_params(self, scale: Any) -> Tree:
         """The scale with the data sets, networks, ensemble and grid of params.yaml."""
-        self._scale = found = as_tree(scale)
-        changes = {key: self._params[key] for key in SHARED if getattr(self.params, key)}
-        self._check_names(combine(found, Tree(changes, [])))
-        grid = as_tree(self._params.get("grid"))
-        axes = {self.full_name(name): values for name, values in grid.items()}
-        changes |= {"tables": Tree(axes, grid.places)} if axes else {}
-        self._changes = Tree(changes, [])
-        return combine(found, self._changes)
+        self._scale, params = as_tree(scale), self._params.tree
+        changes = {key: params[key] for key in SHARED if getattr(self.params, key)}
+        self._check_names(combine(self._scale, Tree(changes, [])))
+        if grid := combine(*self._params.grid(self.full_name).values()):
+            changes["tables"] = grid
+        return combine(self._scale, Tree(changes, []))
 
     def plain_layers(self) -> dict[str, Tree]:
         """What the scale and params.yaml say beside recipes; the grid is called `tables`."""
-        own = {key: item for key, item in self._params.items() if key not in (*RECIPES, "grid")}
-        of_params = combine(Tree(own, []), self._changes)
         of_scale = {key: item for key, item in self._scale.items() if key not in RECIPES}
-        return {"scale": Tree(of_scale, []), PARAMS: of_params}
+        found, grids = {"scale": Tree(of_scale, [])}, self._params.grid(self.full_name)
+        for layer, values in self._params.layers.items():
+            own = {key: item for key, item in values.items() if key not in (*RECIPES, "grid")}
+            axes = Tree({"tables": grids[layer]} if grids[layer] else {}, [])
+            found[layer] = combine(Tree(own, []), axes)
+        return found
 
     def _check_names(self, scale: Tree) -> None:
         """Every block of params.yaml must change something.
@@ -130,15 +134,30 @@ class Settings:
             known = {name for layer in layers for name in as_tree(layer.get(stage))}
             known |= set(as_tree(scale.get("networks")))
             known |= set(index(COMPONENTS[stage])) if stage in COMPONENTS else set()
-            for name in getattr(self.params, stage):
+            for name, place in self._params.blocks(stage):
                 if name not in known:
                     hint = nearest(name, known)
-                    raise PlanError(f"{PARAMS}.{stage}.{name}: no such block: {hint}")
+                    other = self._elsewhere(has_block(stage, name), f"{stage}.{name}")
+                    raise PlanError(f"{place}: no such block: {hint}{other}")
+        for name, place in self._params.blocks("datasets"):
+            data = as_tree(scale.get("datasets"))
+            if "source" not in as_tree(data[name]):
+                others = nearest(name, as_tree(self._scale.get("datasets")))
+                other = self._elsewhere(has_dataset(name), f"datasets.{name}")
+                raise PlanError(
+                    f"{place}: no such data set at this scale, and a new one needs a `source`: "
+                    f"{others}{other}"
+                )
         tables = as_tree(scale.get("tables"))
-        for table in self.params.grid:
-            if self.full_name(table) not in tables:
+        for table, place in self._params.blocks("grid"):
+            if (full := self.full_name(table)) not in tables:
                 hint = nearest(table, tables)
-                raise PlanError(f"{PARAMS}.grid.{table}: no such table at this scale: {hint}")
+                other = self._elsewhere(has_table(full), f"grid.{table}")
+                raise PlanError(f"{place}: no such table at this scale: {hint}{other}")
+
+    def _elsewhere(self, holds: Callable[[Tree], bool], keys: str) -> str:
+        """The end of a message about a change at `keys` that another scale has use for."""
+        return at_other_scales(self.root, self.params.scale, holds, keys)
 
     def _check_overrides(self) -> None:
         """What the scale says per ipc or student must fit its tables, or those of params.yaml."""
@@ -150,7 +169,9 @@ class Settings:
         networks = set(self.scale.networks)
         networks |= {name for data in self.scale.datasets.values() for name in data.networks}
         check_overrides(self._scale, own | changed, networks)
-        check_overrides(self._params, self.scale.tables, networks)
+        for name, layer in self._params.layers.items():
+            advice = ELSEWHERE if name == FOR_ALL_SCALES else ""
+            check_overrides(layer, self.scale.tables, networks, advice)
 
     def _check_tables(self) -> None:
         """The tables that params.yaml names exist; whether the scale has them, planning says."""
@@ -158,7 +179,8 @@ class Settings:
         for table in self.params.tables:
             if known and self.full_name(table) not in known:
                 hint = nearest(self.full_name(table), known)
-                raise PlanError(f"{PARAMS}.tables: '{table}': no such table: {hint}")
+                place = self._params.where / "tables"
+                raise PlanError(f"{place}: '{table}': no such table: {hint}")
 
     def known_tables(self) -> dict[str, Table]:
         """Every table file of the project, as `paper/table`."""
@@ -258,12 +280,12 @@ class Settings:
             override: of a row, by stage; an `Override` knows where it stands.
 
         Returns:
-            By "scale", "data set", "params.yaml", "row" and "axis <name>"; None where a layer has
-            no such block.
+            By "scale", "data set", the layers of params.yaml, "row" and "axis <name>"; None where
+            a layer has no such block.
         """
         self.dataset(dataset)
         of_dataset = as_tree(as_tree(self.tree["datasets"])[dataset])
-        found = {"scale": self.tree, "data set": of_dataset, PARAMS: self._params}
+        found = {"scale": self.tree, "data set": of_dataset, **self._params.layers}
         layers = {layer: as_tree(blocks.get(stage)).get(name) for layer, blocks in found.items()}
         changes = Override.of(override).layers
         return layers | {layer: blocks.get(stage) for layer, blocks in changes.items()}
@@ -292,7 +314,7 @@ class Settings:
             PlanError: no layer has a block of that name, or the ensemble is too small.
         """
         blocks, nominal = self.layers(stage, name, dataset, override), self.nominal(stage, name)
-        files = [blocks[layer] for layer in ("scale", "data set", PARAMS)]
+        files = [blocks[layer] for layer in ("scale", "data set", *self._params.layers)]
         changes = Override.of(override).tree.get(stage)
         if all(block is None for block in files) and not changes:
             raise PlanError(
@@ -357,37 +379,6 @@ class Settings:
                 return ResolvedBlock(as_tree(entry), self.nominal("networks", name))
         place = str(where or self.nominal("networks", name))
         return ResolvedBlock(Tree({"name": Leaf(name, place)}, [place]), place)
-
-
-def sublayers(layer: Any, point: Point | None) -> list[Tree]:
-    """What a layer says in general, at the ipc of `point`, and for its student; later ones win.
-
-    Args:
-        layer: a tree, or None for one that says nothing.
-        point: None for what is said in general.
-
-    Raises:
-        PlanError: the layer is no mapping, or its `per_ipc` or `per_student` not one of mappings.
-    """
-    if isinstance(layer, Leaf) and layer.value:
-        raise PlanError(f"{layer.place} = {layer.value!r}: expected keys and values")
-    found = [as_tree(layer).copy()]
-    for axis, kinds in (("ipc", (int, float)), ("student", (str,))):
-        key = f"per_{axis}"
-        special = [part.pop(key) for part in found if key in part]
-        for block in special:
-            _check_special(block, axis, kinds)
-        found.append(as_tree(combine(*special).get(getattr(point, axis, None))).copy())
-    return found
-
-
-def _check_special(block: Any, axis: str, kinds: tuple[type, ...]) -> None:
-    if not isinstance(block, Tree) or not all(
-        isinstance(key, kinds) and isinstance(value, Tree) for key, value in block.items()
-    ):
-        raise PlanError(
-            f"{Where(block, '')} = {plain(block)!r}: expected keys and values below each {axis}"
-        )
 
 
 def _with_place(node: Any, place: str) -> Any:

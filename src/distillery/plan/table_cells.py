@@ -61,7 +61,7 @@ def plan_cells(name: str, context: Context, printed: PrintedNumbers) -> Iterator
     if set(axes) != set(order):
         raise PlanError(f"{where}: axes must be {', '.join(order)}, not {', '.join(axes)}")
     for row in set(chosen) - set(names):
-        raise PlanError(f"params.yaml.grid.{name}.rows: no row '{row}': {nearest(row, names)}")
+        raise PlanError(f"{where / 'rows'}: no row '{row}': {nearest(row, names)}")
     places = [
         (place, counterpart(place, axes, table.paper, order)) for place in grid(axes, order, where)
     ]

@@ -12,8 +12,8 @@ from typing import Any, cast
 from distillery.errors import PlanError
 from distillery.plan.explain import stored_metas
 from distillery.plan.nodes import Node
+from distillery.plan.params import CHANGES, scale_names, without
 from distillery.plan.plan import Plan
-from distillery.plan.table_files import RECIPES
 from distillery.plan.upgrade import convert
 from distillery.plan.yaml_files import read_yaml
 from distillery.store.artefact import FORMAT, META, Meta, check_meta, meta_writer, verify_files
@@ -75,19 +75,17 @@ def _adopt(store: Path, node: Node, meta: dict[str, Any]) -> None:
 def every_plan(root: Path) -> list[Plan]:
     """The plans of all scales: what any of them reaches is worth keeping.
 
-    Each scale is planned with params.yaml as it is, with the full grid, and without its changes.
+    Each scale is planned with params.yaml as it is, with the full grid, and without its changes;
+    what `scales` says counts like what stands beside it.
 
     Raises:
         PlanError: params.yaml does not fit its own scale.
     """
     params = read_yaml(root / "params.yaml")
-    plain = {
-        key: params[key]
-        for key in params.keys() - {"grid", "datasets", "networks", "ensemble", *RECIPES}
-    }
+    full_grid, plain = without(params, ("grid",)), without(params, CHANGES)
     plans = [Plan(root, params)]
-    for scale in sorted(file.stem for file in (root / "workflow/scales").glob("*.yaml")):
-        for variant in (params, {**params, "grid": {}}, plain):
+    for scale in scale_names(root):
+        for variant in (params, full_grid, plain):
             with contextlib.suppress(PlanError):  # changes made for one scale need not fit another
                 plans.append(Plan(root, {**variant, "scale": scale}))
     for plan in plans:

@@ -67,6 +67,21 @@ class Named:
     any_order: bool = False
 
 
+@dataclass(frozen=True)
+class InLibrary:
+    """Marks a text as a name that a library gives: `Annotated[str, InLibrary("open_clip models")]`.
+
+    The planner looks it up where the library is installed.
+
+    Attributes:
+        catalogue: which names, one of `plan.library_names`.
+        unless: a field that, where it is set, makes this one unused.
+    """
+
+    catalogue: str
+    unless: str | None = None
+
+
 class NamedField(NamedTuple):
     """A field that names components.
 

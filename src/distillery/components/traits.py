@@ -189,9 +189,11 @@ class SourceTraits(Traits):
 
     Attributes:
         on_disk: whether its place is a folder with content of its own, which identifies it.
+        places: all that may stand behind its colon; empty: not known before it is opened.
     """
 
     on_disk: bool = False
+    places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

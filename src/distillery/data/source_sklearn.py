@@ -16,6 +16,7 @@ from distillery.data.source import Item, Source, Split
 from distillery.errors import DataError, nearest
 
 NAMES = ("sklearn",)
+TRAITS = {"places": ("digits",)}
 BRIGHTEST = 16  # of the digits' grey scale
 
 

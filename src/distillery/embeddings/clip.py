@@ -6,12 +6,13 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from distillery.components.fields import InLibrary
 from distillery.embeddings.distances import ClassDistances, cosine_distances
 from distillery.errors import DataError, PlanError, nearest
 
@@ -51,12 +52,18 @@ class Recipe:
         names: class -> the words to use for it.
     """
 
-    model: str = "ViT-B-32-quickgelu"
-    weights: str = "openai"
+    model: Annotated[str, InLibrary("open_clip models")] = "ViT-B-32-quickgelu"
+    weights: Annotated[str, InLibrary("open_clip weights", unless="path")] = "openai"
     path: str | None = None
     tokens: Literal["pooled", "all"] = "all"
     prompt: str = "{}"
     names: dict[str, str] = field(default_factory=dict)
+
+    def mistake(self) -> tuple[str, str] | None:
+        """A prompt without a place for the name makes all classes one."""
+        if "{}" in self.prompt:
+            return None
+        return "prompt", f"'{self.prompt}': has no {{}} for the name of the class"
 
 
 def embed(

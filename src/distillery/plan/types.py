@@ -20,7 +20,7 @@ from typing import Any, Literal, overload
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from distillery.components.fields import named_fields, read
+from distillery.components.fields import InLibrary, named_fields, read
 from distillery.components.parameters import component_name, parse
 from distillery.components.registry import (
     KINDS,
@@ -42,6 +42,7 @@ from distillery.components.traits import (
     Traits,
 )
 from distillery.errors import PlanError, nearest
+from distillery.plan.library_names import check_in_library, check_library_name
 from distillery.plan.origins import Where, below
 from distillery.store.spec import KEY_NAMES
 from distillery.training.recipe import split_at_normalisation
@@ -177,7 +178,19 @@ def validated(recipe: type, values: Mapping[str, Any], where: Where | str) -> di
     except ValidationError as error:
         raise PlanError(explain(error, where, _fields(recipe))) from None
     _check_named(recipe, checked, where)
+    _check_in_libraries(recipe, checked, where)
     return checked
+
+
+def _check_in_libraries(recipe: type, values: Mapping[str, Any], where: Where | str) -> None:
+    """Check the fields of a recipe that are names of a library's."""
+    for field, hint in typing.get_type_hints(recipe, include_extras=True).items():
+        for mark in getattr(hint, "__metadata__", ()):
+            if isinstance(mark, InLibrary) and field in values:
+                try:
+                    check_in_library(mark, values, field)
+                except PlanError as error:
+                    raise PlanError(f"{below(where, field)} = '{values[field]}': {error}") from None
 
 
 def _check_named(recipe: type, values: Mapping[str, Any], where: Where | str) -> None:
@@ -194,6 +207,7 @@ def _check_named(recipe: type, values: Mapping[str, Any], where: Where | str) ->
             try:
                 traits(mark.kind, component_name(mark.kind, text))
                 parse(mark.kind, text)
+                check_library_name(mark.kind, text)
             except PlanError as error:
                 place = below(where, *path.split("."))
                 raise PlanError(f"{place} = '{text}': {error}") from None
@@ -321,6 +335,7 @@ def component(kind: str, reference: Any, where: Where | str) -> Component:
     name = fields.pop("name")
     try:
         module = module_name(kind, str(name))
+        check_library_name(kind, str(name))
     except PlanError as error:
         place = where if isinstance(reference, str) else below(where, "name")
         raise PlanError(f"{place}: {error}") from None

@@ -11,8 +11,9 @@ from distillery.components.registry import module_name
 from distillery.data.digest import place_digest
 from distillery.data.expected import contradiction
 from distillery.data.source import parse
-from distillery.errors import ArtefactError, DataError, PlanError
+from distillery.errors import ArtefactError, DataError, PlanError, nearest
 from distillery.plan.context import Context
+from distillery.plan.library_names import check_library_name
 from distillery.plan.models import Dataset
 from distillery.plan.nodes import Node
 from distillery.plan.origins import Where
@@ -41,10 +42,14 @@ def _data(name: str, context: Context) -> Node:
     dataset, where = settings.dataset(name), settings.where / "datasets" / name
     try:
         kind, place = parse(dataset.source)
-        on_disk = traits("source", kind).on_disk
+        check_library_name("source", dataset.source)
+        known = traits("source", kind)
+        if known.places and place not in known.places:
+            raise PlanError(f"'{dataset.source}': no such data set: {nearest(place, known.places)}")
+        on_disk = known.on_disk
         folder = settings.root / place if on_disk else None
         digest = dataset.digest or _source_digest(dataset.source, folder, settings.root)
-    except DataError as error:
+    except (DataError, PlanError) as error:
         raise PlanError(f"{where / 'source'}: {error}") from None
     recipe_type = torch_free_part("distillery.stages.data").DataRecipe
     fields = [field.name for field in dataclasses.fields(recipe_type)]

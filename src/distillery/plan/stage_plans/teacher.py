@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from distillery.errors import PlanError
 from distillery.plan.checks import check_keys, check_sides, check_size
 from distillery.plan.context import Context
+from distillery.plan.library_names import check_weights
+from distillery.plan.models import Dataset
 from distillery.plan.nodes import Node, NodeInputs
 from distillery.plan.origins import Where
 from distillery.plan.stage_plans.data import plan_data
@@ -57,7 +62,9 @@ def _teacher(name: str, dataset: str, context: Context, named: Where | str | Non
     check_keys(values, ("loss", "training", "weights"), where)
     recipe, code = {"network": network.reference, "training": None, "loss": None}, [network.module]
     recipe["weights"] = weights = values.get("weights")
-    if not weights:
+    if weights:
+        _check_weights(weights, network.name, context.settings.dataset(dataset), where / "weights")
+    else:
         training = validated(Training, values.get("training", {}), where / "training")
         check_sides(training, context.settings.dataset(dataset).expected, where / "training")
         loss = component("loss", values.get("loss", "ce"), where / "loss")
@@ -71,6 +78,15 @@ def _teacher(name: str, dataset: str, context: Context, named: Where | str | Non
         code=code,
         dataset=dataset,
     )
+
+
+def _check_weights(weights: Any, network: str, dataset: Dataset, where: Where) -> None:
+    if not isinstance(weights, str):
+        raise PlanError(f"{where} = {weights!r}: expected the name of torchvision's weights")
+    try:
+        check_weights(weights, network, dataset.expected.classes if dataset.expected else None)
+    except PlanError as error:
+        raise PlanError(f"{where} = '{weights}': {error}") from None
 
 
 def plan_teachers(asking: Component, dataset: str, context: Context) -> NodeInputs:

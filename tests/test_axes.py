@@ -107,6 +107,12 @@ def test_a_tables_own_axes_change_recipes(project, edit):
             "against: Randm",
             r"row 'again': against 'Randm': no such row: did you mean 'Random'",
         ),
+        ("against: Random", "against: again", r"row 'again': against 'again': is the row itself"),
+        (
+            "Random, method: random, labels: hard}",
+            "Random, method: random, labels: hard, measured: false}",
+            r"row 'again': against 'Random': that row is not measured; compare with one that is",
+        ),
         (
             "  lr: {sets: evaluate.training.optimizer.lr}\n",
             "",
@@ -121,6 +127,29 @@ def test_a_wrong_axis_or_comparison_is_one_line(project, old, new, message):
     scale.write_text(scale.read_text().replace("tables:\n", f"tables:\n  infer/table9: {grid}\n"))
     with pytest.raises(PlanError, match=message):
         Plan(project).cells("table9")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "fits"),
+    [
+        ("ipc: [5]", "ipc: [7]", False),
+        ("ipc: [5, 7]", "ipc: [7]", True),
+        ("ipc: [5]", "student: [net-a]", True),
+        ("ipc: [5], student: [net-b]", "ipc: [5], student: [net-a]", False),
+    ],
+)
+def test_a_row_is_compared_with_one_that_can_stand_beside_it(theirs, ours, fits, project):
+    text = OWN_AXES.replace("hard}", f"hard, only: {{{theirs}}}}}")
+    text = text.replace("against: Random", f"against: Random, only: {{{ours}}}")
+    (project / "workflow/tables/infer/table9.yaml").write_text(text)
+    scale = project / "workflow/scales/tiny.yaml"
+    grid = "{dataset: [digits], student: [net-a], ipc: [5, 7], optimizer: [plain], lr: [0.1]}"
+    scale.write_text(scale.read_text().replace("tables:\n", f"tables:\n  infer/table9: {grid}\n"))
+    if fits:
+        assert Plan(project).cells("table9")
+    else:
+        with pytest.raises(PlanError, match=r"row 'again': against 'Random': that row stands at"):
+            Plan(project).cells("table9")
 
 
 def test_the_student_may_be_the_teacher(tmp_path):

@@ -18,6 +18,7 @@ from distillery.table.assemble import AssembledCell, assemble
 from distillery.table.files import is_written, write
 from distillery.table.gains import Gain, gains
 from distillery.table.layout import layout
+from distillery.table.notes import notes
 from distillery.table.render import show
 from distillery.table.stats import summarize
 from distillery.table.tidy import COLUMNS, PLACE_COLUMNS
@@ -467,6 +468,31 @@ def test_a_star_says_that_p_is_below_a_twentieth(p, text):
     ]
     (gain,) = (g for g in layout(plan, cells)["digits"] if g.title.startswith("Gain"))
     assert gain.rows == [("a", [text]), ("b", ["–"])]
+
+
+def test_a_note_says_where_a_row_has_nothing_to_be_compared_with() -> None:
+    ipcs = {"a": (5, 7, 9), "b": (5,), "c": (5, 9), "d": (5,)}
+    against = {"a": "b", "c": "e", "d": "a"}
+    cells = [
+        cell(row, "random", "hard", ipc=ipc, against=against.get(row))
+        for row, places in ipcs.items()
+        for ipc in places
+    ]
+    cells.append(cell("f", "random", "hard", ipc=5, against="b"))  # printed only
+    plan = document(cells)
+    measured = summarize([1.0, 2.0])
+    found = [
+        AssembledCell(one, measured if one.row != "f" else None, gain=gain)
+        for one, gain in zip(
+            cells, gains(plan, lambda c: [] if c.row == "f" else [1.0, 2.0]), strict=True
+        )
+    ]
+    said = [line for line in notes(plan, found, "t.csv") if line.startswith("No gain")]
+    place = "dataset digits, student convnet-w32, ipc "
+    assert said == [
+        f"No gain of a over b at {place}7; {place}9: b is not measured there.",
+        "No gain of c over e: e is not measured there.",
+    ]
 
 
 def test_gains_and_own_axes_have_columns_only_where_a_table_has_them(plan, store, tmp_path):

@@ -15,7 +15,7 @@ from torch import Tensor
 from distillery.errors import ArtefactError
 from distillery.plan.explain import Explainer
 from distillery.plan.nodes import Node
-from distillery.plan.upgrade import convert, upgraded
+from distillery.plan.upgrade import NOT_LOOKED_FOR, convert, upgraded
 from distillery.plan.upkeep import adopt
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.parts import PARTS, SIDECAR, Kind, Part
@@ -224,6 +224,8 @@ def test_adoption_keeps_every_artefact_of_an_old_store(project: Path) -> None:
         artefact = open_artefact(plan.store / node.address)
         assert artefact.meta["spec"] == asdict(node.spec) and artefact.meta["format"] == 2
         assert artefact.meta["adopted_from"]["id"] == identity == f"{node.spec.label}-old"
+        if node.spec.stage == "data":
+            assert artefact.metadata["warnings"] == [NOT_LOOKED_FOR]
         if node.spec.stage == "distill":
             loaded = DistilledSet.load(artefact.path)
             assert artefact.metadata["kinds"] == loaded.kinds
@@ -232,6 +234,20 @@ def test_adoption_keeps_every_artefact_of_an_old_store(project: Path) -> None:
             old = plan.store / f"{node.spec.stage}/{identity}/file.bin"
             assert old.samefile(artefact.file("file.bin")), "linked, not copied"
     assert adopt(planned(project), ["table2"]) == []
+
+
+@pytest.mark.parametrize("format", [1, 2])
+def test_data_that_nobody_looked_at_say_so_and_others_keep_their_warnings(format, tmp_path):
+    def found(stage: str, **metadata: object) -> dict[str, Any]:
+        meta = {"format": format, "stage": stage, "metadata": metadata}
+        new = convert(meta, tmp_path, tmp_path)
+        assert meta["metadata"] == metadata and new["format"] == 2
+        return new["metadata"]
+
+    assert found("data", shape=[1]) == {"shape": [1], "warnings": [NOT_LOOKED_FOR]}
+    assert found("data", warnings=[]) == {"warnings": []}
+    assert found("data", warnings=["a"]) == {"warnings": ["a"]}
+    assert found("teacher") == {}
 
 
 def test_a_corrupt_source_is_not_adopted(project: Path) -> None:

@@ -16,6 +16,7 @@ from distillery.errors import DistilleryError, PlanError, nearest
 from distillery.store.spec import STAGES
 
 if TYPE_CHECKING:
+    from distillery.plan.nodes import Node
     from distillery.plan.plan import Plan
     from distillery.store.spec import Spec
 
@@ -173,9 +174,11 @@ def _compute_options(parser: argparse.ArgumentParser) -> None:
 
 def _stage(stage: str, arguments: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(arguments.threads))
+    from distillery.plan.machine import lacking_device
     from distillery.store.job import run
     from distillery.store.spec import Spec
 
+    _check_device(arguments)
     if arguments.spec:
         spec, device = Spec.loads(arguments.spec), "auto"
         if spec.stage != stage:
@@ -185,8 +188,10 @@ def _stage(stage: str, arguments: argparse.Namespace) -> None:
     else:
         plan = load_plan(arguments)
         spec, device = _find(plan, stage, arguments.artefact or ""), plan.settings.params.device
-    store = arguments.root / "results/store"
-    print(run(spec, store, arguments.device or device, arguments.threads))
+    store, device = arguments.root / "results/store", arguments.device or device
+    if why := lacking_device(device):
+        raise PlanError(f"device '{device}': {why}")
+    print(run(spec, store, device, arguments.threads))
 
 
 def _find(plan: Plan, stage: str, name: str) -> Spec:
@@ -288,14 +293,37 @@ def _make(arguments: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(arguments.threads))
     from distillery.store.job import run
 
+    _check_device(arguments)
     plan = load_plan(arguments)
     device = arguments.device or plan.settings.params.device
-    for table in _tables(plan, arguments.tables):
+    tables = _tables(plan, arguments.tables)
+    _preflight(plan, plan.missing(tables), arguments.device)
+    for table in tables:
         missing = plan.missing([table])
         for number, node in enumerate(missing, 1):
             print(f"{table}: {number} of {len(missing)}: {node.address}", file=sys.stderr)
             run(node.spec, arguments.root / "results/store", device, arguments.threads)
         _finish(plan, table, arguments.root)
+
+
+def _check_device(arguments: argparse.Namespace) -> None:
+    from distillery.plan.machine import check_device_name
+
+    if arguments.device:
+        check_device_name(arguments.device, "--device")
+
+
+def _preflight(plan: Plan, jobs: list[Node], device: str | None) -> None:
+    """Say what these jobs will lack before the first of them runs here."""
+    from distillery.plan.cost import Estimator
+    from distillery.plan.preflight import Preflight, judge
+
+    look = Preflight(plan.settings, Estimator(plan.settings, plan.store))
+    stop, warnings = judge(look.findings(jobs, device))
+    for text in warnings:
+        print(f"distillery: warning: {text}", file=sys.stderr)
+    if stop:
+        raise PlanError(stop)
 
 
 def _finish(plan: Plan, table: str, root: Path) -> None:

@@ -11,6 +11,7 @@ from distillery.errors import DistilleryError
 from distillery.plan.cost import Estimator
 from distillery.plan.explain import describe, summary
 from distillery.plan.plan import Plan
+from distillery.plan.preflight import Preflight, judge, on_host, over_limits
 from distillery.store.spec import STAGES
 
 # Shows stored artefacts too; for --dag, --rulegraph and --report.
@@ -20,6 +21,7 @@ try:
     PLAN = Plan(Path(), config, COMMAND_LINE)
     TABLES = PLAN.settings.known_tables()
     ESTIMATOR = Estimator(PLAN.settings, PLAN.store)
+    PREFLIGHT = Preflight(PLAN.settings, ESTIMATOR)
 except DistilleryError as error:
     raise WorkflowError(str(error))
 
@@ -84,15 +86,51 @@ def estimate(stage):
     return cost
 
 
+def limit(name):
+    # Of `resources` in a profile, or of --resources; None where nobody set one.
+    found = workflow.global_resources.get(name)
+    return getattr(found, "value", found)
+
+
+def needed_mb(node):
+    known = ESTIMATOR.cost(node)
+    unknown = min(4000, limit("mem_mb") or 4000)
+    return int(on_host(known, bool(GPUS)) / 1e6) if known else unknown
+
+
 def memory(stage):
     def mem_mb(wildcards, attempt):
-        known = ESTIMATOR.cost(node_of(stage, wildcards))
-        if not known:
-            return attempt * 4000
-        on_host = 0 if GPUS else known.activations
-        return int(attempt * (known.memory + on_host) / 1e6)
+        first = needed_mb(node_of(stage, wildcards))
+        most = limit("mem_mb")
+        # A further attempt gets more, as far as there is more.
+        return (
+            attempt * first if most is None else min(attempt * first, max(first, most))
+        )
 
     return mem_mb
+
+
+SAID = set()
+
+
+def look_ahead(nodes):
+    # What missing artefacts will lack: an error before the first job runs, a warning in a dry run. What only this machine lacks
+    # matters where jobs run on it.
+    memory_of = {node: needed_mb(node) for node in nodes}
+    gpus_of = {node: gpus(node.spec.stage) for node in nodes}
+    found = PREFLIGHT.findings(nodes)
+    found += over_limits(memory_of, limit("mem_mb"), gpus_of, limit("gpu"))
+    stop, warnings = judge(
+        found,
+        here=getattr(workflow, "local_exec", False),
+        running=not getattr(workflow, "dryrun", True),
+    )
+    for text in warnings:
+        if text not in SAID:
+            SAID.add(text)
+            logger.warning(f"warning: {text}")
+    if stop:
+        raise WorkflowError(stop)
 
 
 def runtime(stage):
@@ -112,6 +150,7 @@ def table_inputs(wildcards):
             return [meta(node) for node in nodes]
         if PLAN.fresh(wildcards.table):
             return []
+        look_ahead(PLAN.missing([wildcards.table]))
         return [*absent(nodes, PLAN.have), PLAN.mark_table(wildcards.table)]
     except DistilleryError as error:
         raise WorkflowError(str(error))
@@ -147,6 +186,7 @@ def picture_inputs(wildcards):
     try:
         if not FULL and PLAN.drawn(name) and PLAN.fresh(name):
             return []
+        look_ahead(PLAN.missing([name]))
         return [
             f"results/{name}.csv",
             *absent(PLAN.figure_inputs(name)),

@@ -44,6 +44,22 @@ class Cost:
     bytes: float
 
 
+def duration(seconds: float) -> str:
+    """Seconds as a short text: 40 s, 12 min, 3.5 h, 9 d."""
+    for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172800, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 86400:.3g} d"
+
+
+def volume(size: float) -> str:
+    """Bytes as a short text."""
+    for limit, unit, factor in ((1e6, "kB", 1e3), (1e9, "MB", 1e6), (1e12, "GB", 1e9)):
+        if size < limit:
+            return f"{size / factor:.3g} {unit}"
+    return f"{size / 1e12:.3g} TB"
+
+
 class UnknownCostError(Exception):
     """A network could not be measured."""
 
@@ -61,6 +77,7 @@ class Estimator:
         self.networks = NetworkCosts(settings.root)
         rates = self.networks.rates
         self.rate = rates.get(settings.params.scale, rates["demo"])
+        self._costs: dict[Node, Cost | None] = {}
 
     def cost(self, node: Node) -> Cost | None:
         """Cost of one artefact.
@@ -69,6 +86,11 @@ class Estimator:
             None when nothing is known of its data set yet, its method does not say its work, or a
             network cannot be measured.
         """
+        if node not in self._costs:
+            self._costs[node] = self._cost(node)
+        return self._costs[node]
+
+    def _cost(self, node: Node) -> Cost | None:
         expected = self.settings.dataset(node.dataset).expected or self._stated(node)
         if not expected:
             return None

@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from distillery.plan.cost import Cost, Estimator
+from distillery.plan.cost import Cost, Estimator, duration, volume
 from distillery.plan.nodes import Node
 from distillery.plan.plan import Plan
+from distillery.plan.preflight import Preflight
 from distillery.plan.upgrade import upgraded
 from distillery.store.artefact import META
 from distillery.store.fingerprint import module_digests
@@ -60,6 +61,8 @@ class Explainer:
             state = "up to date" if self.plan.fresh(table) else "to be assembled"
             count = len(self.plan.evaluations(table))
             yield f"table     results/{table}.csv: {count} cells, {state}"
+        for finding in Preflight(self.plan.settings, self.estimator).findings(missing):
+            yield f"warning: {finding.text}"
         yield summary(missing, self.estimator, self.plan.settings.params.scale)
 
 
@@ -86,22 +89,6 @@ def changes(old: Any, new: Any, path: str = "") -> list[str]:
             for c in changes(old.get(key), new.get(key), f"{path}.{key}".strip("."))
         ]
     return [] if old == new else [f"{path} {json.dumps(old)} -> {json.dumps(new)}"]
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a short text: 40 s, 12 min, 3.5 h, 9 d."""
-    for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172800, "h", 3600)):
-        if seconds < limit:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds / 86400:.3g} d"
-
-
-def volume(size: float) -> str:
-    """Bytes as a short text."""
-    for limit, unit, factor in ((1e6, "kB", 1e3), (1e9, "MB", 1e6), (1e12, "GB", 1e9)):
-        if size < limit:
-            return f"{size / factor:.3g} {unit}"
-    return f"{size / 1e12:.3g} TB"
 
 
 def summary(nodes: list[Node], estimator: Estimator, scale: str) -> str:

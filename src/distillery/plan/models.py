@@ -266,7 +266,8 @@ class Row(Strict):
             and student are the paper's.
         override: changes of recipes, by stage.
         published: the keys that find it in workflow/published where they differ from its own.
-        against: another row of the table, from which this one's gain is measured.
+        against: another row of the table, from which this one's gain is measured; where only this
+            one is measured, there is no gain, and a note under the table says so.
         only: the values of an axis at which the row stands; everywhere where it says nothing.
     """
 

@@ -114,6 +114,10 @@ class Settings:
             changes["tables"] = grid
         return combine(self._scale, Tree(changes, []))
 
+    def place_of(self, key: str) -> str:
+        """File and key that say `key` of params.yaml, in the layer that wins."""
+        return str(self._params.where / key)
+
     def plain_layers(self) -> dict[str, Tree]:
         """What the scale and params.yaml say beside recipes; the grid is called `tables`."""
         of_scale = {key: item for key, item in self._scale.items() if key not in RECIPES}

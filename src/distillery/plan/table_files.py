@@ -106,10 +106,27 @@ def _check_figure(table: Table, where: str) -> None:
         )
 
 
+def _check_against(row: Row, other: Row, where: str) -> None:
+    """A row must be able to have a gain: the other one is measured, and stands beside it."""
+    start = f"{where}: against '{other.row}'"
+    if other.row == row.row:
+        raise PlanError(f"{start}: is the row itself; name another one")
+    if not other.measured:
+        raise PlanError(f"{start}: that row is not measured; compare with one that is")
+    for axis in row.only.keys() & other.only.keys():
+        if not any(value in other.only[axis] for value in row.only[axis]):
+            raise PlanError(
+                f"{start}: that row stands at {axis} {other.only[axis]}, this one at "
+                f"{row.only[axis]}; compare with one that stands beside it"
+            )
+
+
 def _check_row(row: Row, table: Table, names: list[str], where: str) -> None:
     if row.against and row.against not in names:
         hint = nearest(row.against, names)
         raise PlanError(f"{where}: against '{row.against}': no such row: {hint}")
+    if row.against and row.measured:
+        _check_against(row, next(one for one in table.rows if one.row == row.against), where)
     for axis in set(row.only) - {table.panel, *table.columns}:
         raise PlanError(f"{where}: only.{axis}: no such axis: {nearest(axis, table.columns)}")
     for stage in row.override:

@@ -36,6 +36,11 @@ _KINDS = {
 _DERIVED = ("labels", "jpeg_ends")
 _FLAGS = ("natural_instances", "patches")
 _META_STEPS = "meta.csv"
+# The warning of data that were read before any were kept: what is not known is not "none".
+NOT_LOOKED_FOR = (
+    "read by an earlier version, which did not look for equal images in train and test, "
+    "orientation tags, transparency and several frames"
+)
 
 
 def upgraded(meta: JsonMeta) -> JsonMeta:
@@ -77,6 +82,8 @@ def convert(meta: JsonMeta, source: Path, target: Path) -> JsonMeta:
     """
     if meta["format"] < FORMAT and meta["stage"] == "distill":
         meta = _convert_set(meta, source, target)
+    if meta["stage"] == "data" and "warnings" not in meta["metadata"]:
+        meta = meta | {"metadata": meta["metadata"] | {"warnings": [NOT_LOOKED_FOR]}}
     return meta | {"format": FORMAT}
 
 

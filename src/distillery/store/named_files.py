@@ -23,19 +23,20 @@ def check_files(recipe: Mapping[str, Any], local: Mapping[str, Any]) -> None:
     Raises:
         ArtefactError: a file is not there, or has changed since planning.
     """
-    for planned, place in _pairs(recipe, local):
+    for planned, place in file_pairs(recipe, local):
         if not Path(place).is_file():
             raise ArtefactError(f"{place}: no such file; put it there, or change the path")
         if f"{CONTENT}{file_sha256(Path(place))}" != planned:
             raise ArtefactError(f"{place}: changed since planning; run the same command again")
 
 
-def _pairs(planned: Any, local: Any) -> Iterator[tuple[str, str]]:
+def file_pairs(planned: Any, local: Any) -> Iterator[tuple[str, str]]:
+    """What stands for each file in a recipe, with its path in `local`."""
     if isinstance(planned, str) and planned.startswith(CONTENT) and isinstance(local, str):
         yield planned, local
     elif isinstance(planned, Mapping) and isinstance(local, Mapping):
         for key in planned.keys() & local.keys():
-            yield from _pairs(planned[key], local[key])
+            yield from file_pairs(planned[key], local[key])
     elif isinstance(planned, list) and isinstance(local, list):
         for one, other in zip(planned, local, strict=False):
-            yield from _pairs(one, other)
+            yield from file_pairs(one, other)

@@ -36,6 +36,7 @@ def notes(document: TableDocument, cells: Sequence[AssembledCell], csv_name: str
         "only.",
         "Published numbers are the paper's, in its own setting; a difference is drawn only where "
         f"the measured setting is that one. {EMPTY}: not measured, or not printed.",
+        *_without_gain(document, cells),
         *([_SCORES.format(csv_name)] if document.scores else []),
         *_mixed_versions(cells),
         "The artefacts behind each number: columns ids, distilled_id, label_id and data_id of "
@@ -57,3 +58,25 @@ def _mixed_versions(cells: Sequence[AssembledCell]) -> list[str]:
     if not mixed:
         return []
     return [f"Versions of libraries differ between cells (cells in brackets): {'; '.join(mixed)}."]
+
+
+def _without_gain(document: TableDocument, cells: Sequence[AssembledCell]) -> list[str]:
+    """Rows that were measured where the row that they are compared with was not."""
+    axes = [document.shape.panel, *document.shape.columns]
+    measured: dict[tuple[str, str], int] = {}
+    lacking: dict[tuple[str, str], list[str]] = {}
+    for cell in cells:
+        planned = cell.planned
+        if planned.against is None or cell.measured is None:
+            continue
+        rows = planned.row, planned.against
+        measured[rows] = measured.get(rows, 0) + 1
+        if cell.gain is None:
+            place = (f"{axis} {planned.place.at(axis)}" for axis in axes)
+            lacking.setdefault(rows, []).append(", ".join(place))
+    return [
+        f"No gain of {row} over {against}"
+        + (f" at {'; '.join(places)}" if len(places) < measured[row, against] else "")
+        + f": {against} is not measured there."
+        for (row, against), places in lacking.items()
+    ]

@@ -1,5 +1,6 @@
 """Jobs counted with Snakemake itself, on nine artefacts: none needless, none missing."""
 
+import csv
 import json
 import os
 import shutil
@@ -58,6 +59,24 @@ def test_nothing_to_do(copy):
     made, output = snakemake(copy)
     assert made == {}
     assert "Nothing to be done" in output
+
+
+def test_the_bytes_of_a_table_are_those_that_sets_and_labels_state(built):
+    metadata = {
+        path.parent.name: json.loads(path.read_text())["metadata"]
+        for path in built.glob("results/store/*/*/meta.json")
+    }
+    with open(built / "results/table2.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["row"] for row in rows] == ["Random", "INFER"]
+    for row in rows:
+        parts = [metadata[row[name]] for name in ("distilled_id", "label_id") if row[name]]
+        stored = sum(sum(part["bytes"].values()) for part in parts)
+        assert int(row["bytes"]) == stored > 0
+        raw = metadata[row["data_id"]]["raw_bytes"]
+        assert float(row["cr_stored"]) == pytest.approx(100 * stored / raw, abs=0.005)
+        counted = sum(sum(part["numbers"].values()) for part in parts)
+        assert int(row["pixels"]) + int(row["label_floats"]) <= counted
 
 
 def test_an_evaluation_setting_reruns_the_cells_that_read_it(copy, edit):

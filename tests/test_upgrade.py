@@ -15,6 +15,7 @@ from torch import Tensor
 from distillery.errors import ArtefactError
 from distillery.plan.explain import Explainer
 from distillery.plan.nodes import Node
+from distillery.plan.plan import Plan
 from distillery.plan.upgrade import NOT_LOOKED_FOR, convert, upgraded
 from distillery.plan.upkeep import adopt
 from distillery.sets.distilled import DistilledSet
@@ -210,6 +211,13 @@ def test_a_set_is_stored_as_a_fresh_run_stores_it(case: str, tmp_path: Path) -> 
     assert before == {file.name: file.read_bytes() for file in old.iterdir()}
 
 
+# What artefacts of some stages said of their size.
+STATED = {
+    "data": {"raw_bytes": 89_600, "counts": {"train": 1400, "test": 397}, "classes": ["a", "b"]},
+    "label": {"bytes": {"labels": 7}, "numbers": {"labels": 4}},
+}
+
+
 def test_adoption_keeps_every_artefact_of_an_old_store(project: Path) -> None:
     plan = planned(project)
     nodes = plan.missing(["table2"])
@@ -231,6 +239,8 @@ def test_adoption_keeps_every_artefact_of_an_old_store(project: Path) -> None:
             assert artefact.metadata["kinds"] == loaded.kinds
         else:
             assert artefact.metadata["kept"] == node.spec.label
+            if node.spec.stage == "evaluate":
+                check_sizes(plan, node, artefact.metadata["sizes"])
             old = plan.store / f"{node.spec.stage}/{identity}/file.bin"
             assert old.samefile(artefact.file("file.bin")), "linked, not copied"
     assert adopt(planned(project), ["table2"]) == []
@@ -248,6 +258,17 @@ def test_data_that_nobody_looked_at_say_so_and_others_keep_their_warnings(format
     assert found("data", warnings=[]) == {"warnings": []}
     assert found("data", warnings=["a"]) == {"warnings": ["a"]}
     assert found("teacher") == {}
+
+
+def check_sizes(plan: Plan, node: Node, sizes: dict[str, Any]) -> None:
+    """An evaluation states what a table says of its data, its set and its labels."""
+    assert sizes["data"] == {"raw_bytes": 89_600, "train": 1400, "classes": 2}
+    stored = read_meta(plan.store / node.input("distilled").address)["metadata"]
+    assert sizes["distilled"] == {key: stored[key] for key in ("bytes", "numbers", "kinds")}
+    assert ("label" in sizes) == ("infer" in node.spec.label)
+    if "label" in sizes:
+        kinds = {"labels": Kind.SOFT_LABEL}
+        assert sizes["label"] == {"bytes": {"labels": 7}, "numbers": {"labels": 4}, "kinds": kinds}
 
 
 def test_a_corrupt_source_is_not_adopted(project: Path) -> None:
@@ -278,4 +299,5 @@ def put_old(folder: Path, node: Node) -> None:
     else:
         folder.mkdir(parents=True)
         (folder / "file.bin").write_bytes(node.spec.label.encode())
-        put_meta(folder, meta | {"facts": {"kept": node.spec.label}})
+        facts = {"kept": node.spec.label} | STATED.get(node.spec.stage, {})
+        put_meta(folder, meta | {"facts": facts})

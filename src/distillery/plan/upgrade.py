@@ -10,10 +10,12 @@ flags were tensors, and the log of its meta-steps called the start of the window
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillery.sets.parts import PARTS, SIDECAR, Kind
+from distillery.sets.sizes import stated_sizes
 from distillery.store.artefact import FORMAT
 from distillery.store.atomic import write_file, write_text
 from distillery.store.canonical import file_sha256
@@ -41,6 +43,7 @@ NOT_LOOKED_FOR = (
     "read by an earlier version, which did not look for equal images in train and test, "
     "orientation tags, transparency and several frames"
 )
+_SIZED = ("evaluate", "analyse")  # stages that state the sizes of what they read
 
 
 def upgraded(meta: JsonMeta) -> JsonMeta:
@@ -66,6 +69,19 @@ def _with_present_names(value: Any) -> Any:
     if isinstance(value, dict):
         return {_FIELDS.get(key, key): _with_present_names(item) for key, item in value.items()}
     return [_with_present_names(item) for item in value] if isinstance(value, list) else value
+
+
+def with_sizes(meta: JsonMeta, metadata: Callable[[str], Mapping[str, Any] | None]) -> JsonMeta:
+    """A meta.json that states the sizes of what was read, as an earlier evaluation did not.
+
+    Args:
+        meta: of an artefact, as `upgraded` gives it.
+        metadata: of its input of a role; None where it has none, or where that is not at hand.
+    """
+    if meta["stage"] not in _SIZED or "sizes" in meta["metadata"]:
+        return meta
+    sizes = (metadata("student") or {}).get("sizes", {}) | stated_sizes(metadata)
+    return meta | {"metadata": meta["metadata"] | {"sizes": sizes}}
 
 
 def convert(meta: JsonMeta, source: Path, target: Path) -> JsonMeta:

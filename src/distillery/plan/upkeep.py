@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,9 +15,17 @@ from distillery.plan.explain import stored_metas
 from distillery.plan.nodes import Node
 from distillery.plan.params import CHANGES, scale_names, without
 from distillery.plan.plan import Plan
-from distillery.plan.upgrade import convert
+from distillery.plan.upgrade import convert, with_sizes
 from distillery.plan.yaml_files import read_yaml
-from distillery.store.artefact import FORMAT, META, Meta, check_meta, meta_writer, verify_files
+from distillery.store.artefact import (
+    FORMAT,
+    META,
+    Meta,
+    check_meta,
+    meta_writer,
+    read_meta,
+    verify_files,
+)
 from distillery.store.atomic import copier, write_file
 from distillery.store.fingerprint import module_digests
 from distillery.store.spec import folder
@@ -55,7 +64,7 @@ def _adopt(store: Path, node: Node, meta: dict[str, Any]) -> None:
         check_meta(meta, source)
     verify_files(source, meta["files"])
     target.mkdir(parents=True, exist_ok=True)
-    new = convert(meta, source, target)
+    new = with_sizes(convert(meta, source, target), partial(_input_metadata, store, node))
     for name, recorded in new["files"].items():
         if recorded == meta["files"][name]:
             write_file(target / name, copier(source / name))
@@ -70,6 +79,14 @@ def _adopt(store: Path, node: Node, meta: dict[str, Any]) -> None:
         },
     }
     write_file(target / META, meta_writer(cast(Meta, new)))  # it has all keys of the present format
+
+
+def _input_metadata(store: Path, node: Node, role: str) -> dict[str, Any] | None:
+    """The metadata of an input of a planned artefact; None where it is not at hand."""
+    inputs = [folder(store, found.address) for found in node.inputs_of(role)]
+    if len(inputs) != 1 or not (inputs[0] / META).is_file():
+        return None
+    return read_meta(inputs[0])["metadata"]
 
 
 def every_plan(root: Path) -> list[Plan]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 
@@ -41,6 +42,26 @@ class BudgetError(DistilleryError):
     """The budget (ipc) is zero, larger than a class has images, or too small for the method."""
 
 
+class _Short(reprlib.Repr):
+    """Enough of a value to find it in a file again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxdict, self.maxlist, self.maxtuple = 3, 4, 8, 8
+        self.maxstring, self.maxother, self.maxlong = 80, 80, 30
+
+    def repr_int(self, x: int, level: int) -> str:
+        try:
+            return super().repr_int(x, level)
+        except ValueError:  # Python writes out no more than 4300 digits
+            return f"a number of {x.bit_length()} bits"
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: like `repr`, the middle of a long one left out."""
+    return _Short().repr(value)
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """A hint for a wrong name: the nearest valid one, then all of them, or the first 25.
 
@@ -52,7 +73,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
         A phrase such as ``did you mean 'infer'? (valid: infer, random)``.
     """
     names = sorted(map(str, valid))
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name)[:200], names, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'? " if close else ""
     listed = ", ".join(names) if len(names) <= 25 else f"{', '.join(names[:25])}, ..."
     return f"{hint}(valid: {listed or 'none'})"

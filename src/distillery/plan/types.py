@@ -41,7 +41,7 @@ from distillery.components.traits import (
     SourceTraits,
     Traits,
 )
-from distillery.errors import PlanError, nearest
+from distillery.errors import PlanError, nearest, shown
 from distillery.plan.library_names import check_in_library, check_library_name
 from distillery.plan.origins import Where, below
 from distillery.store.spec import KEY_NAMES
@@ -169,7 +169,7 @@ def validated(recipe: type, values: Mapping[str, Any], where: Where | str) -> di
         PlanError: a value is wrong; one line with `where`, the value and the nearest valid name.
     """
     if not isinstance(values, Mapping):
-        raise PlanError(f"{where} = {values!r}: expected keys and values")
+        raise PlanError(f"{where} = {shown(values)}: expected keys and values")
     adapter = _adapter(recipe)
     try:
         checked = adapter.dump_python(
@@ -210,7 +210,7 @@ def _check_named(recipe: type, values: Mapping[str, Any], where: Where | str) ->
                 check_library_name(mark.kind, text)
             except PlanError as error:
                 place = below(where, *path.split("."))
-                raise PlanError(f"{place} = '{text}': {error}") from None
+                raise PlanError(f"{place} = {shown(text)}: {error}") from None
         if mark.kind == "augmentation" and not mark.any_order:
             try:
                 split_at_normalisation(names)
@@ -259,7 +259,7 @@ def explain(
         return f"{place}: {unknown_key(str(first['loc'][-1]), fields, names)}"
     if first["type"] in ("missing", "missing_argument"):
         return f"{place}: is required"
-    return f"{place} = {first['input']!r}: {first['msg']}"
+    return f"{place} = {shown(first['input'])}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def unknown_key(key: str, fields: Iterable[str], renamed: Mapping[str, str] = RENAMED) -> str:
@@ -328,7 +328,7 @@ def component(kind: str, reference: Any, where: Where | str) -> Component:
         PlanError: the component does not exist, or a field is wrong.
     """
     if not isinstance(reference, str | Mapping | None):
-        raise PlanError(f"{where} = {reference!r}: expected a name, or keys and values")
+        raise PlanError(f"{where} = {shown(reference)}: expected a name, or keys and values")
     fields = {"name": reference} if isinstance(reference, str) else dict(reference or {})
     if "name" not in fields:
         raise PlanError(f"{below(where, 'name')}: is required, it names a {kind}")

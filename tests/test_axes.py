@@ -94,7 +94,8 @@ def test_a_tables_own_axes_change_recipes(project, edit):
     )
     with pytest.raises(
         PlanError,
-        match=r"table9.yaml.axes.optimizer = 'adm': means nothing here: did you mean 'adam'",
+        match=r"^workflow/scales/tiny.yaml.tables.infer/table9.optimizer: 'adm' means nothing to "
+        r"workflow/tables/infer/table9.yaml.axes.optimizer: did you mean 'adam'",
     ):
         Plan(project).cells("table9")
 

@@ -191,7 +191,7 @@ def test_seeds_do_not_depend_on_code(project):
         ),
         ({"grid": {"table7": {}}}, "params.yaml.grid.table7: no such table at this scale:"),
         ({"grid": {"table2": {"ipc": ["a"]}}}, "ipc: 'a' is no number"),
-        ({"grid": {"table2": {"student": [{"name": "convnet"}]}}}, "is no name"),
+        ({"grid": {"table2": {"student": [{"name": "convnet"}]}}}, "write a name or a number"),
         ({"grid": {"table2": {"student": ["net-a", "net-a"]}}}, "each only once"),
         ({"tables": []}, "params.yaml.tables = []:"),
         ({"device": "cda"}, "params.yaml.device = 'cda':"),
@@ -239,7 +239,7 @@ def test_a_smaller_grid_plans_only_its_rows(project):
             "dataset: [digit]",
             "dataset 'digit' does not exist: did you mean 'digits'?",
         ),
-        ("ipc: [5]}", "ipc: [5], width: [1]}", "axes must be dataset, student, ipc"),
+        ("ipc: [5]}", "ipc: [5], width: [1]}", "infer/table2.width: is no axis of workflow/tables/infer/table2.yaml"),
     ],
 )
 def test_a_wrong_axis_is_one_line(project, edit, old, new, message):

@@ -56,7 +56,11 @@ def on_panel(axis: Axis, panel: Any, where: Where | str) -> list[Any]:
 
 
 def counterpart(
-    place: GridPlace, axes: Mapping[str, Axis], paper: Mapping[str, Axis], order: Sequence[str]
+    place: GridPlace,
+    axes: Mapping[str, Axis],
+    paper: Mapping[str, Axis],
+    order: Sequence[str],
+    where: str = "paper",
 ) -> GridPlace | None:
     """The paper's place that a place of a scale stands for.
 
@@ -68,6 +72,7 @@ def counterpart(
         axes: of the scale.
         paper: axes of the paper.
         order: names of the axes, the panel first.
+        where: file and key of the paper's axes, for errors.
 
     Returns:
         The paper's place; None where its axis is shorter, or the table has no axes of the paper.
@@ -77,7 +82,7 @@ def counterpart(
         if axis not in paper:
             return None
         ours = on_panel(axes[axis], place[order[0]], axis)
-        theirs = on_panel(paper[axis], found.get(order[0]), axis)
+        theirs = on_panel(paper[axis], found.get(order[0]), below(where, axis))
         index = theirs.index(place[axis]) if place[axis] in theirs else ours.index(place[axis])
         if index >= len(theirs):
             return None

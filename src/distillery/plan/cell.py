@@ -24,6 +24,7 @@ class Experiment:
         row: method, labels, protocol and overrides.
         augmented: whether its protocol may augment.
         places: file and key of its value on each axis of the table, for errors.
+        table_file: of the table that the row stands in, for errors.
     """
 
     dataset: str
@@ -32,10 +33,15 @@ class Experiment:
     row: Row
     augmented: bool = True
     places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    table_file: str = field(default="", compare=False, repr=False)
 
     @classmethod
     def at(
-        cls, place: Mapping[str, Any], row: Row, places: Mapping[str, str] | None = None
+        cls,
+        place: Mapping[str, Any],
+        row: Row,
+        places: Mapping[str, str] | None = None,
+        table_file: str = "",
     ) -> Experiment:
         """The setting of a row at a place of the axes.
 
@@ -43,11 +49,19 @@ class Experiment:
             place: the value of each axis. 10.0 images per class are the same setting as 10.
             row: of a table, with the overrides of this place.
             places: file and key of each value, for errors.
+            table_file: of the row's table, for errors.
         """
         ipc = place["ipc"]
         whole = isinstance(ipc, float) and ipc.is_integer()
         dataset, student = place["dataset"], place.get("student")
-        return cls(dataset, int(ipc) if whole else ipc, student, row, places=places or {})
+        ipc = int(ipc) if whole else ipc
+        return cls(dataset, ipc, student, row, places=places or {}, table_file=table_file)
+
+    @property
+    def row_place(self) -> str:
+        """File and name of the row, for errors."""
+        start = f"{self.table_file}: " if self.table_file else ""
+        return f"{start}row '{self.row.row}'"
 
     @property
     def student_network(self) -> str:
@@ -58,7 +72,7 @@ class Experiment:
         """
         if self.student is None:
             raise PlanError(
-                f"row '{self.row.row}' on '{self.dataset}': no student; give the table that axis"
+                f"{self.row_place} on '{self.dataset}': no student; give the table that axis"
             )
         return self.student
 

@@ -180,7 +180,7 @@ def check_labels(kind: str, method: Mapping[str, Any], row: str) -> None:
         kind: of labels.
         method: the resolved method. Its trait `soft_labels` says whether its sets hold labels or,
             where that depends on the recipe, the recipe's `soft` does.
-        row: the table's row, for the error.
+        row: file and name of the table's row, for the error.
 
     Raises:
         PlanError: it is so.
@@ -190,7 +190,7 @@ def check_labels(kind: str, method: Mapping[str, Any], row: str) -> None:
     soft = traits("method", method["name"]).soft_labels
     if not getattr(recipe_object("method", method), "soft", soft):
         raise PlanError(
-            f"row '{row}': labels '{kind}' are those that a set holds, method '{method['name']}' "
+            f"{row}: labels '{kind}' are those that a set holds, method '{method['name']}' "
             "stores none with this recipe; use hard, or labels of teachers"
         )
 

@@ -48,7 +48,8 @@ class Context:
             PlanError: no layer has such a block.
         """
         override = experiment.row.override
-        return self.settings.recipe(stage, block, experiment.dataset, override, experiment)
+        asked_by = experiment.row_place
+        return self.settings.recipe(stage, block, experiment.dataset, override, experiment, asked_by)
 
     def remember(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` returned when `key` was first asked for."""

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from distillery.errors import PlanError, nearest
+from distillery.errors import PlanError, nearest, shown
 from distillery.plan.origins import Where
 from distillery.plan.types import explain
 from distillery.table.published import PaperNames
@@ -15,7 +23,23 @@ from distillery.table.published import PaperNames
 Block = dict[str, Any]
 Share = Annotated[float, Field(ge=0, le=1)]  # of pixels in [0, 1], not of 0 to 255
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
-Axis = list[Any] | dict[str, list[Any]]
+
+
+def _axis(value: Any) -> Any:
+    """Refuse what is no list of values, or no such list for each value of the panel."""
+    by_panel = value if isinstance(value, Mapping) else {"": value}
+    for panel, values in by_panel.items():
+        place = f" for {panel!r}" if panel else ""
+        if not isinstance(values, list):
+            raise ValueError(f"expected a list of values{place}, not {shown(values)}")
+        for item in values:
+            if isinstance(item, Mapping | list):
+                raise ValueError(f"{shown(item)}{place} is no value: write a name or a number")
+    return value
+
+
+# The values of an axis, or its values on each panel; names or numbers.
+Axis = Annotated[list[Any] | dict[str, list[Any]], BeforeValidator(_axis)]
 
 
 class Strict(BaseModel):
@@ -212,8 +236,13 @@ class AxisMeaning(Strict):
     published: bool = False
     variants: dict[str, str] = {}
 
-    def override(self, value: Any, where: str) -> dict[str, Block]:
-        """The overrides of a value; `where` names the axis in an error.
+    def override(self, value: Any, place: str, where: str) -> dict[str, Block]:
+        """The overrides of a value.
+
+        Args:
+            value: on the axis.
+            place: file and key of the value, for errors.
+            where: file and key of this meaning, for errors.
 
         Raises:
             PlanError: the value has none.
@@ -225,7 +254,8 @@ class AxisMeaning(Strict):
             return found
         if value not in self.values:
             raise PlanError(
-                f"{where} = {value!r}: means nothing here: {nearest(str(value), self.values)}"
+                f"{place}: {shown(value)} means nothing to {where}: "
+                f"{nearest(str(value), self.values)}"
             )
         return self.values[value]
 

@@ -11,6 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+# Beginning of the places of table files: what their rows and axes say are changes.
+CHANGES = "workflow/tables/"
+
 
 @dataclass(frozen=True)
 class Leaf:
@@ -98,7 +101,7 @@ class Where:
     """The place of a block or a value, for errors: `str()` gives the file and the key that set it.
 
     `where / "training" / "epochs"` is the place of a value below. What no layer says has the place
-    of the mapping that lacks it, in the lowest layer that has that mapping.
+    of the mapping that lacks it, in the lowest layer that has that mapping, tables aside.
     """
 
     def __init__(self, node: Any, nominal: str, keys: tuple[str, ...] = ()) -> None:
@@ -117,14 +120,21 @@ class Where:
 
     def __str__(self) -> str:
         """File and key path."""
-        node, rest = self.node, list(self.keys)
-        while rest and isinstance(node, Tree) and rest[0] in node:
-            node = node[rest.pop(0)]
-        if isinstance(node, Leaf):
-            place = node.place
-        else:
-            place = node.places[0] if node.places else self.nominal
-        return ".".join([place, *rest])
+        node, place = self.node, self.nominal
+        rest, missing = list(self.keys), list(self.keys)
+        while True:
+            if isinstance(node, Leaf):
+                return ".".join([node.place, *rest])
+            # What is missing is missing from a file with recipes, not from a change of them.
+            if whole := [found for found in node.places if not found.startswith(CHANGES)]:
+                place, missing = whole[0], list(rest)
+            inside = {str(key): item for key, item in node.items()}
+            if not rest or rest[0] not in inside:
+                break
+            node = inside[rest.pop(0)]
+        if not rest and node.places:
+            return node.places[0]
+        return ".".join([place, *missing])
 
 
 def below(where: Where | str, *keys: object) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from distillery.components.registry import index
-from distillery.errors import PlanError, nearest
+from distillery.errors import PlanError, nearest, shown
 from distillery.plan.origins import Leaf, Tree, Where, as_tree, combine, plain
 
 SPECIAL = {"per_ipc": "ipc", "per_student": "student"}
@@ -37,8 +37,8 @@ def sublayers(layer: Any, point: Point | None) -> list[Tree]:
     Raises:
         PlanError: the layer is no mapping, or its `per_ipc` or `per_student` not one of mappings.
     """
-    if isinstance(layer, Leaf) and layer.value:
-        raise PlanError(f"{layer.place} = {layer.value!r}: expected keys and values")
+    if isinstance(layer, Leaf) and layer.value is not None:
+        raise PlanError(f"{layer.place} = {shown(layer.value)}: expected keys and values")
     found = [as_tree(layer).copy()]
     for axis, kinds in (("ipc", (int, float)), ("student", (str,))):
         key = f"per_{axis}"
@@ -54,8 +54,40 @@ def _check_special(block: Any, axis: str, kinds: tuple[type, ...]) -> None:
         isinstance(key, kinds) and isinstance(value, Tree) for key, value in block.items()
     ):
         raise PlanError(
-            f"{Where(block, '')} = {plain(block)!r}: expected keys and values below each {axis}"
+            f"{Where(block, '')} = {shown(plain(block))}: expected keys and values below each "
+            f"{axis}"
         )
+
+
+def check_kinds(layers: Iterable[Tree]) -> None:
+    """Refuse a value that a later layer covers with keys and values, in silence else.
+
+    A component may be written as its name in one layer, and as keys with a `name` in another.
+
+    Args:
+        layers: of one recipe, the lowest first.
+
+    Raises:
+        PlanError: it is so; the message names the earlier place.
+    """
+    kinds: dict[tuple[Any, ...], Leaf] = {}
+
+    def visit(tree: Tree, path: tuple[Any, ...]) -> None:
+        for key, item in tree.items():
+            below = (*path, key)
+            if isinstance(item, Leaf):
+                kinds[below] = item
+                continue
+            value = kinds.pop(below, None)
+            if value is not None and value.value is not None and "name" not in item:
+                raise PlanError(
+                    f"{value.place} = {shown(value.value)}: expected keys and values, as in "
+                    f"{Where(item, '')}"
+                )
+            visit(item, below)
+
+    for layer in layers:
+        visit(layer, ())
 
 
 def check_overrides(

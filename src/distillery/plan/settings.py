@@ -27,7 +27,7 @@ from distillery.plan.origins import (
     merge,
     plain,
 )
-from distillery.plan.overrides import Point, check_overrides, sublayers
+from distillery.plan.overrides import Point, check_kinds, check_overrides, sublayers
 from distillery.plan.params import (
     ELSEWHERE,
     FOR_ALL_SCALES,
@@ -94,9 +94,9 @@ class Settings:
         if not (root / self.scale_file).is_file():
             raise PlanError(f"{PARAMS}.scale = '{name}': {nearest(name, scale_names(root))}")
         raw = read_yaml(root / self.scale_file)
+        checked(Scale, raw, self.scale_file)  # by itself, before params.yaml hides what is wrong
         self.tree = self._with_params(located(raw, self.scale_file))
-        whole = plain(self.tree) if isinstance(raw, Mapping) else raw
-        self.scale: Scale = checked(Scale, whole, self.where)
+        self.scale: Scale = checked(Scale, plain(self.tree), self.where)
         self._check_overrides()
         self._check_tables()
 
@@ -150,6 +150,14 @@ class Settings:
                 other = self._elsewhere(has_dataset(name), f"datasets.{name}")
                 raise PlanError(
                     f"{place}: no such data set at this scale, and a new one needs a `source`: "
+                    f"{others}{other}"
+                )
+        for name, place in self._params.blocks("networks"):
+            if "name" not in as_tree(as_tree(scale.get("networks"))[name]):
+                others = nearest(name, as_tree(self._scale.get("networks")))
+                other = self._elsewhere(has_block("networks", name), f"networks.{name}")
+                raise PlanError(
+                    f"{place}: no such network at this scale, and a new one needs a `name`: "
                     f"{others}{other}"
                 )
         tables = as_tree(scale.get("tables"))
@@ -236,15 +244,11 @@ class Settings:
         layers = {"row": as_tree(located(row.override, f"{file}: row '{row.row}': override"))}
         for axis, meaning in table.axes.items():
             if axis in axes:
-                value = axes[axis]
-                changes = located(
-                    meaning.override(value, f"{file}.axes.{axis}"),
-                    f"{file}.axes.{axis}.values.{value}",
-                )
+                value, where = axes[axis], f"{file}.axes.{axis}"
+                place = self.axis_place(name, axis, axes.get(table.panel))
+                changes = located(meaning.override(value, place, where), f"{where}.values.{value}")
                 if meaning.sets:  # the value itself stands in the grid
-                    changes = _with_place(
-                        changes, self.axis_place(name, axis, axes.get(table.panel))
-                    )
+                    changes = _with_place(changes, place)
                 layers[f"axis {axis}"] = as_tree(changes)
         for layer in layers.values():
             axes_of = {**self.scale.tables, "of the paper": table.paper}
@@ -301,6 +305,7 @@ class Settings:
         dataset: str,
         override: Mapping[str, Any],
         point: Point | None = None,
+        asked_by: str = "",
     ) -> ResolvedBlock:
         """The recipe `stage.name` from all layers; `teachers` are networks.
 
@@ -310,21 +315,24 @@ class Settings:
             dataset: a name of the scale.
             override: of a row, by stage; an `Override` knows where it stands.
             point: ipc and student, for what depends on them.
+            asked_by: the row that names the block, for an error.
 
         Returns:
             The values, not checked yet.
 
         Raises:
-            PlanError: no layer has a block of that name, or the ensemble is too small.
+            PlanError: no file has a block of that name, one layer has a value where another has
+                keys, or the ensemble is too small.
         """
         blocks, nominal = self.layers(stage, name, dataset, override), self.nominal(stage, name)
         files = [blocks[layer] for layer in ("scale", "data set", *self._params.layers)]
         changes = Override.of(override).tree.get(stage)
-        if all(block is None for block in files) and not changes:
-            raise PlanError(
-                f"{nominal}: no such block: {nearest(name, getattr(self.scale, stage))}"
-            )
-        named = (Tree({name: combine(*sublayers(layer, point))}, []) for layer in (*files, changes))
+        if all(block is None for block in files):
+            start = f"{asked_by}: {nominal}" if asked_by else nominal
+            raise PlanError(f"{start}: no such block: {nearest(name, getattr(self.scale, stage))}")
+        parts = [sublayers(layer, point) for layer in (*files, changes)]
+        check_kinds([part for layer in parts for part in layer])
+        named = (Tree({name: combine(*layer)}, []) for layer in parts)
         recipe = ResolvedBlock(combine(*named)[name], nominal)
         if "teachers" in recipe:
             where = recipe.where / "teachers"
@@ -341,7 +349,9 @@ class Settings:
         if isinstance(teachers, str):
             return self.ensemble(teachers, dataset, where)
         aliases = self.scale.network_aliases
-        return [aliases.get(t, t) for t in teachers] if isinstance(teachers, list) else teachers
+        if not isinstance(teachers, list):  # what is no name either, the recipe's type refuses
+            return teachers
+        return [aliases.get(t, t) if isinstance(t, str) else t for t in teachers]
 
     def ensemble(self, text: str, dataset: str, where: Where | str) -> list[str]:
         """The networks of "ensemble" (all) or "ensemble:N" (the first N).

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from distillery.errors import PlanError, nearest
+from distillery.errors import PlanError, nearest, shown
 from distillery.plan.axes import GridPlace, counterpart, grid
 from distillery.plan.cell import Experiment, TableCell
 from distillery.plan.context import Context
@@ -18,6 +18,7 @@ from distillery.plan.stage_plans.distill import plan_distilled
 from distillery.plan.stage_plans.evaluate import plan_evaluations
 from distillery.plan.stage_plans.label import plan_labels
 from distillery.plan.stage_plans.scores import plan_scores
+from distillery.plan.table_files import table_file
 from distillery.table.document import Place
 from distillery.table.published import PrintedNumber, PublishedNumbers
 
@@ -58,12 +59,15 @@ def plan_cells(name: str, context: Context, printed: PrintedNumbers) -> Iterator
     names = [row.row for row in table.rows]
     chosen = axes.pop("rows", names)
     order, where = [table.panel, *table.columns], settings.where / "tables" / name
-    if set(axes) != set(order):
-        raise PlanError(f"{where}: axes must be {', '.join(order)}, not {', '.join(axes)}")
-    for row in set(chosen) - set(names):
-        raise PlanError(f"{where / 'rows'}: no row '{row}': {nearest(row, names)}")
+    _check_axes(name, table, axes, settings)
+    for row in chosen:
+        if row not in names:
+            place = settings.axis_place(name, "rows", None)
+            raise PlanError(f"{place}: no row {shown(row)}: {nearest(row, names)}")
+    of_paper = f"{table_file(name)}.paper"
     places = [
-        (place, counterpart(place, axes, table.paper, order)) for place in grid(axes, order, where)
+        (place, counterpart(place, axes, table.paper, order, of_paper))
+        for place in grid(axes, order, where)
     ]
     planner = _CellPlanner(name, table, context, printed)
     for row in table.rows:
@@ -71,6 +75,17 @@ def plan_cells(name: str, context: Context, printed: PrintedNumbers) -> Iterator
             measured = row.row in chosen and _is_measured(row, place, table)
             if all(place[axis] in values for axis, values in row.only.items()):
                 yield planner.cell(row, place, paper, measured)
+
+
+def _check_axes(name: str, table: Table, axes: Mapping[str, Any], settings: Settings) -> None:
+    """Each axis of the table has values at this scale, and nothing else has."""
+    order, file = [table.panel, *table.columns], table_file(name)
+    for axis in [axis for axis in axes if axis not in order]:
+        place = settings.axis_place(name, axis, None)
+        raise PlanError(f"{place}: is no axis of {file}: {nearest(axis, [*order, 'rows'])}")
+    for axis in [axis for axis in order if axis not in axes]:
+        where = settings.where / "tables" / name / axis
+        raise PlanError(f"{where}: is required, {file} has the axis '{axis}'")
 
 
 def _is_measured(row: Row, place: GridPlace, table: Table) -> bool:
@@ -89,7 +104,8 @@ class _CellPlanner:
     ) -> TableCell:
         """The cell of a row at a place, which stands for the paper's place `paper`."""
         number, comparable = self._printed_number(row, place, paper)
-        experiment = Experiment.at(place, self._at(row, place), self._places(place))
+        file = table_file(self.name)
+        experiment = Experiment.at(place, self._at(row, place), self._places(place), file)
         return TableCell(
             row=row,
             extra={axis: place[axis] for axis in self.table.axes},

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from distillery.components.registry import index, module_name
 from distillery.errors import PlanError, nearest
+from distillery.plan.axes import grid
 from distillery.plan.models import Paper, Row, Table, checked
 from distillery.plan.yaml_files import read_yaml
 from distillery.store.spec import STAGES
@@ -86,10 +87,28 @@ def check_table(table: Table, root: Path, where: str) -> None:
     _check_figure(table, where)
     for axis in sorted({"dataset", "ipc"} - {table.panel, *table.columns}):
         raise PlanError(f"{where}.columns: lack the axis '{axis}', on which every cell stands")
-    for axis in {table.panel, *table.columns} - {*BUILT_IN, *table.axes}:
+    order = [table.panel, *table.columns]
+    for axis in sorted({*order} - {*BUILT_IN, *table.axes}):
         raise PlanError(f"{where}.axes.{axis}: is required: say what its values change")
+    if len(set(order)) < len(order):
+        double = max(order, key=order.count)
+        raise PlanError(f"{where}.columns: have the axis '{double}' twice; keep one of them")
+    for axis in sorted(table.axes.keys() - {*order}):
+        raise PlanError(f"{where}.axes.{axis}: is no axis of the table: {nearest(axis, order)}")
+    _check_paper(table, order, f"{where}.paper")
     for row in table.rows:
         _check_row(row, table, names, f"{where}: row '{row.row}'")
+
+
+def _check_paper(table: Table, order: list[str], where: str) -> None:
+    """The paper's own axes are those of the table, or the table has none of a paper."""
+    if not table.paper:
+        return
+    for axis in sorted(table.paper.keys() - {*order}):
+        raise PlanError(f"{where}.{axis}: is no axis of the table: {nearest(axis, order)}")
+    for axis in sorted({*order} - table.paper.keys()):
+        raise PlanError(f"{where}.{axis}: is required, the table has this axis")
+    grid(table.paper, order, where)
 
 
 def _check_figure(table: Table, where: str) -> None:
@@ -133,6 +152,7 @@ def _check_row(row: Row, table: Table, names: list[str], where: str) -> None:
         if stage not in RECIPES:
             raise PlanError(f"{where}: override.{stage}: no such stage: {nearest(stage, RECIPES)}")
     try:
+        module_name("label", row.labels.kind)
         if row.measured:
             module_name("method", row.method)
     except PlanError as error:

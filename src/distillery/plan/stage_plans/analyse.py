@@ -86,9 +86,9 @@ def _training_protocol(name: str, experiment: Experiment, context: Context) -> A
     """Of an analysis that trains students itself."""
     students = resolve_students(experiment, context)
     if traits("label", students.labels.name).replays:
-        kind, row = students.labels.name, experiment.row.row
+        kind = students.labels.name
         raise PlanError(
-            f"row '{row}': labels '{kind}' fit the batches of one training; "
+            f"{experiment.row_place}: labels '{kind}' fit the batches of one training; "
             f"for {name} use static or dynamic"
         )
     return Analysed(students.recipe, students.inputs, students.modules)
@@ -106,7 +106,7 @@ def _looked_at(
     inputs |= {"label": stored} if stored else {}
     inputs |= plan_teachers(analysis, dataset, context)
     check_pixels(
-        analysis.reference, inputs, f"row '{row.row}': analysis '{analysis.name}' looks with"
+        analysis.reference, inputs, f"{experiment.row_place}: analysis '{analysis.name}' looks with"
     )
     if "embeddings" in needs:
         inputs["embeddings"] = _embeddings_of_set(analysis, experiment, context)
@@ -123,9 +123,9 @@ def _looked_at(
 def _embeddings_of_set(analysis: Component, experiment: Experiment, context: Context) -> Node:
     found = plan_distilled(experiment, context).find_input("embeddings")
     if found is None:
-        row, method = experiment.row.row, experiment.row.method
+        method = experiment.row.method
         raise PlanError(
-            f"row '{row}': analysis '{analysis.name}' needs embeddings; "
+            f"{experiment.row_place}: analysis '{analysis.name}' needs embeddings; "
             f"name some in distill.{method}.embedding"
         )
     return found

@@ -39,9 +39,9 @@ def resolve_labels(experiment: Experiment, context: Context) -> Component:
 
 
 def _check_against_set(labels: Component, experiment: Experiment, context: Context) -> None:
-    distilled, row = plan_distilled(experiment, context), experiment.row.row
+    distilled, row = plan_distilled(experiment, context), experiment.row_place
     check_labels(labels.name, distilled.spec.recipe["method"], row)
-    what = f"row '{row}': labels '{labels.name}' are made by"
+    what = f"{row}: labels '{labels.name}' are made by"
     check_pixels(labels.reference, distilled.inputs, what)
 
 

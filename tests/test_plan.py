@@ -239,7 +239,11 @@ def test_a_smaller_grid_plans_only_its_rows(project):
             "dataset: [digit]",
             "dataset 'digit' does not exist: did you mean 'digits'?",
         ),
-        ("ipc: [5]}", "ipc: [5], width: [1]}", "infer/table2.width: is no axis of workflow/tables/infer/table2.yaml"),
+        (
+            "ipc: [5]}",
+            "ipc: [5], width: [1]}",
+            "infer/table2.width: is no axis of workflow/tables/infer/table2.yaml",
+        ),
     ],
 )
 def test_a_wrong_axis_is_one_line(project, edit, old, new, message):

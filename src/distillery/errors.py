@@ -11,7 +11,8 @@ class DistilleryError(Exception):
     """An error with a one-line message, which the command line prints without a traceback."""
 
     def __init__(self, message: str):
-        super().__init__(" ".join(str(message).split()))
+        line = " ".join(str(message).split())
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))
 
 
 class PlanError(DistilleryError):
@@ -59,7 +60,8 @@ class _Short(reprlib.Repr):
 
 def shown(value: object) -> str:
     """A value as a message shows it: like `repr`, the middle of a long one left out."""
-    return _Short().repr(value)
+    text = _Short().repr(value)
+    return text if len(text) <= 300 else f"{text[:200]} ... {text[-50:]}"
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

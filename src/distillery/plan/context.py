@@ -47,9 +47,14 @@ class Context:
         Raises:
             PlanError: no layer has such a block.
         """
-        override = experiment.row.override
-        asked_by = experiment.row_place
-        return self.settings.recipe(stage, block, experiment.dataset, override, experiment, asked_by)
+        return self.settings.recipe(
+            stage,
+            block,
+            experiment.dataset,
+            experiment.row.override,
+            experiment,
+            asked_by=experiment.row_place,
+        )
 
     def remember(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` returned when `key` was first asked for."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from distillery.components.registry import index
-from distillery.errors import PlanError, nearest
+from distillery.errors import PlanError, nearest, shown
 from distillery.plan.models import Dataset, Paper, Params, Row, Scale, Table, checked
 from distillery.plan.origins import (
     Leaf,
@@ -192,7 +192,7 @@ class Settings:
             if known and self.full_name(table) not in known:
                 hint = nearest(self.full_name(table), known)
                 place = self._params.where / "tables"
-                raise PlanError(f"{place}: '{table}': no such table: {hint}")
+                raise PlanError(f"{place}: {shown(table)}: no such table: {hint}")
 
     def known_tables(self) -> dict[str, Table]:
         """Every table file of the project, as `paper/table`."""
@@ -396,7 +396,7 @@ class Settings:
 
 
 def _with_place(node: Any, place: str) -> Any:
-    """A tree whose leaves stand at `place`."""
+    """The same tree, but its leaves stand at `place`."""
     if isinstance(node, Leaf):
         return Leaf(node.value, place)
-    return Tree({key: _with_place(value, place) for key, value in node.items()}, [place])
+    return Tree({key: _with_place(value, place) for key, value in node.items()}, node.places)

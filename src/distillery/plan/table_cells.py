@@ -62,8 +62,8 @@ def plan_cells(name: str, context: Context, printed: PrintedNumbers) -> Iterator
     _check_axes(name, table, axes, settings)
     for row in chosen:
         if row not in names:
-            place = settings.axis_place(name, "rows", None)
-            raise PlanError(f"{place}: no row {shown(row)}: {nearest(row, names)}")
+            where_rows = settings.axis_place(name, "rows", None)
+            raise PlanError(f"{where_rows}: no row {shown(row)}: {nearest(row, names)}")
     of_paper = f"{table_file(name)}.paper"
     places = [
         (place, counterpart(place, axes, table.paper, order, of_paper))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # Beginning of the places of table files: what their rows and axes say are changes.
-CHANGES = "workflow/tables/"
+_OF_TABLES = "workflow/tables/"
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Where:
             if isinstance(node, Leaf):
                 return ".".join([node.place, *rest])
             # What is missing is missing from a file with recipes, not from a change of them.
-            if whole := [found for found in node.places if not found.startswith(CHANGES)]:
+            if whole := [found for found in node.places if not found.startswith(_OF_TABLES)]:
                 place, missing = whole[0], list(rest)
             inside = {str(key): item for key, item in node.items()}
             if not rest or rest[0] not in inside:

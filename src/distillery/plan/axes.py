@@ -101,7 +101,7 @@ def check_axis(values: Sequence[Any], axis: str, where: Where | str) -> None:
             raise PlanError(f"{below(where, axis)}: {value!r} is no name")
         if axis == "ipc" and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise PlanError(f"{below(where, axis)}: {value!r} is no number")
-        if axis == "ipc" and not value < MOST_IPC:  # what is not above 0 is said with its row
+        if axis == "ipc" and not abs(value) < MOST_IPC:  # what is not above 0 is said with its row
             raise PlanError(
                 f"{below(where, axis)}: {value!r} images per class: must be below {MOST_IPC}"
             )

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from distillery.plan.cell import Experiment
 from distillery.plan.checks import instances
-from distillery.plan.types import traits
+from distillery.plan.types import traits, validated
 from distillery.store.fingerprint import code_digest
 from distillery.table.document import DocumentCell, Place, TableDocument, TableShape
+from distillery.training.recipe import Training
 
 if TYPE_CHECKING:
     from distillery.plan.cell import TableCell
@@ -95,4 +96,5 @@ def _label_epochs(cell: TableCell, settings: Settings) -> int:
         return 0
     experiment = Experiment(cell.dataset, cell.ipc, cell.student, cell.row)
     block = settings.recipe("evaluate", protocol, cell.dataset, {}, experiment)
-    return int(block.get("training", {}).get("epochs", 0))
+    training = validated(Training, block.get("training", {}), block.where / "training")
+    return int(training["epochs"])

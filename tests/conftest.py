@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.lab import make_lab
 from helpers.project import make_project
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -13,6 +14,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     return make_project(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lab's repository, which tests copy or clone and leave as it is."""
+    return make_lab(tmp_path_factory.mktemp("lab"))
 
 
 @pytest.fixture

@@ -1,65 +1,12 @@
 """DVC: repro computes what changed, status is clean after it, a clone fetches what it needs."""
 
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
-import pytest
 import yaml
 
 from distillery.plan.plan import Plan
-from helpers.project import ROOT, make_project
-
-
-def run(folder: Path, *command: str) -> str:
-    path = f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    names = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")
-    inherited = {
-        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
-    }
-    env = inherited | {
-        "PATH": path,
-        "PYTHONPATH": str(folder / "src"),
-        **dict.fromkeys(names, "test@example.org"),
-    }
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=env)
-    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    return done.stdout
-
-
-def command_of(project: Path) -> None:
-    """A `distillery` command that runs this copy's code, as an installed one would."""
-    script = project / "bin/distillery"
-    script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m distillery "$@"\n')
-    script.chmod(0o755)
-
-
-def artefacts(project: Path) -> set[str]:
-    return {
-        str(meta.parent.relative_to(project / "results/store"))
-        for meta in project.glob("results/store/*/*/meta.json")
-    }
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """A lab's repository: built with dvc repro, tables committed, artefacts pushed to a folder."""
-
-    project = make_project(tmp_path_factory.mktemp("lab"))
-    command_of(project)
-    (project / ".gitignore").write_text((project / ".gitignore").read_text() + "/bin/\n")
-    run(project, "git", "init", "--quiet", "--initial-branch=main")
-    run(project, "git", "add", ".")
-    run(project, "git", "commit", "--quiet", "--message", "code")
-    run(project, "dvc", "remote", "add", "--default", "lab", str(project.parent / "remote"))
-    run(project, "dvc", "repro")
-    run(project, "dvc", "push")
-    run(project, "git", "add", ".")
-    run(project, "git", "commit", "--quiet", "--message", "table 2")
-    return project
+from helpers.lab import artefacts, attempt, clone_of, run
+from helpers.project import ROOT
 
 
 def test_stages_are_plan_table_save_and_name_the_tables_of_params():
@@ -67,7 +14,7 @@ def test_stages_are_plan_table_save_and_name_the_tables_of_params():
     tables = yaml.safe_load((ROOT / "params.yaml").read_text())["tables"]
     assert list(stages) == ["plan", "table", "save"]
     assert stages["table"]["matrix"]["table"] == tables
-    assert stages["plan"]["cmd"].split()[3:] == tables
+    assert stages["plan"]["cmd"].split()[5:] == tables
     assert stages["plan"]["outs"] == [{f"results/plan/{t}.json": {"cache": False}} for t in tables]
     assert stages["save"]["deps"] == [f"results/{t}.json" for t in tables]
 
@@ -101,17 +48,10 @@ def test_an_experiment_in_one_line(lab, tmp_path):
 
 
 def test_a_fresh_clone_plans_nothing_and_an_edit_fetches_only_the_frontier(lab, tmp_path, edit):
-    clone = tmp_path / "clone"
-    run(lab, "git", "clone", "--quiet", str(lab), str(clone))
-    command_of(clone)
-    (clone / ".dvc/config").write_text(
-        (lab / ".dvc/config").read_text().replace("../..", str(lab.parent))
-    )
-    run(clone, "dvc", "remote", "modify", "lab", "url", str(lab.parent / "remote"))
+    clone = clone_of(lab, tmp_path)
     assert Plan(clone).missing(["table2"]) == []
-    assert "Nothing to be done" in run_both(
-        clone, "snakemake", "--cores", "2", "results/table2.csv"
-    )
+    done = attempt(clone, "snakemake", "--cores", "2", "results/table2.csv")
+    assert done.returncode == 0 and "Nothing to be done" in done.stderr
     assert artefacts(clone) == set()
     edit(clone / "params.yaml", "evaluate: {}", "evaluate: {static: {training: {epochs: 4}}}")
     run(clone, "dvc", "repro")
@@ -130,12 +70,3 @@ def test_a_fresh_clone_plans_nothing_and_an_edit_fetches_only_the_frontier(lab, 
     ]
     listed = run(clone, "dvc", "ls", "-R", "--dvc-only", ".", "results/store")
     assert listed.count("meta.json") == 12
-
-
-def run_both(folder: Path, *command: str) -> str:
-    env = os.environ | {"PYTHONPATH": str(folder / "src")}
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, env=env
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillery.errors import DistilleryError, PlanError, nearest
+from distillery.store.own_code import run_own_code
 from distillery.store.spec import STAGES
 
 if TYPE_CHECKING:
@@ -35,8 +36,10 @@ def main(argv: list[str] | None = None) -> int:
         The exit code: 0; 1 for what a user, a file or the machine caused, said in one line on
         stderr; 70 for a bug, with its traceback; 130 when interrupted.
     """
-    arguments = _parser().parse_args(argv)
     try:
+        if argv is None:  # a process of its own, not a call from Python
+            run_own_code(sys.argv[1:])
+        arguments = _parser().parse_args(argv)
         return arguments.run(arguments) or 0
     except DistilleryError as error:
         print(f"distillery: {error}", file=sys.stderr)

@@ -11,6 +11,7 @@ sys.path.insert(0, SRC)
 shell.prefix(f"export PYTHONPATH={shlex.quote(SRC)}; ")
 
 from distillery.errors import DistilleryError
+from distillery.store.own_code import own_source
 from distillery.plan.yaml_files import read_yaml
 
 # What --config and --configfile say: it wins over what params.yaml says for one scale.
@@ -20,3 +21,9 @@ try:
     read_yaml(Path("params.yaml"))
 except DistilleryError as error:
     raise WorkflowError(str(error))
+
+if other := own_source(Path()):
+    raise WorkflowError(
+        f"{other}: this folder has code of its own, and the Snakefile in {workflow.basedir} runs another; "
+        f"run snakemake without --snakefile"
+    )

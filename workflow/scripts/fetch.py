@@ -6,9 +6,9 @@ import functools
 import sys
 from pathlib import Path
 
-from store import STORE, dvc, tracked
+from dvc.repo import Repo
+from store import STORE, bring, check_out, script, tracked
 
-from distillery.errors import DistilleryError
 from distillery.plan.nodes import Node
 from distillery.plan.plan import Plan
 from distillery.store.artefact import META
@@ -55,17 +55,43 @@ def frontier(plan: Plan, table: str, known: set[str]) -> list[str]:
     return list(files)
 
 
+def fetch(plan: Plan, table: str) -> int:
+    """Fetch the frontier of `table`.
+
+    An artefact that lacks an object, or has a damaged one, is said and left out, and its own
+    ancestors are fetched in its place: the run makes it again.
+
+    Returns:
+        The number of files fetched.
+    """
+    with Repo() as repo:
+        known, count = tracked(repo), 0
+        while files := frontier(plan, table, set(known)):
+            lost = bring(repo, {known[file] for file in files})
+            folders = {_folder(file) for file in files if known[file] in lost}
+            good = {file: known[file] for file in files if _folder(file) not in folders}
+            check_out(repo, good)
+            count += len(good)
+            for file in files:
+                if known[file] in lost:
+                    print(
+                        f"fetch: {file}: its object is {lost[known[file]]}; will be made again",
+                        file=sys.stderr,
+                    )
+            known = {file: oid for file, oid in known.items() if _folder(file) not in folders}
+            if not folders:
+                break
+    return count
+
+
+def _folder(file: str) -> str:
+    return file.rpartition("/")[0]
+
+
 def main(table: str) -> None:
-    """Fetch the frontier of `table` in one call."""
-    try:
-        plan = Plan(Path())
-        files = frontier(plan, table, tracked())
-    except DistilleryError as error:
-        sys.exit(f"fetch: {error}")
-    if files:  # a bare `dvc pull` would fetch everything
-        dvc("pull", "--quiet", *files)
-    print(f"fetch: {len(files)} files for {table}")
+    """Fetch the frontier of `table`, and say how many files that were."""
+    print(f"fetch: {fetch(Plan(Path()), table)} files for {table}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    script("fetch", lambda: main(sys.argv[1]))

@@ -111,6 +111,14 @@ def test_another_content_is_another_set_and_the_old_one_comes_back(reading):
     assert planned_set(reading) == first, "the place does not count"
 
 
+def test_another_content_of_the_same_size_and_time_is_another_set(reading):
+    first, file = planned_set(reading), reading / "notes.txt"
+    found = file.stat()
+    file.write_text("eno")
+    os.utime(file, ns=(found.st_atime_ns, found.st_mtime_ns))
+    assert file.stat().st_size == found.st_size and planned_set(reading) != first
+
+
 def test_a_job_reads_the_file_and_refuses_another_content(reading):
     assert distillery(reading, "data", "digits").returncode == 0
     commands = distillery(reading, "plan", "table2", "--commands").stdout.splitlines()

@@ -99,6 +99,11 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument(
         "--commands", action="store_true", help="print the shell commands that make it, in order"
     )
+    plan.add_argument(
+        "--rehash",
+        action="store_true",
+        help="read all data folders again, whatever the times of their files say",
+    )
     plan.add_argument("--write", action="store_true", help="write results/plan/<table>.json")
     _explain_parser(commands)
     make = _command(
@@ -261,7 +266,10 @@ def _stem(target: str) -> str:
 def _plan(arguments: argparse.Namespace) -> None:
     from distillery.plan.explain import Explainer
     from distillery.plan.plan import write_plan
+    from distillery.plan.stage_plans.data import DIGESTS
 
+    if arguments.rehash:
+        (arguments.root / DIGESTS).unlink(missing_ok=True)
     plan = load_plan(arguments)
     tables = _tables(plan, arguments.tables)
     if arguments.write:

@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import tempfile
+import time
 from pathlib import Path
 
 from distillery.errors import DataError
@@ -19,8 +20,11 @@ from distillery.errors import DataError
 # What DVC never tracks; patterns of a .dvcignore are not looked at.
 UNTRACKED = (".git", ".hg", ".dvc")
 
-# Relative path, bytes and modification time in ns of each file.
-Listing = list[tuple[str, int, int]]
+# Of each file: relative path, bytes, times of modification and of change in ns, and inode. The time
+# of change cannot be set, as that of modification can; another file in its place has another inode.
+Listing = list[tuple[str, int, int, int, int]]
+# Times are so coarse at worst: a file as young could change again and keep them.
+COARSE = 2 * 10**9
 # By folder: a hash of its listing, and the digest that its content had then.
 Cache = dict[str, list[str]]
 
@@ -30,8 +34,8 @@ def folder_digest(path: Path, cache: Path | None = None) -> str:
 
     Args:
         path: the folder.
-        cache: a JSON file that remembers digests; a folder whose files kept names, sizes and
-            modification times is not read again.
+        cache: a JSON file that remembers digests; a folder whose files kept names, sizes, times
+            and inodes is not read again.
 
     Returns:
         MD5 of the JSON list of its files' MD5 and relative path, followed by ".dir".
@@ -43,12 +47,13 @@ def folder_digest(path: Path, cache: Path | None = None) -> str:
     """
     check_folder(path, "the data")
     try:
-        listing = _listing(path)
+        begun, listing = time.time_ns(), _listing(path)
         key, state = str(path.resolve()), hashlib.md5(json.dumps(listing).encode()).hexdigest()
         cached = _load(cache)
         if key not in cached or cached[key][0] != state:
             cached[key] = [state, _dvc_hash(path, listing)]
-            _save(cache, cached)
+            if all(max(file[2:4]) < begun - COARSE for file in listing):
+                _save(cache, cached)
     except OSError as error:
         raise DataError(
             f"{error.filename or path}: unreadable ({error.strerror}); repair or remove it"
@@ -82,14 +87,23 @@ def place_digest(folder: Path, cache: Path | None = None) -> str | None:
         cache: as for `folder_digest`.
 
     Returns:
-        The hash in `DIR.dvc` beside the folder, which stands for it even while it is not pulled;
+        The hash in `DIR.dvc` beside the folder, which stands for it while it is not pulled;
         without such a file that of the folder; None when there is no folder either.
 
     Raises:
-        DataError: as `folder_digest`.
+        DataError: as `folder_digest`; or the folder is not what `DIR.dvc` says.
     """
-    tracked = _tracked(folder.with_name(f"{folder.name}.dvc")) if folder.name else None
-    return tracked or (folder_digest(folder, cache) if folder.is_dir() else None)
+    record = folder.with_name(f"{folder.name}.dvc") if folder.name else None
+    tracked = _tracked(record) if record else None
+    if not folder.is_dir() or (tracked and not any(folder.iterdir())):
+        return tracked
+    found = folder_digest(folder, cache)
+    if tracked not in (None, found):
+        raise DataError(
+            f"{folder}: is not what {record} records; `dvc add {folder}` if the change is meant, "
+            f"else `dvc checkout {folder}`"
+        )
+    return found
 
 
 def _listing(root: Path) -> Listing:
@@ -108,7 +122,8 @@ def _listing(root: Path) -> Listing:
                 file = Path(base, name)
                 found = _status(file)
                 name = file.relative_to(root).as_posix()
-                listing.append((name, found.st_size, found.st_mtime_ns))
+                times = found.st_mtime_ns, found.st_ctime_ns
+                listing.append((name, found.st_size, *times, found.st_ino))
     return sorted(listing)
 
 
@@ -139,7 +154,7 @@ def _raise(error: OSError) -> None:
 
 
 def _dvc_hash(root: Path, listing: Listing) -> str:
-    files = [{"md5": _md5(root / name), "relpath": name} for name, _, _ in listing]
+    files = [{"md5": _md5(root / name), "relpath": name} for name, *_ in listing]
     return hashlib.md5(json.dumps(files).encode()).hexdigest() + ".dir"
 
 

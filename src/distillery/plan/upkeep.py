@@ -15,6 +15,7 @@ from distillery.plan.explain import stored_metas
 from distillery.plan.nodes import Node
 from distillery.plan.params import CHANGES, scale_names, without
 from distillery.plan.plan import Plan
+from distillery.plan.stage_plans.data import plan_data
 from distillery.plan.upgrade import convert, with_sizes
 from distillery.plan.yaml_files import read_yaml
 from distillery.store.artefact import (
@@ -96,7 +97,8 @@ def every_plan(root: Path) -> list[Plan]:
     what `scales` says counts like what stands beside it.
 
     Raises:
-        PlanError: params.yaml does not fit its own scale.
+        PlanError: params.yaml does not fit its own scale, or the data of a scale cannot be planned:
+            what is made of them would look as if no plan reached it.
     """
     params = read_yaml(root / "params.yaml")
     full_grid, plain = without(params, ("grid",)), without(params, CHANGES)
@@ -106,6 +108,8 @@ def every_plan(root: Path) -> list[Plan]:
             with contextlib.suppress(PlanError):  # changes made for one scale need not fit another
                 plans.append(Plan(root, {**variant, "scale": scale}))
     for plan in plans:
+        for name in plan.settings.scale.datasets:
+            plan_data(name, plan.context)
         for _ in plan.growing():
             pass
     return plans

@@ -92,7 +92,7 @@ def _size(value: Any, sizes: dict[int, int | None]) -> int:
 
 
 @functools.cache
-def _parsed(path: Path, stamp: int) -> Any:
+def _parsed(path: Path, *stamp: int) -> Any:
     try:
         return _load(path.read_text(encoding="utf-8"))
     except RecursionError:
@@ -112,7 +112,8 @@ def read_yaml(path: Path) -> Any:
     if not path.is_file():
         others = (file.stem for file in path.parent.glob("*.yaml"))
         raise PlanError(f"{path}: no such file: {nearest(path.stem, others)}")
-    return _parsed(path, path.stat().st_mtime_ns)
+    found = path.stat()
+    return _parsed(path, found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
 
 
 def read_value(text: str, where: str) -> Any:

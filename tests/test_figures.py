@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from distillery.components import registry
 from distillery.errors import PlanError
 from distillery.figures.panel import Entry, Panel, facets, names
-from distillery.figures.style import COLOURS, places, save
+from distillery.figures.style import COLOURS, places, rendered
 
 ROWS = ("SRe2L", "INFER", "Random")
 
@@ -357,7 +357,7 @@ def test_figure_says_what_it_shows_and_is_the_same_again(name, tmp_path):
     assert texts(figure) >= TEXTS[name] | {f"Title of {name}"}
     assert figure.get_size_inches()[0] == 7
     for place in ("one.png", "two.png"):
-        save(draw(name), tmp_path / place)
+        (tmp_path / place).write_bytes(rendered(draw(name), ".png"))
     one, two = ((tmp_path / place).read_bytes() for place in ("one.png", "two.png"))
     assert one == two and one[:4] == b"\x89PNG"
 
@@ -365,7 +365,8 @@ def test_figure_says_what_it_shows_and_is_the_same_again(name, tmp_path):
 @pytest.mark.parametrize("suffix", [".svg", ".pdf"])
 def test_vector_files_hold_neither_time_nor_chance(suffix, tmp_path):
     for place in "ab":
-        save(draw("accuracy"), tmp_path / f"{place}{suffix}")
+        file = tmp_path / f"{place}{suffix}"
+        file.write_bytes(rendered(draw("accuracy"), suffix))
     one, two = ((tmp_path / f"{place}{suffix}").read_bytes() for place in "ab")
     assert one == two and b"Date" not in one
 

@@ -153,6 +153,16 @@ def test_a_row_is_compared_with_one_that_can_stand_beside_it(theirs, ours, fits,
             Plan(project).cells("table9")
 
 
+def test_a_row_that_is_printed_only_may_name_another_such_row(project):
+    text = OWN_AXES.replace("hard}", "hard, measured: false}")
+    text = text.replace("against: Random", "measured: false, against: Random")
+    (project / "workflow/tables/infer/table9.yaml").write_text(text)
+    scale = project / "workflow/scales/tiny.yaml"
+    grid = "{dataset: [digits], student: [net-a], ipc: [5], optimizer: [plain], lr: [0.1]}"
+    scale.write_text(scale.read_text().replace("tables:\n", f"tables:\n  infer/table9: {grid}\n"))
+    assert [cell.evaluations for cell in Plan(project).cells("table9")] == [(), ()]
+
+
 def test_the_student_may_be_the_teacher(tmp_path):
     settings = settings_with(tmp_path, {"label": {"own": {"teachers": "student"}}})
     experiment = Experiment("one", 10, "net", None)

@@ -19,6 +19,8 @@ def loop_job(scratch):
         generator=lambda role: torch.Generator().manual_seed(seeds[role]),
         progress=lambda total, label: tqdm(total=total, disable=True),
         scratch=scratch,
+        key="key",
+        device=torch.device("cpu"),
     )
 
 

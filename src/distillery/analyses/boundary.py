@@ -69,8 +69,8 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     counts = list(map(len, members))
     indices = torch.cat(members)
     labels = torch.arange(len(chosen)).repeat_interleave(torch.tensor(counts))
-    predictions = outputs(student, samples, indices)[:, chosen].argmax(1)
-    features = outputs(partial(penultimate, student), samples, indices)
+    predictions = outputs(job, "predictions", student, samples, indices)[:, chosen].argmax(1)
+    features = outputs(job, "features", partial(penultimate, student), samples, indices)
     points = embed(features.numpy(), recipe)
     grid, region = regions(points, predictions.numpy(), recipe)
     correct = predictions == labels

@@ -14,12 +14,12 @@ from distillery.analyses.inputs import (
     columns,
     fixed_generator,
     needed,
-    resumed_accuracy,
 )
 from distillery.components import registry
 from distillery.components.fields import Count
 from distillery.errors import PlanError
 from distillery.nets.network import build_network
+from distillery.store.checkpoint import gathered
 from distillery.training.loop import initialise, train
 from distillery.training.protocol import evaluation_protocol
 from distillery.training.samples import Samples
@@ -62,7 +62,7 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     random order, one per repeat and the same for all rows. At each step the memory is the instances
     of the classes seen; a fresh student, with an output for each of them, is trained on it by the
     protocol of the row. Teacher logits, stored or not, lose the columns of the other classes before
-    the loss sees them. Each finished step is kept in the job's scratch folder.
+    the loss sees them.
 
     Deviation: the paper shows curves and states no memory, order, recipe or scope.
 
@@ -85,10 +85,14 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
         inputs.instances(job.device),
         inputs.test_samples(job.device),
     )
-    rows = []
-    for step, seen in enumerate(job.progress(arrivals(order, recipe.steps), "continual"), 1):
+    groups = arrivals(order, recipe.steps)
+
+    def learn(step: int) -> tuple[int, int, int, float]:
         part = replace(job, key=f"{job.key}/step {step}", scratch=job.scratch / f"step-{step}")
-        rows.append((step, *course.step(seen, part)))
+        return step, *course.step(groups[step - 1], part)
+
+    steps = range(1, recipe.steps + 1)
+    rows = gathered(job, "steps", steps, learn, label="continual")
     values = columns(COLUMNS, rows)
     value = sum(values["accuracy"]) / recipe.steps
     return Result(value, values, {"order": order}, {"teacher_scope": recipe.teacher_scope})
@@ -163,21 +167,17 @@ class _Course:
     def step(self, seen: Tensor, job: Job) -> tuple[int, int, float]:
         """Classes seen, images in memory, and the accuracy (percent) of a student of them."""
         samples, members = restricted(self.memory, seen)
-
-        def measure() -> float:
-            build = partial(build_network, job.recipe["student"], self.shape, len(seen))
-            history = train(
-                initialise(build, job.seed("init")).to(job.device),
-                samples,
-                self.protocol.training,
-                self.protocol.loss,
-                job,
-                test=restricted(self.test, seen)[0],
-                labeller=relabelled(self.protocol.labeller, members, seen),
-            )
-            return history.last
-
-        return len(seen), len(samples), resumed_accuracy(job, measure)
+        build = partial(build_network, job.recipe["student"], self.shape, len(seen))
+        history = train(
+            initialise(build, job.seed("init")).to(job.device),
+            samples,
+            self.protocol.training,
+            self.protocol.loss,
+            job,
+            test=restricted(self.test, seen)[0],
+            labeller=relabelled(self.protocol.labeller, members, seen),
+        )
+        return len(seen), len(samples), history.last
 
 
 def _check(classes: int, distilled: DistilledSet, recipe: Recipe, job: Job) -> None:

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from distillery.analyses.inputs import Result, needed, resumed_accuracy
+from distillery.analyses.inputs import Result, needed
 from distillery.errors import PlanError
 from distillery.methods.shared.meta_learning import SNAPSHOTS, read_snapshots
 from distillery.nets.network import build_network
+from distillery.store.checkpoint import gathered
 from distillery.training.loop import initialise, train
 from distillery.training.protocol import evaluation_protocol
 from distillery.training.samples import Samples
@@ -31,8 +32,7 @@ class Recipe:
 def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     """Test accuracy of a fresh student of each state of the set that its method stored.
 
-    The students are trained by the protocol of the row. Each finished student is kept in the job's
-    scratch folder.
+    The students are trained by the protocol of the row.
 
     Returns:
         value: accuracy of the last state, percent.
@@ -48,10 +48,11 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
             "to 2 or more"
         )
     states = read_snapshots(folder)
-    accuracies = [
-        _accuracy(inputs, states[step], step, job)
-        for step in job.progress(list(states), "convergence")
-    ]
+
+    def measure(step: int) -> float:
+        return _accuracy(inputs, states[step], step, job)
+
+    accuracies = gathered(job, "students", list(states), measure, label="convergence")
     return Result(accuracies[-1], {"meta_step": list(states), "accuracy": accuracies})
 
 
@@ -60,22 +61,18 @@ def _accuracy(inputs: AnalysisInputs, state: Values, step: int, job: Job) -> flo
     part = replace(
         job, key=f"{job.key}/meta-step {step}", scratch=job.scratch / f"meta-step-{step}"
     )
-
-    def measure() -> float:
-        distilled = needed(inputs.distilled, "distilled").with_tensors(state)
-        instances = distilled.expand(job.device)
-        protocol = evaluation_protocol(distilled, part, instances.soft)
-        shape, classes = inputs.train.shape, len(inputs.classes)
-        build = partial(build_network, job.recipe["student"], shape, classes)
-        history = train(
-            initialise(build, part.seed("init")).to(job.device),
-            Samples.from_instances(instances, inputs.mean, inputs.std, job.device),
-            protocol.training,
-            protocol.loss,
-            part,
-            test=inputs.test_samples(job.device),
-            labeller=protocol.labeller,
-        )
-        return history.last
-
-    return resumed_accuracy(part, measure)
+    distilled = needed(inputs.distilled, "distilled").with_tensors(state)
+    instances = distilled.expand(job.device)
+    protocol = evaluation_protocol(distilled, part, instances.soft)
+    shape, classes = inputs.train.shape, len(inputs.classes)
+    build = partial(build_network, job.recipe["student"], shape, classes)
+    history = train(
+        initialise(build, part.seed("init")).to(job.device),
+        Samples.from_instances(instances, inputs.mean, inputs.std, job.device),
+        protocol.training,
+        protocol.loss,
+        part,
+        test=inputs.test_samples(job.device),
+        labeller=protocol.labeller,
+    )
+    return history.last

@@ -48,9 +48,9 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     """
     samples, teacher = inputs.test_samples(job.device), inputs.teachers[0]
     labels = samples.labels.cpu()
-    logits = outputs(teacher.model, samples).double()
+    logits = outputs(job, "teacher", teacher.model, samples).double()
     difficulty = cross_entropy(logits, labels, reduction="none").numpy()
-    answers = outputs(needed(inputs.student, "student"), samples).argmax(1)
+    answers = outputs(job, "student", needed(inputs.student, "student"), samples).argmax(1)
     correct = (answers == labels).numpy()
     edges = {
         "width": np.linspace(0, difficulty.max(), recipe.bins + 1),

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 
 from distillery.analyses.inputs import BATCH, Result, columns, outputs
 from distillery.components.fields import Count, Positive
+from distillery.store.checkpoint import gathered
 from distillery.teacher.ensemble import mean_logits
 from distillery.training.augment import normalising_pipeline
 from distillery.training.recipe import Augmentations
@@ -91,14 +92,25 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
         return mean_logits(inputs.teachers, images)
 
     if inputs.stored is None:
-        static = outputs(ensemble, samples).to(job.device)
+        static = outputs(job, "static", ensemble, samples).to(job.device)
     else:
         static = inputs.stored.float()
+
+    def measured(names: Augmentations) -> Tensor:
+        stream = job.generator("augment")
+        augment = _augmentation(samples, names, stream)
+
+        def measure(part: Mixes) -> Tensor:
+            return divergences(samples, static, [part], ensemble, recipe.temperatures, augment)
+
+        name = f"divergence {'+'.join(names) or 'clean'}"
+        file = "augmented" if names else "clean"
+        parts = gathered(job, file, mixes.split(), measure, streams=[stream], label=name)
+        return torch.cat(parts, 1)
+
     rows = []
     for names in dict.fromkeys([(), recipe.augment]):
-        augment = _augmentation(samples, names, job.generator("augment"))
-        parts = job.progress(mixes.split(), f"divergence {'+'.join(names) or 'clean'}")
-        kl = divergences(samples, static, parts, ensemble, recipe.temperatures, augment)
+        kl = measured(names)
         errors = kl.std(1, correction=0) / math.sqrt(max(1, recipe.mixes - 1))
         means = zip(recipe.temperatures, kl.mean(1).tolist(), errors.tolist(), strict=True)
         rows += [(bool(names), *mean, recipe.mixes) for mean in means]

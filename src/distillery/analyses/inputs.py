@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from distillery.errors import PlanError
-from distillery.store.checkpoint import cached
+from distillery.store.checkpoint import gathered
 from distillery.store.runtime import seed
 from distillery.training.samples import Samples
 
@@ -106,28 +106,19 @@ def columns(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, li
     return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
 
 
-def resumed_accuracy(job: Job, measure: Callable[[], float]) -> float:
-    """The accuracy that `measure` returns, or that an earlier run left in the job's scratch folder.
-
-    Args:
-        job: a part of a job, with a scratch folder of its own.
-        measure: trains a student and returns its accuracy, percent.
-    """
-    job.scratch.mkdir(exist_ok=True)
-
-    def tensors() -> dict[str, Tensor]:
-        return {"accuracy": torch.tensor(measure(), dtype=torch.float64)}
-
-    return cached(job.scratch / "accuracy.safetensors", tensors)["accuracy"].item()
-
-
 @torch.no_grad()
 def outputs(
-    function: Callable[[Tensor], Tensor], samples: Samples, indices: Tensor | None = None
+    job: Job,
+    name: str,
+    function: Callable[[Tensor], Tensor],
+    samples: Samples,
+    indices: Tensor | None = None,
 ) -> Tensor:
-    """A function of images, batch by batch.
+    """A function of images, batch by batch; a killed job goes on after the last batch it saved.
 
     Args:
+        job: keeps what it gives.
+        name: of the files that do.
         function: of images (B, C, H, W), normalised and not augmented.
         samples: the images.
         indices: (N,) int64, which of them; None: all.
@@ -137,7 +128,11 @@ def outputs(
     """
     indices = torch.arange(len(samples)) if indices is None else indices
     parts = indices.to(samples.device).split(BATCH)
-    return torch.cat([function(samples.normalise(samples.take(part))).cpu() for part in parts])
+    return torch.cat(
+        gathered(
+            job, name, parts, lambda part: function(samples.normalise(samples.take(part))).cpu()
+        )
+    )
 
 
 def fixed_generator(role: str) -> Generator:

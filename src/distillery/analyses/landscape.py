@@ -19,6 +19,7 @@ from distillery.analyses.inputs import (
     needed,
 )
 from distillery.components.fields import Count, Positive
+from distillery.store.checkpoint import gathered
 
 if TYPE_CHECKING:
     from distillery.analyses.inputs import AnalysisInputs
@@ -73,17 +74,17 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
         logits = student(samples.normalise(images)).float()
         return cross_entropy(logits, label.expand(len(images)), reduction="none")
 
-    chosen = fixed_choice("landscape", recipe.images, len(samples)).tolist()
-    rows, surfaces = [], []
-    for index in job.progress(chosen, "landscape"):
+    def look(index: int) -> tuple[tuple[float, ...], Tensor]:
         image, label = samples.take(torch.tensor([index], device=job.device)), samples.labels[index]
         centre, input_gradient = gradient(loss, image, label)
         directions = axes(input_gradient, fixed_generator(f"landscape/{index}"))
         losses_around = surface(loss, image, label, directions, offsets)
-        surfaces.append(losses_around)
-        rows.append(
-            (index, label.item(), centre, losses_around.mean().item(), input_gradient.norm().item())
-        )
+        mean, slope = losses_around.mean().item(), input_gradient.norm().item()
+        return (index, label.item(), centre, mean, slope), losses_around
+
+    chosen = fixed_choice("landscape", recipe.images, len(samples)).tolist()
+    found = gathered(job, "landscape", chosen, look, label="landscape")
+    rows, surfaces = zip(*found, strict=True)
     values = columns(COLUMNS, rows)
     mean = sum(surfaces, torch.zeros_like(surfaces[0])) / len(rows)
     value = mean.mean().item() - sum(values["centre"]) / len(rows)

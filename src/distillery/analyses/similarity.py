@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 from distillery.analyses.inputs import BATCH, Result, columns, needed
 from distillery.errors import BudgetError, PlanError
 from distillery.nets.features import penultimate
+from distillery.store.checkpoint import gathered
 
 if TYPE_CHECKING:
     from distillery.analyses.inputs import AnalysisInputs
@@ -57,19 +58,22 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     samples = inputs.instances(job.device)
     first = _first(needed(inputs.distilled, "distilled"), recipe)
     vectors_of = _describer(inputs, recipe)
-    counts, similarities = [], []
-    for label, name in enumerate(job.progress(inputs.classes, "similarity")):
+
+    def look(label: int) -> tuple[int, float]:
         members = (samples.labels == label).nonzero().flatten()
         members = members[members >= first]
         if len(members) < 2:
             raise BudgetError(
-                f"class '{name}' has {len(members)} instances, similarity needs pairs: ask for a "
-                "larger ipc"
+                f"class '{inputs.classes[label]}' has {len(members)} instances, similarity needs "
+                "pairs: ask for a larger ipc"
             )
         parts = members.split(BATCH)
         vectors = (vectors_of(samples.normalise(samples.take(part))) for part in parts)
-        similarities.append(mean_cosine(vectors, len(members)))
-        counts.append(len(members))
+        return len(members), mean_cosine(vectors, len(members))
+
+    labels = range(len(inputs.classes))
+    found = gathered(job, "similarity", labels, look, label="similarity")
+    counts, similarities = zip(*found, strict=True)
     rows = list(zip(inputs.classes, counts, similarities, strict=True))
     metadata = {"space": recipe.space, "instances": recipe.instances}
     value = sum(similarities) / len(similarities)

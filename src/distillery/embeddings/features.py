@@ -12,6 +12,7 @@ from torch import Tensor
 from distillery.embeddings.distances import ClassDistances, cosine_distances
 from distillery.errors import PlanError
 from distillery.nets.features import penultimate
+from distillery.store.checkpoint import folding
 from distillery.training.samples import Samples
 
 if TYPE_CHECKING:
@@ -77,13 +78,15 @@ def class_means(train: ImageSet, teachers: list[Teacher], job: Job) -> Tensor:
             "embeddings from features need a teacher: name its network in the block's teachers"
         )
     samples = Samples.from_images(train, job.device)
-    sums: Tensor | None = None
-    everything = torch.arange(len(samples), device=samples.device)
-    for part in job.progress(everything.split(BATCH), "class features"):
-        images = samples.normalise(samples.take(part))
+
+    def add(total: tuple[Tensor], part: Tensor) -> tuple[Tensor]:
+        (sums,) = total
+        images = samples.normalise(samples.take(part.to(samples.device)))
         features = penultimate(teachers[0].model, images).double().cpu()
-        if sums is None:
+        if not sums.numel():
             sums = features.new_zeros(len(train.classes), features.shape[1])
-        sums.index_add_(0, train.labels[part.cpu()], features)
-    assert sums is not None, "no class is without training images"
+        return (sums.index_add_(0, train.labels[part], features),)
+
+    fold = folding(job, "class-features", label="class features")
+    (sums,) = fold(add, torch.arange(len(samples)).split(BATCH), (torch.empty(0),))
     return sums / train.labels.bincount(minlength=len(train.classes))[:, None]

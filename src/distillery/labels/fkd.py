@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Generator, Tensor
+from torch import Tensor
 
 from distillery.components.fields import Count
 from distillery.errors import ArtefactError
 from distillery.store.atomic import copier, write_file
-from distillery.store.checkpoint import same_form
+from distillery.store.checkpoint import Checkpoint, same_form
 from distillery.teacher.ensemble import mean_logits
 from distillery.training.batches import ROLES, Batches
 from distillery.training.precision import autocast, set_memory_format
@@ -44,8 +44,7 @@ TRAITS = {
     "replays": ("epochs", "batch", "augment", "mix", "precision", "batch_up_to"),
 }
 SEEDS = "seeds.safetensors"
-# In the scratch folder: the states of the random streams after the last finished epoch.
-STREAMS = "streams.safetensors"
+CHECKPOINT = "streams"
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def make(
     included), and `order` (N,) int32, the instances in the order of the batches.
     seeds.safetensors: `seeds` (3,) int64 of the streams `batches.ROLES`.
 
-    Finished epochs wait in the job's scratch folder; a killed job goes on after the last of them.
+    Finished epochs wait in the job's scratch folder; a killed job goes on within the next.
     Deviation: the authors store crop boxes, flips, permutations, lambda and CutMix boxes; these
     follow from the seeds here. Theirs finds a batch by its first image, here a label is found by
     epoch and instance, and `order` is checked.
@@ -110,15 +109,17 @@ def make(
     generators = {role: job.generator(role) for role in ROLES}
     seeds = torch.tensor([generators[role].initial_seed() for role in ROLES])
     batches = Batches(Samples.from_instances(instances, mean, std, job.device), recipe, generators)
-    epochs = range(recipe.epochs)
-    with job.progress(len(epochs) * len(batches), "labels") as bar:
-        done = _resume(job.scratch, generators, recipe.epochs)
-        bar.update(done * len(batches))
-        for epoch in epochs[done:]:
-            _write(_labels(batches, epoch, teachers, recipe, bar), job.scratch / _file(epoch))
-            states = {role: generator.get_state() for role, generator in generators.items()}
-            _write(states | {"epochs": torch.tensor(epoch + 1)}, job.scratch / STREAMS)
-    for epoch in epochs:
+    labelling = _Labelling(batches, teachers, recipe)
+    checkpoint = Checkpoint(job, CHECKPOINT)
+    labelling.resume(checkpoint, job.scratch)
+    with job.progress(recipe.epochs * len(batches), "labels") as bar:
+        bar.update(labelling.epoch * len(batches) + len(labelling.indices))
+        while labelling.epoch < recipe.epochs:
+            labels = labelling.finish_epoch(bar, checkpoint)
+            write_file(job.scratch / _file(labelling.epoch), partial(save_file, labels))
+            labelling.begin(labelling.epoch + 1)
+            checkpoint.offer(labelling.state)
+    for epoch in range(recipe.epochs):
         copier(job.scratch / _file(epoch))(job.out / _file(epoch))
     save_file({"seeds": seeds}, job.out / SEEDS)
 
@@ -167,51 +168,83 @@ def seeds(stored: Artefact) -> dict[str, int]:
     return dict(zip(ROLES, load_file(stored.file(SEEDS))["seeds"].tolist(), strict=True))
 
 
-def _labels(
-    batches: Batches, epoch: int, teachers: list[Teacher], recipe: Recipe, bar: tqdm
-) -> dict[str, Tensor]:
-    indices, logits = [], []
-    for batch in batches.epoch(epoch):
-        with autocast(batches.samples.device, recipe.precision == "bf16"):
-            mean = mean_logits(teachers, batch.images, recipe.rescale is not None)
-        indices.append(batch.indices.cpu())
-        logits.append(mean.to(getattr(torch, recipe.dtype)).cpu())
-        bar.update()
-    order = torch.cat(indices)
-    return {"logits": torch.cat(logits)[order.argsort()], "order": order.int()}
+@dataclass
+class _Labelling:
+    """The labels of the epoch that is under way, and what the next batches follow from."""
+
+    batches: Batches
+    teachers: list[Teacher]
+    recipe: Recipe
+
+    def __post_init__(self) -> None:
+        self.begin(0)
+
+    def begin(self, epoch: int) -> None:
+        """Go to the start of an epoch, where the streams stand."""
+        self.epoch = epoch
+        self.indices: list[Tensor] = []
+        self.logits: list[Tensor] = []
+        self.permutation = self.batches.generators["batches"].get_state()
+
+    def finish_epoch(self, bar: tqdm, checkpoint: Checkpoint) -> dict[str, Tensor]:
+        """Label the batches of the epoch that are left; what its file holds."""
+        bf16, norm = self.recipe.precision == "bf16", self.recipe.rescale is not None
+        for batch in self.batches.epoch(self.epoch, len(self.indices)):
+            with autocast(self.batches.samples.device, bf16):
+                mean = mean_logits(self.teachers, batch.images, norm)
+            self.indices.append(batch.indices.cpu())
+            self.logits.append(mean.to(getattr(torch, self.recipe.dtype)).cpu())
+            bar.update()
+            checkpoint.offer(self.state)
+        order = torch.cat(self.indices)
+        return {"logits": torch.cat(self.logits)[order.argsort()], "order": order.int()}
+
+    def state(self) -> dict[str, Any]:
+        """What the next labels follow from; `batches` stands before the epoch's permutation."""
+        return {
+            "epoch": self.epoch,
+            "streams": self._streams() | {"batches": self.permutation},
+            "indices": self.indices,
+            "logits": self.logits,
+        }
+
+    def _streams(self) -> dict[str, Tensor]:
+        return {role: stream.get_state() for role, stream in self.batches.generators.items()}
+
+    def resume(self, checkpoint: Checkpoint, scratch: Path) -> None:
+        """Go on where an earlier run stopped, whose finished epochs are in `scratch`.
+
+        When a file is missing, torn or another one: start from nothing.
+        """
+        state = checkpoint.load()
+        if state is None or not self._is_of_these(state):
+            return
+        if not all(_is_labels(scratch / _file(epoch)) for epoch in range(state["epoch"])):
+            return
+        for role, stream in self.batches.generators.items():
+            stream.set_state(state["streams"][role])
+        self.begin(state["epoch"])
+        self.indices, self.logits = state["indices"], state["logits"]
+
+    def _is_of_these(self, state: Mapping[str, Any]) -> bool:
+        parts = state.get("indices"), state.get("logits")
+        return (
+            isinstance(state.get("epoch"), int)
+            and 0 <= state["epoch"] <= self.recipe.epochs
+            and same_form(state.get("streams"), self._streams())
+            and all(isinstance(part, list) for part in parts)
+            and len(state["indices"]) == len(state["logits"]) <= len(self.batches)
+        )
+
+
+def _is_labels(file: Path) -> bool:
+    """Whether a file holds the labels of an epoch."""
+    try:
+        with safe_open(file, "pt") as opened:
+            return set(opened.keys()) == {"logits", "order"}
+    except Exception:  # whatever is wrong with it, it is none
+        return False
 
 
 def _file(epoch: int) -> str:
     return f"epoch-{epoch:04d}.safetensors"
-
-
-def _write(tensors: dict[str, Tensor], file: Path) -> None:
-    write_file(file, lambda aside: save_file(tensors, aside))
-
-
-def _resume(scratch: Path, generators: Mapping[str, Generator], epochs: int) -> int:
-    """Put the streams where an earlier run stopped, and count the epochs that it left in `scratch`.
-
-    Args:
-        scratch: folder of the job.
-        generators: the streams.
-        epochs: of the training.
-
-    Returns:
-        The number of finished epochs; 0 when a file is missing, torn or another one.
-    """
-    try:
-        states = load_file(scratch / STREAMS)
-        done = int(states.pop("epochs"))
-        for epoch in range(done):
-            with safe_open(scratch / _file(epoch), "pt") as file:
-                if set(file.keys()) != {"logits", "order"}:
-                    return 0
-    except Exception:  # whatever is wrong with them, they are no checkpoint
-        return 0
-    expected = {role: generator.get_state() for role, generator in generators.items()}
-    if not 0 <= done <= epochs or not same_form(states, expected):
-        return 0
-    for role, generator in generators.items():
-        generator.set_state(states[role])
-    return done

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distillery.errors import ArtefactError
+from distillery.store.checkpoint import gathered
 from distillery.store.files import STORED_LABELS
 from distillery.teacher.ensemble import mean_logits
 from distillery.training.normalise import normalise
@@ -67,10 +68,12 @@ def make(
         std: as `mean`.
     """
     parts = torch.arange(len(instances), device=instances.labels.device).split(BATCH)
-    logits = []
-    for indices in job.progress(parts, "labels"):
+
+    def label(indices: Tensor) -> Tensor:
         images = normalise(instances.take(indices).to(job.device), mean, std)
-        logits.append(mean_logits(teachers, images).cpu())
+        return mean_logits(teachers, images).cpu()
+
+    logits = gathered(job, "labels", parts, label, label="labels")
     save_file(
         {"logits": torch.cat(logits).to(getattr(torch, recipe.dtype))}, job.out / STORED_LABELS
     )

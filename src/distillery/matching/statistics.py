@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from functools import reduce
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +18,15 @@ from torch.nn.functional import interpolate
 
 from distillery.training.resample import separable
 
+if TYPE_CHECKING:
+    from distillery.store.checkpoint import Fold
+
 FIRST_WEIGHT = 10.0
 TINY = 1e-30
 
 LayerT = TypeVar("LayerT", bound=nn.Module)
+# Of statistics end to end, times their images; the images; the lengths of each layer's statistics.
+Sums = tuple[Tensor, int, list[list[int]]]
 
 
 @contextmanager
@@ -180,7 +186,12 @@ def _mean_and_variance(moments: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def reference_statistics(
-    model: nn.Module, layers: Sequence[nn.Conv2d], batches: Iterable[Tensor], patch: int
+    model: nn.Module,
+    layers: Sequence[nn.Conv2d],
+    batches: Iterable[Tensor],
+    patch: int,
+    read: Callable[[Tensor], Tensor] = lambda images: images,
+    fold: Fold = reduce,
 ) -> list[tuple[Tensor, ...]]:
     """The `convolution_statistics` of real images, averaged over batches, weighted by their size.
 
@@ -190,21 +201,28 @@ def reference_statistics(
     Args:
         model: the network that the layers are in.
         layers: its convolutions.
-        batches: of images (B, C, H, W), normalised; at least one.
+        batches: at least one.
         patch: side of a cell in pixels.
+        read: from a batch to its images (B, C, H, W), normalised.
+        fold: goes through the batches.
 
     Returns:
         Four statistics for the input of each layer.
     """
-    total, count, lengths = torch.zeros(()), 0, []
     with record_inputs(
         layers, lambda _, features: convolution_statistics(features, patch)
     ) as by_layer:
-        for images in batches:
+
+        def add(sums: Sums, batch: Tensor) -> Sums:
+            (total, count, _), images = sums, read(batch)
             model(images)
             end_to_end = torch.cat([statistic for four in by_layer for statistic in four])
-            total, count = total + len(images) * end_to_end, count + len(images)
             lengths = [[len(statistic) for statistic in four] for four in by_layer]
+            total = total.to(end_to_end.device) + len(images) * end_to_end
+            return total, count + len(images), lengths
+
+        start: Sums = torch.zeros(()), 0, []
+        total, count, lengths = fold(add, batches, start)
     parts = iter((total / count).split([length for four in lengths for length in four]))
     return [tuple(next(parts) for _ in four) for four in lengths]
 
@@ -221,7 +239,7 @@ class AverageDistance:
     call, so that its first gradients point elsewhere.
 
     Attributes:
-        average: (K,) float, e of all statistics end to end: the state, which a checkpoint holds.
+        average: (K,) float, e of all statistics end to end.
     """
 
     def __init__(
@@ -273,6 +291,14 @@ class AverageDistance:
             gradient = gap * scales.repeat_interleave(self._repeats, output_size=len(gap))
         # The second term is zero; it hands the gradient at the averages to the statistics.
         return weights @ norms + gradient @ (current - current.detach())
+
+    def get_state(self) -> Tensor:
+        """The averages: what the next calls follow from."""
+        return self.average
+
+    def set_state(self, state: Tensor) -> None:
+        """Go on with averages of before, on any device."""
+        self.average = state.to(self._reference.device)
 
     def _averages_by_layer(self) -> Iterator[list[Tensor]]:
         parts = iter(self.average.split(self._lengths))

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -29,15 +29,13 @@ from distillery.methods.shared.recovery import augment_groups, diverged, pixel_r
 from distillery.nets.features import fired_layers
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.jpeg import image_parts, quantised
-from distillery.store.checkpoint import cached
+from distillery.store.checkpoint import Checkpoint, folding, gathered
 from distillery.training.augment import normalising_pipeline
 from distillery.training.normalise import denormalise
 from distillery.training.recipe import Augmentations, NormalisedAugmentations
 from distillery.training.samples import Samples
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from distillery.data.images import ImageSet
     from distillery.store.job import Job
     from distillery.teacher.load import Teacher
@@ -134,15 +132,15 @@ def distill(
     if ipc < 1:
         raise BudgetError(f"ipc = {ipc}: makes no image of any class; ask for ipc 1 or more")
     batches = class_major(ipc, len(train.classes), recipe)
-    normalised = torch.empty(ipc * len(train.classes), *train.shape)
     with ExitStack() as hooks:
         backbones = [
             hooks.enter_context(backbone(j, t, train, recipe, job)) for j, t in enumerate(teachers)
         ]
-        with job.progress(len(batches) * recipe.iterations, "recover") as bar:
-            for number, places in enumerate(batches):
-                labels = places % len(train.classes)
-                normalised[places] = recovered(train, labels, number, backbones, recipe, job, bar)
+        labels = [places % len(train.classes) for places in batches]
+        made = recovered(train, labels, backbones, recipe, job)
+    normalised = torch.empty(ipc * len(train.classes), *train.shape)
+    for places, of_batch in zip(batches, made, strict=True):
+        normalised[places] = of_batch
     images = quantised(denormalise(normalised, train.mean, train.std), recipe.jpeg)
     parts = image_parts(images, torch.arange(len(train.classes)).repeat(ipc), recipe.jpeg)
     return DistilledSet(
@@ -200,8 +198,7 @@ def backbone(
 ) -> Iterator[Backbone]:
     """A teacher with hooks on the inputs of its batch norms and convolutions.
 
-    The hooks go when the context ends. The statistics of its convolutions on real images are kept
-    in the job's scratch folder.
+    The hooks go when the context ends.
 
     Args:
         j: its number among the teachers.
@@ -253,16 +250,11 @@ def references(
         from the running mean on); of convolutions those of augmented real images.
     """
     convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
-
-    def measure() -> dict[str, Tensor]:
-        batches = real_batches(j, train, recipe, job)
-        measured = reference_statistics(model, convolutions, batches, recipe.patch)
-        return {f"{i}.{s}": v for i, four in enumerate(measured) for s, v in enumerate(four)}
-
-    stored = cached(job.scratch / f"reference-{j}.safetensors", measure)
-    of_convolutions = iter(
-        [[stored[f"{i}.{s}"].to(job.device) for s in range(4)] for i in range(len(convolutions))]
-    )
+    batches, read, stream = real_batches(j, train, recipe, job)
+    label = f"statistics of {recipe.teachers[j]}"
+    fold = folding(job, f"reference-{j}", streams=[stream], label=label)
+    measured = reference_statistics(model, convolutions, batches, recipe.patch, read, fold)
+    of_convolutions = iter(measured)
     return [
         _running_reference(layer) if isinstance(layer, nn.BatchNorm2d) else next(of_convolutions)
         for layer in layers
@@ -274,7 +266,9 @@ def _running_reference(layer: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return torch.zeros_like(mean), variance
 
 
-def real_batches(j: int, train: ImageSet, recipe: Recipe, job: Job) -> Iterator[Tensor]:
+def real_batches(
+    j: int, train: ImageSet, recipe: Recipe, job: Job
+) -> tuple[Sequence[Tensor], Callable[[Tensor], Tensor], torch.Generator]:
     """Random real images without repetition, augmented, normalised.
 
     Args:
@@ -283,15 +277,18 @@ def real_batches(j: int, train: ImageSet, recipe: Recipe, job: Job) -> Iterator[
         recipe: the settings.
         job: gives device and random stream.
 
-    Yields:
-        (reference_batch, C, H, W) float32 on the device.
+    Returns:
+        Batches of indices (reference_batch,) int64; a function from one, in their order, to its
+        images (reference_batch, C, H, W) float32 on the device; the stream that it draws from.
     """
     stream, samples = job.generator(f"reference/{j}"), Samples.from_images(train, job.device)
     augment = normalising_pipeline(samples.normalise, recipe.reference_augment)
     chosen = torch.randperm(len(samples), generator=stream)[: recipe.reference_images]
-    batches = chosen.split(recipe.reference_batch)
-    for indices in job.progress(batches, f"statistics of {recipe.teachers[j]}"):
-        yield augment(samples.take(indices.to(job.device)), stream)
+
+    def read(indices: Tensor) -> Tensor:
+        return augment(samples.take(indices.to(job.device)), stream)
+
+    return chosen.split(recipe.reference_batch), read, stream
 
 
 @dataclass
@@ -333,51 +330,58 @@ class BackboneObjective:
         (gradient,) = torch.autograd.grad(total, leaf)
         return ce.detach(), distance.detach(), gradient[None]
 
+    def get_state(self) -> Tensor:
+        """The turn: () int64."""
+        return torch.tensor(self.turn)
+
+    def set_state(self, state: Tensor) -> None:
+        """Go on at a turn."""
+        self.turn = int(state)
+
 
 def recovered(
     train: ImageSet,
-    labels: Tensor,
-    number: int,
+    labels: Sequence[Tensor],
     backbones: Sequence[Backbone],
     recipe: Recipe,
     job: Job,
-    bar: tqdm,
-) -> Tensor:
-    """The images of one batch.
-
-    Kept in the job's scratch folder with the moving averages that it leaves to the next batch.
+) -> list[Tensor]:
+    """The images of all batches, which hand their moving averages on.
 
     Args:
         train: only the shape and the normalisation are read.
-        labels: (B,) int64.
-        number: of the batch.
+        labels: of each batch, (B,) int64.
         backbones: the networks, whose moving averages go on.
         recipe: the settings.
-        job: gives device, random stream and folder.
-        bar: advances by the steps of the batch.
+        job: gives device, random streams and folder.
 
     Returns:
-        (B, C, H, W) float32 on the CPU, normalised, in the pixel range.
+        For each batch (B, C, H, W) float32 on the CPU, normalised, in the pixel range.
     """
+    checkpoint, averages = Checkpoint(job, "batch-steps"), [b.distance for b in backbones]
 
-    def make() -> dict[str, Tensor]:
-        stream = job.generator(f"batch/{number}")
-        noise = torch.randn(1, len(labels), *train.shape, generator=stream).to(job.device)
-        counts = labels.unique_consecutive(return_counts=True)[1].tolist()
+    def make(number: int) -> Tensor:
+        bar.update(number * recipe.iterations - bar.n)  # what was read and not made
+        stream, classes = job.generator(f"batch/{number}"), labels[number]
+        noise = torch.randn(1, len(classes), *train.shape, generator=stream).to(job.device)
+        counts = classes.unique_consecutive(return_counts=True)[1].tolist()
         turn = number * recipe.iterations
         objective = BackboneObjective(backbones, recipe, counts, turn, stream)
-        augment = augment_groups(lambda step: recipe.augment, [stream])
-        project, classes = pixel_range(train, job.device), labels.to(job.device)
         try:
-            (images,) = recover(noise, augment, classes, objective, recipe, bar, project)
+            (images,) = recover(
+                noise,
+                augment_groups(lambda step: recipe.augment, [stream]),
+                classes.to(job.device),
+                objective,
+                recipe,
+                bar,
+                pixel_range(train, job.device),
+                streams=[stream, objective, *averages],
+                checkpoint=checkpoint.of(number),
+            )
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # absent from the stub
             raise diverged(recipe) from None
-        averages = {f"average-{j}": b.distance.average for j, b in enumerate(backbones)}
-        return {"images": images} | averages
+        return images.cpu()
 
-    done = bar.n + recipe.iterations
-    stored = cached(job.scratch / f"batch-{number}.safetensors", make)
-    bar.update(done - bar.n)  # what was read and not made
-    for j, backbone in enumerate(backbones):
-        backbone.distance.average = stored[f"average-{j}"].to(job.device)
-    return stored["images"]
+    with job.progress(len(labels) * recipe.iterations, "recover") as bar:
+        return gathered(job, "batch", range(len(labels)), make, streams=averages)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from distillery.methods.shared.selection import check_budget, class_features, real_images
+from distillery.store.checkpoint import gathered
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet
@@ -56,10 +57,12 @@ def distill(
         BudgetError: ipc is 0 or more than a class has.
     """
     check_budget(train, ipc)
-    chosen = []
-    for label in job.progress(range(len(train.classes)), "herding"):
+
+    def choose(label: int) -> Tensor:
         members, features = class_features(train, label, teachers[0], job.device)
-        chosen.append(members[herd(features, ipc)])
+        return members[herd(features, ipc)]
+
+    chosen = gathered(job, "chosen", range(len(train.classes)), choose, label="herding")
     return real_images("herding", train, torch.stack(chosen, 1), ipc)
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from distillery.data.images import ImageSet
+    from distillery.store.checkpoint import Checkpoint
     from distillery.store.job import Job
     from distillery.teacher.load import Teacher
 
@@ -186,14 +187,21 @@ def compensators(
     objective = TeacherObjective.of(teacher, recipe.alpha, recipe, train.shape, job.device)
     labels = torch.arange(len(train.classes), device=job.device)
 
-    def optimise(group: list[int]) -> Tensor:
+    def optimise(group: list[int], checkpoint: Checkpoint) -> Tensor:
         images = normalise(natural[group].to(job.device).float() / 255, train.mean, train.std)
         streams = [job.generator(f"compensator/{j}/{k}") for k in group]
         augment = augment_groups(lambda step: recipe.augment, streams)
         # Broadcast over the batch: the same u for every class.
         start = torch.zeros_like(images[:, :1])
         u = recover(
-            start, lambda u, step: augment(images + u, step), labels, objective, recipe, bar
+            start,
+            lambda u, step: augment(images + u, step),
+            labels,
+            objective,
+            recipe,
+            bar,
+            streams=streams,
+            checkpoint=checkpoint,
         )
         return u.squeeze(1)
 

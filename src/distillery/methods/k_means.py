@@ -15,6 +15,7 @@ from torch import Tensor
 
 from distillery.components.fields import Count
 from distillery.methods.shared.selection import check_budget, class_features, real_images
+from distillery.store.checkpoint import gathered
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet
@@ -58,11 +59,13 @@ def distill(
         BudgetError: ipc is 0 or more than a class has.
     """
     check_budget(train, ipc)
-    chosen = []
-    for label in job.progress(range(len(train.classes)), "k-means"):
+
+    def choose(label: int) -> Tensor:
         members, features = class_features(train, label, teachers[0], job.device)
         seed = job.seed(f"k-means/{label}")
-        chosen.append(members[representatives(features, ipc, recipe.restarts, seed)])
+        return members[representatives(features, ipc, recipe.restarts, seed)]
+
+    chosen = gathered(job, "chosen", range(len(train.classes)), choose, label="k-means")
     return real_images("k-means", train, torch.stack(chosen, 1), ipc)
 
 

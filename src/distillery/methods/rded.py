@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,7 +18,7 @@ from distillery.errors import BudgetError
 from distillery.methods.shared.selection import BATCH, rarest
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.jpeg import image_parts, quantised
-from distillery.store.checkpoint import cached
+from distillery.store.checkpoint import gathered
 from distillery.training.boxes import draw_boxes
 from distillery.training.normalise import normalise
 from distillery.training.resample import resize_boxes
@@ -87,13 +86,10 @@ def distill(
     """
     check_pool(train, recipe, ipc)
 
-    def make(label: int) -> dict[str, Tensor]:
-        return {"images": class_images(train, label, ipc, teachers[0], recipe, job)}
+    def make(label: int) -> Tensor:
+        return class_images(train, label, ipc, teachers[0], recipe, job)
 
-    images = [
-        cached(job.scratch / f"class-{label}.safetensors", partial(make, label))["images"]
-        for label in job.progress(range(len(train.classes)), "crops")
-    ]
+    images = gathered(job, "class", range(len(train.classes)), make, label="crops")
     labels = torch.arange(len(train.classes)).repeat(ipc)
     parts = image_parts(torch.stack(images, 1).flatten(0, 1), labels, recipe.jpeg)
     return DistilledSet(
@@ -130,10 +126,12 @@ def class_images(
     """
     stream, members = job.generator(f"class/{label}"), train.of_class(label)
     pool = members[torch.randperm(len(members), generator=stream)[: recipe.pool]]
-    scored = [
-        best_crops(train, part, label, teacher, recipe, stream, job)
-        for part in pool.split(-(-BATCH // recipe.crops))
-    ]
+
+    def score(part: Tensor) -> tuple[Tensor, Tensor]:
+        return best_crops(train, part, label, teacher, recipe, stream, job)
+
+    parts = pool.split(-(-BATCH // recipe.crops))
+    scored = gathered(job, f"crops-{label}", parts, score, streams=[stream], inner=True)
     losses, crops = (torch.cat(parts) for parts in zip(*scored, strict=True))
     best = losses.argsort(stable=True)[: ipc * recipe.factor**2]
     _, *shape = train.shape

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from distillery.data.images import ImageSet
     from distillery.methods.shared.recovery import StepAugmentations
+    from distillery.store.checkpoint import Checkpoint
     from distillery.store.job import Job
     from distillery.teacher.load import Teacher
 
@@ -145,12 +146,22 @@ def recovered(
     first, labels = int(classes[0]), classes.to(job.device)
     project = pixel_range(train, job.device)
 
-    def optimise(group: list[int]) -> Tensor:
+    def optimise(group: list[int], checkpoint: Checkpoint) -> Tensor:
         streams = [job.generator(f"batch/{first}/{i}") for i in group]
         noise = torch.stack(
             [torch.randn(len(classes), *train.shape, generator=stream) for stream in streams]
         ).to(job.device)
         images = augment_groups(augment, streams)
-        return recover(noise, images, labels, objective, recipe, bar, project)
+        return recover(
+            noise,
+            images,
+            labels,
+            objective,
+            recipe,
+            bar,
+            project,
+            streams=streams,
+            checkpoint=checkpoint,
+        )
 
     return in_groups(range(ipc), optimise, f"batch-{first}", recipe, job, bar)

@@ -7,9 +7,9 @@ family, which removes the mean of each feature and adds an absolute ridge.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +21,7 @@ from distillery.errors import ArtefactError
 
 if TYPE_CHECKING:
     from distillery.store.artefact import Artefact
+    from distillery.store.checkpoint import Fold
 
 FILE = "whitening.safetensors"
 BATCH = 4096
@@ -101,19 +102,28 @@ def normalise_l2(images: Tensor) -> Tensor:
     return vectors / vectors.norm(dim=1, keepdim=True).clamp_min(SHORTEST)
 
 
-def covariance(batches: Iterable[Tensor]) -> Tensor:
+def covariance(
+    batches: Iterable[Tensor],
+    read: Callable[[Tensor], Tensor] = lambda images: images,
+    fold: Fold = reduce,
+) -> Tensor:
     """Sigma = X^T X / N of the `normalise_l2` vectors X of all images, not centred.
 
     Args:
-        batches: of images (B, C, H, W); at least one.
+        batches: at least one.
+        read: from a batch to its images (B, C, H, W).
+        fold: goes through the batches.
 
     Returns:
         (D, D) float64.
     """
-    total, count = torch.zeros((), dtype=torch.float64), 0
-    for images in batches:
-        vectors = normalise_l2(images.double())
-        total, count = total + vectors.T @ vectors, count + len(images)
+
+    def add(sums: tuple[Tensor, int], batch: Tensor) -> tuple[Tensor, int]:
+        vectors = normalise_l2(read(batch).double())
+        product = vectors.T @ vectors
+        return sums[0].to(product.device) + product, sums[1] + len(vectors)
+
+    total, count = fold(add, batches, (torch.zeros((), dtype=torch.float64), 0))
     return total / count
 
 

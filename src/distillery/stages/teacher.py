@@ -96,8 +96,8 @@ def make(job: Job) -> dict[str, Any]:
     )
     if recipe.weights:
         _load_published(model, recipe.weights)
-        answers = predictions(model, test)
-        check_order(recipe.weights, answers, test.labels, data.metadata["classes"])
+        answers = predictions(model, test, job=job)
+        check_order(recipe.weights, answers, test.labels.cpu(), data.metadata["classes"])
         history = History.of(percent(answers, test))
     else:
         history = _train(model, train_images, test, recipe, job)

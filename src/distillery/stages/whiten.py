@@ -12,6 +12,7 @@ from distillery.components.fields import NonNegative, read
 from distillery.data.images import load_images
 from distillery.errors import DataError
 from distillery.sets.whitening import FILE, Whitening, covariance, zca
+from distillery.store.checkpoint import folding
 
 if TYPE_CHECKING:
     from distillery.store.job import Job
@@ -45,8 +46,11 @@ def make(job: Job) -> dict[str, Any]:
             without a ridge.
     """
     train = load_images(job.input("data"), "train")
-    parts = job.progress(torch.arange(len(train)).split(BATCH), "whiten")
-    sigma = covariance(train.pixels(part).to(job.device) for part in parts)
+    sigma = covariance(
+        torch.arange(len(train)).split(BATCH),
+        lambda part: train.pixels(part).to(job.device),
+        folding(job, "covariance", label="whiten"),
+    )
     matrix, values = zca(sigma, read(WhitenRecipe, job.recipe).ridge)
     whitening = Whitening.of(matrix.float().cpu())
     if not torch.isfinite(whitening.matrix).all():

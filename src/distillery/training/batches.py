@@ -119,16 +119,22 @@ class Batches:
         count = len(self.samples)
         return sizes(count, batch_size(count, self.recipe.batch, self.recipe.batch_up_to))
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """A fresh permutation of all samples, batch by batch, the last, smaller one too.
 
         Each batch is augmented in pixel space, normalised, augmented as normalised images, then
         mixed. Epochs follow one another in the streams, so ask for them in order, each to its end.
+
+        Args:
+            epoch: its number, from 0.
+            first: batches that are left out, as an earlier run has had them; the stream `batches`
+                then stands where it stood before the epoch, the others after those batches.
         """
         permutation = torch.randperm(len(self.samples), generator=self.generators["batches"])
         augment = normalising_pipeline(self.samples.normalise, self.recipe.augment)
-        position = 0
-        for indices in permutation.to(self.samples.device).split(self._sizes()):
+        parts = permutation.to(self.samples.device).split(self._sizes())
+        position = sum(map(len, parts[:first]))
+        for indices in parts[first:]:
             yield Batch(epoch, position, indices, *self._seen(indices, augment))
             position += len(indices)
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +13,7 @@ from torch import Generator, Tensor, nn
 
 from distillery.errors import DistilleryError
 from distillery.losses.target import Target
-from distillery.store.checkpoint import load_state, same_form, save_state
+from distillery.store.checkpoint import Checkpoint, gathered, same_form
 from distillery.training.batches import ROLES, Batch, Batches, sizes
 from distillery.training.optim import build_optimizer, factor, set_rate
 from distillery.training.precision import autocast, set_memory_format
@@ -27,7 +25,8 @@ if TYPE_CHECKING:
 
     from distillery.store.job import Job
 
-CHECKPOINT = "training.pt"
+CHECKPOINT = "training"
+TEST_BATCH = 512
 
 Loss = Callable[[Tensor, Target], Tensor]
 Labeller = Callable[[Batch], Tensor | None]
@@ -92,25 +91,41 @@ def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
 
 
 @torch.inference_mode()
-def predictions(model: nn.Module, samples: Samples, batch: int = 512) -> Tensor:
-    """The class that `model` puts first for each sample: (N,) int64.
+def predictions(
+    model: nn.Module,
+    samples: Samples,
+    batch: int = TEST_BATCH,
+    job: Job | None = None,
+    name: str = "predictions",
+) -> Tensor:
+    """The class that `model` puts first for each sample: (N,) int64, on the CPU.
 
     In float32 and eval mode; the model's mode is put back.
+
+    Args:
+        model: the network.
+        samples: the images.
+        batch: of them at a time.
+        job: keeps what a killed job has found out in its scratch folder; None: nothing does.
+        name: of the files there.
     """
-    training = model.training
+
+    def answers(part: Tensor) -> Tensor:
+        return model(samples.normalise(samples.take(part.to(samples.device)))).argmax(1).cpu()
+
+    training, parts = model.training, torch.arange(len(samples)).split(batch)
     model.eval()
-    indices = torch.arange(len(samples), device=samples.device).split(batch)
-    answers = [model(samples.normalise(samples.take(part))).argmax(1) for part in indices]
+    found = gathered(job, name, parts, answers, inner=True) if job else list(map(answers, parts))
     model.train(training)
-    return torch.cat(answers)
+    return torch.cat(found)
 
 
 def percent(answers: Tensor, samples: Samples) -> float:
     """Percent of the samples whose class is the one in `answers` (N,) int64."""
-    return 100 * (answers == samples.labels).sum().item() / len(samples)
+    return 100 * (answers.to(samples.device) == samples.labels).sum().item() / len(samples)
 
 
-def accuracy(model: nn.Module, samples: Samples, batch: int = 512) -> float:
+def accuracy(model: nn.Module, samples: Samples, batch: int = TEST_BATCH) -> float:
     """Percent of the samples whose class `model` puts first."""
     return percent(predictions(model, samples, batch), samples)
 
@@ -125,7 +140,6 @@ def train(
     test: Samples,
     labeller: Labeller | None = None,
     seeds: Mapping[str, int] | None = None,
-    checkpoint_every: float = 60.0,
 ) -> History:
     """Train `model` in place; return its losses and test accuracies.
 
@@ -135,9 +149,9 @@ def train(
     epoch are weighted by their shares of that batch; SRe2L's code divides them by the number of
     parts of a full one, which shrinks that step.
 
-    At the end of an epoch, `checkpoint_every` seconds after the last time, everything needed to go
-    on is written to `job.scratch`; a call that finds such a file continues there and ends with the
-    same bits. One call at a time per job.
+    Now and then (`store.checkpoint.Pace`), everything needed to go on after a step is written to
+    `job.scratch`; a call that finds such a file continues there and ends with the same bits. One
+    call at a time per job.
 
     Args:
         model: a network on the device of `samples`.
@@ -149,7 +163,6 @@ def train(
         labeller: from a batch to logits (B, classes), or None where there are none.
         seeds: one for each of `batches.ROLES`, where the batches must be those of a label store;
             None: they follow from the job.
-        checkpoint_every: seconds.
 
     Raises:
         DistilleryError: the loss is not finite; the message names the epoch.
@@ -169,8 +182,7 @@ def train(
             build_optimizer(model, recipe.optimizer),
             generators,
         )
-        _epochs(run, test, job, checkpoint_every)
-    (job.scratch / CHECKPOINT).unlink(missing_ok=True)
+        _epochs(run, test, job)
     return run.history
 
 
@@ -189,24 +201,28 @@ def _dropout(device: torch.device, job: Job) -> dict[str, Generator]:
     return {"dropout": default.manual_seed(job.generator("dropout").initial_seed())}
 
 
-def _epochs(run: _Run, test: Samples, job: Job, checkpoint_every: float) -> None:
-    epochs, file = run.recipe.epochs, job.scratch / CHECKPOINT
-    run.resume(file)
-    saved = time.monotonic()
+def _epochs(run: _Run, test: Samples, job: Job) -> None:
+    epochs, checkpoint = run.recipe.epochs, Checkpoint(job, CHECKPOINT)
+    run.resume(checkpoint)
     with job.progress(epochs * len(run.batches), "train") as bar:
-        bar.update(len(run.history.loss) * bar.total // epochs)
-        for epoch in range(len(run.history.loss), epochs):
-            run.history.loss.append(run.epoch(epoch, bar))
-            if (epoch + 1) % run.recipe.test_every == 0 or epoch + 1 == epochs:
-                run.history.accuracy[epoch + 1] = accuracy(run.model, test)
-            if time.monotonic() - saved >= checkpoint_every:
-                run.save(file)
-                saved = time.monotonic()
+        bar.update(len(run.history.loss) * len(run.batches) + run.steps)
+        while (epoch := len(run.history.loss) + 1) <= epochs:
+            loss = run.epoch(bar, checkpoint)
+            if epoch % run.recipe.test_every == 0 or epoch == epochs:
+                answers = predictions(run.model, test, job=job, name=f"test-{epoch}")
+                run.history.accuracy[epoch] = percent(answers, test)
+            run.end_epoch(loss)
+            checkpoint.offer(run.state)
+    checkpoint.remove()
 
 
 @dataclass
 class _Run:
-    """A training between two epochs: what a step needs and what a checkpoint holds."""
+    """A training between two steps: what a step needs and what a checkpoint holds.
+
+    `history` is of the finished epochs, `steps` counts those made in the next one, and `total` is
+    the sum of the losses of their samples.
+    """
 
     model: nn.Module
     samples: Samples
@@ -216,23 +232,29 @@ class _Run:
     optimizer: torch.optim.Optimizer
     generators: dict[str, Generator]
     history: History = field(default_factory=History)
+    steps: int = 0
 
     def __post_init__(self) -> None:
         self.batches = Batches(self.samples, self.recipe, self.generators)
         self.bf16 = self.recipe.precision == "bf16"
+        self.total = torch.zeros((), device=self.samples.device)
+        self.permutation = self.generators["batches"].get_state()
         set_memory_format(self.model, self.samples.device, self.bf16)
 
-    def epoch(self, epoch: int, bar: tqdm) -> float:
-        """Train for one epoch; the mean loss over its samples."""
+    def epoch(self, bar: tqdm, checkpoint: Checkpoint) -> float:
+        """Make the steps of an epoch that are left; the mean loss over its samples."""
         self.model.train()
+        epoch = len(self.history.loss)
         share = factor(self.recipe.schedule, epoch, self.recipe.epochs)
         set_rate(self.optimizer, self.recipe.optimizer.lr * share)
-        total = torch.zeros((), device=self.samples.device)
-        for batch in self.batches.epoch(epoch):
-            total += self.step(batch) * len(batch)
+        self.permutation = self.generators["batches"].get_state()
+        for batch in self.batches.epoch(epoch, self.steps):
+            self.total += self.step(batch) * len(batch)
+            self.steps += 1
             bar.update()
+            checkpoint.offer(self.state)
         # The only value read from the device in an epoch.
-        mean = total.item() / len(self.samples)
+        mean = self.total.item() / len(self.samples)
         bar.set_postfix(loss=f"{mean:.4g}", refresh=False)
         if not math.isfinite(mean):
             raise DistilleryError(
@@ -240,6 +262,12 @@ class _Run:
                 f"{mean}; lower optimizer.lr (now {self.recipe.optimizer.lr}) in the recipe"
             )
         return mean
+
+    def end_epoch(self, loss: float) -> None:
+        """Note the mean loss of the epoch; the next step is the first of another."""
+        self.history.loss.append(loss)
+        self.steps = 0
+        self.total = torch.zeros_like(self.total)
 
     def step(self, batch: Batch) -> Tensor:
         """One step on a batch; the loss, detached.
@@ -268,25 +296,27 @@ class _Run:
         soft = None if soft is None else soft[part].float()
         return self.loss(logits, Target(hard[part], mixed, soft, batch.epoch, batch.mixing.lam))
 
-    def save(self, file: Path) -> None:
-        """Write a checkpoint aside, then move it to `file`."""
-        state = {
-            "device": self.samples.device.type,
+    def state(self) -> dict[str, Any]:
+        """What the next steps follow from.
+
+        Within an epoch the stream `batches` stands before the draw of its permutation.
+        """
+        streams = self._streams()
+        return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "generators": {
-                role: generator.get_state() for role, generator in self.generators.items()
-            },
+            "generators": streams | ({"batches": self.permutation} if self.steps else {}),
             "history": {"accuracy": self.history.accuracy, "loss": self.history.loss},
+            "steps": self.steps,
+            "total": self.total,
         }
-        save_state(state, file)
 
-    def resume(self, file: Path) -> None:
-        """Go on from the checkpoint `file`.
+    def _streams(self) -> dict[str, Tensor]:
+        return {role: generator.get_state() for role, generator in self.generators.items()}
 
-        Without a usable one, or with one of another kind of device, start from nothing.
-        """
-        state = load_state(file)
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint; without a usable one start from nothing."""
+        state = checkpoint.load()
         if state is None or not self._is_of_this_run(state):
             return
         before = copy.deepcopy(self.model.state_dict()), self.optimizer.state_dict()
@@ -300,19 +330,20 @@ class _Run:
             return
         for role, generator in self.generators.items():
             generator.set_state(state["generators"][role])
-        self.history = History(**state["history"])
+        self.history, self.steps = History(**state["history"]), state["steps"]
+        self.total = state["total"].to(self.total.device)
 
     def _is_of_this_run(self, state: Mapping[str, Any]) -> bool:
         """Whether a state has the form that `save` gives it here."""
-        if state.get("device") != self.samples.device.type:
-            return False  # its random states are of another kind of generator
-        streams = {role: generator.get_state() for role, generator in self.generators.items()}
-        history = state.get("history")
+        history, steps = state.get("history"), state.get("steps")
         return (
             same_form(state.get("model"), self.model.state_dict())
-            and same_form(state.get("generators"), streams)
+            and same_form(state.get("generators"), self._streams())
+            and same_form(state.get("total"), self.total)
             and isinstance(history, dict)
             and _is_history(history, self.recipe.epochs)
+            and isinstance(steps, int)
+            and 0 <= steps <= len(self.batches)
         )
 
     def _check_optimizer(self) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from distillery.errors import DistilleryError, PlanError
 from distillery.nets.network import build_network
-from distillery.store.checkpoint import load_state, same_form, save_state
+from distillery.store.checkpoint import Checkpoint, same_form
 from distillery.training.augment import pipeline
 from distillery.unroll.network import FlatNetwork
 from distillery.unroll.window import InnerTraining, batched_loss, meta_gradients, run_steps
@@ -31,10 +31,9 @@ if TYPE_CHECKING:
     from distillery.unroll.optimizers import FlatOptimizer, Moments
     from distillery.unroll.window import OuterLoss
 
-CHECKPOINT, SNAPSHOTS, HISTORY = "meta.pt", "snapshots.safetensors", "meta.csv"
+CHECKPOINT, SNAPSHOTS, HISTORY = "meta", "snapshots.safetensors", "meta.csv"
 COLUMNS = ("meta_step", "loss", "norm", "limit", "window_start")
 CHUNK = 500  # real images per pass of the outer loss: bounds its memory
-CHECKPOINT_EVERY = 20  # meta-steps
 
 Values = dict[str, Tensor]  # the learned tensors by name
 
@@ -112,15 +111,15 @@ def learn(
         raise PlanError(f"network = '{recipe.network}': a job needs the network, not its name")
     module = build_network(recipe.network, _image_shape(problem), classes)
     learner = MetaLearner(problem, space, FlatNetwork(module), recipe, job)
-    state = learner.resume()
+    checkpoint = Checkpoint(job, CHECKPOINT)
+    state = learner.resume(checkpoint)
     with job.progress(recipe.meta_steps, "meta-steps") as bar:
         bar.update(state.done)
         while state.done < recipe.meta_steps:
             learner.step(state)
             bar.set_postfix(loss=f"{state.history[-1][1]:.4f}", refresh=False)
             bar.update()
-            if state.done % CHECKPOINT_EVERY == 0:
-                state.save(job.scratch / CHECKPOINT)
+            checkpoint.offer(lambda: vars(state))
     if recipe.snapshots > 1:
         save_file({name: t.cpu() for name, t in state.snapshots.items()}, job.out / SNAPSHOTS)
     with (job.out / HISTORY).open("w", newline="") as file:
@@ -139,7 +138,6 @@ class MetaState:
     """The outer loop between two meta-steps.
 
     Attributes:
-        device: its type, such as "cpu".
         values: the learned tensors.
         moments: of each tensor's optimiser.
         running: running mean of the gradient's norm; None at the start.
@@ -147,7 +145,6 @@ class MetaState:
         snapshots: the tensors kept on the way, as they are stored.
     """
 
-    device: str
     values: Values
     moments: dict[str, Moments]
     running: float | None = None
@@ -172,7 +169,6 @@ class MetaState:
         history, snapshots = stored.get("history"), stored.get("snapshots")
         return (
             stored.keys() == vars(self).keys()
-            and stored["device"] == self.device
             and same_form(stored["values"], self.values)
             and same_form(stored["moments"], self.moments)
             and isinstance(stored["running"], float | None)
@@ -181,10 +177,6 @@ class MetaState:
             and isinstance(snapshots, dict)
             and all(isinstance(value, Tensor) for value in snapshots.values())
         )
-
-    def save(self, file: Path) -> None:
-        """Write the checkpoint `file`, whole or not at all."""
-        save_state(vars(self), file)
 
 
 @dataclass(frozen=True)
@@ -205,19 +197,15 @@ class MetaLearner:
     recipe: Unrolled
     job: Job
 
-    def resume(self) -> MetaState:
-        """The state of the last checkpoint, or the start.
-
-        A checkpoint that is not usable counts for nothing, and so does one of another type of
-        device: what is learned on two devices can be reproduced on neither.
-        """
+    def resume(self, checkpoint: Checkpoint) -> MetaState:
+        """The state of the last checkpoint, or, without a usable one, the start."""
         values = {name: tensor.start.clone() for name, tensor in self.problem.learned.items()}
         moments = {
             name: tensor.optimizer.start(values[name])
             for name, tensor in self.problem.learned.items()
         }
-        start = MetaState(self.job.device.type, values, moments)
-        stored = load_state(self.job.scratch / CHECKPOINT)
+        start = MetaState(values, moments)
+        stored = checkpoint.load()
         if stored is None or not start.continued_by(stored):
             return start
         return MetaState(**stored).on(self.job.device)

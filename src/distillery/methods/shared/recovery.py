@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -20,8 +19,9 @@ from torch.nn.functional import cross_entropy
 
 from distillery.errors import DistilleryError, TeacherError
 from distillery.matching.statistics import record_inputs, running_distance, shifted_moments
+from distillery.methods.shared.recovery_state import AdamFields, ImageObjective, RecoveryState
 from distillery.nets.features import fired_batch_norms
-from distillery.store.checkpoint import cached
+from distillery.store.checkpoint import Checkpoint, gathered
 from distillery.training.augment import pipeline
 from distillery.training.normalise import normalise
 from distillery.training.precision import set_memory_format
@@ -30,31 +30,13 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from distillery.data.images import ImageSet
+    from distillery.store.checkpoint import Stateful
     from distillery.store.job import Job
     from distillery.teacher.load import Teacher
 
 POSTFIX_EVERY = 50  # reading a loss waits for the device
 
 StepAugmentations = Callable[[int], Sequence[str]]  # from a step to names of its augmentations
-
-
-class AdamFields(Protocol):
-    """The fields of a method's Recipe that `recover` reads."""
-
-    @property
-    def iterations(self) -> int:
-        """Steps."""
-        ...
-
-    @property
-    def lr(self) -> float:
-        """Learning rate at the first step."""
-        ...
-
-    @property
-    def betas(self) -> tuple[float, float]:
-        """Of Adam."""
-        ...
 
 
 class RecoveryFields(AdamFields, Protocol):
@@ -73,23 +55,6 @@ class RecoveryFields(AdamFields, Protocol):
     @property
     def parallel_groups(self) -> int:
         """Groups optimised side by side."""
-        ...
-
-
-class ImageObjective(Protocol):
-    """What `recover` minimises."""
-
-    def gradient(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Both losses and the gradient of their weighted sum.
-
-        Args:
-            images: (G, B, C, H, W), normalised.
-            labels: (B,) int64, the same for each group.
-
-        Returns:
-            Cross entropy and loss of the statistics (scalars), and the gradient by the images, in
-            their shape.
-        """
         ...
 
 
@@ -244,6 +209,9 @@ def recover(
     recipe: AdamFields,
     bar: tqdm,
     project: Callable[[Tensor], object] = lambda leaf: None,
+    *,
+    streams: Sequence[Stateful] = (),
+    checkpoint: Checkpoint | None = None,
 ) -> Tensor:
     """Minimise the objective with a fresh Adam (eps 1e-8, no decay) and a cosine rate to 0.
 
@@ -256,6 +224,9 @@ def recover(
         recipe: steps, learning rate, betas.
         bar: advances by G per step and shows both losses.
         project: changes the leaf in place after each step.
+        streams: the random streams that `images` and `objective` draw from, and what else a step
+            changes.
+        checkpoint: where a killed job left the steps that it made; None: all are made.
 
     Returns:
         The last iterate, detached.
@@ -263,16 +234,22 @@ def recover(
     Raises:
         DistilleryError: it is not finite.
     """
-    leaf = leaf.detach().clone().requires_grad_()
-    adam = torch.optim.Adam([leaf], betas=recipe.betas, eps=1e-8)
-    for step in range(recipe.iterations):
-        adam.param_groups[0]["lr"] = cosine_decay(recipe.lr, step, recipe.iterations)
+    run = RecoveryState.of(leaf, recipe, streams)
+    if checkpoint is not None:
+        run.resume(checkpoint, recipe.iterations)
+    leaf = run.leaf
+    bar.update(len(leaf) * run.steps)
+    for step in range(run.steps, recipe.iterations):
+        run.adam.param_groups[0]["lr"] = cosine_decay(recipe.lr, step, recipe.iterations)
         seen = images(leaf, step)
         ce, bn, gradient = objective.gradient(seen, labels)
         (leaf.grad,) = torch.autograd.grad(seen, leaf, gradient)
-        adam.step()
+        run.adam.step()
         with torch.no_grad():
             project(leaf)
+        run.steps += 1
+        if checkpoint is not None:
+            checkpoint.offer(run.state)
         if step % POSTFIX_EVERY == 0:
             bar.set_postfix(ce=f"{ce:.3f}", bn=f"{bn:.3f}", refresh=False)
         bar.update(len(leaf))
@@ -299,20 +276,18 @@ def pixel_range(train: ImageSet, device: torch.device) -> Callable[[Tensor], Ten
 
 def in_groups(
     indices: range,
-    optimise: Callable[[list[int]], Tensor],
+    optimise: Callable[[list[int], Checkpoint], Tensor],
     name: str,
     recipe: RecoveryFields,
     job: Job,
     bar: tqdm,
 ) -> Tensor:
-    """Optimise a few groups at a time.
-
-    Each finished batch of groups is kept in the job's scratch folder and read from there when the
-    job starts again.
+    """Optimise a few groups at a time, and go on where a killed job stopped.
 
     Args:
         indices: of all groups.
-        optimise: from at most recipe.parallel_groups indices to their results, side by side.
+        optimise: from at most recipe.parallel_groups indices, and where their steps are kept, to
+            their results, side by side, on the CPU.
         name: of the files in the scratch folder.
         recipe: says how many side by side.
         job: gives the scratch folder.
@@ -321,15 +296,14 @@ def in_groups(
     Returns:
         The results joined along the first dimension, on the CPU.
     """
-    results = []
-    for first in indices[:: recipe.parallel_groups]:
-        group = list(indices[first : first + recipe.parallel_groups])
-        done = bar.n + len(group) * recipe.iterations
-        file = job.scratch / f"{name}-{first}.safetensors"
-        results.append(cached(file, partial(_named, optimise, group))["found"])
-        bar.update(done - bar.n)  # what was read and not made
+    start, checkpoint = bar.n, Checkpoint(job, f"{name}-steps")
+
+    def make(first: int) -> Tensor:
+        bar.update(start + (first - indices[0]) * recipe.iterations - bar.n)
+        group = list(indices[first - indices[0] :][: recipe.parallel_groups])
+        return optimise(group, checkpoint.of(first)).cpu()
+
+    results = gathered(job, name, indices[:: recipe.parallel_groups], make)
+    bar.update(start + len(indices) * recipe.iterations - bar.n)  # what was read and not made
+    checkpoint.remove()
     return torch.cat(results)
-
-
-def _named(optimise: Callable[[list[int]], Tensor], group: list[int]) -> dict[str, Tensor]:
-    return {"found": optimise(group)}

@@ -427,6 +427,7 @@ def stage_job(folder: Path, reference: dict, **inputs: object) -> Job:
 def test_stage_writes_values_and_arrays(tmp_path):
     job = stage_job(tmp_path, BOUNDARY, student=student_artefact(tmp_path / "student"))
     metadata, expected = stage.make(job), analyse(tmp_path / "direct", BOUNDARY)
+    assert metadata.pop("sizes")["data"]["train"] == 48
     assert metadata == {"value": expected.value, "analysis": "boundary"}
     assert pq.read_table(job.out / "values.parquet").to_pydict() == expected.values
     arrays = load_file(job.out / "arrays.safetensors")
@@ -448,6 +449,7 @@ def test_stage_hands_on_teachers_and_stored_labels(tmp_path):
     )
     metadata = stage.make(job)
     expected = analyse(tmp_path, DIVERGENCE, stored=stored)
+    assert metadata.pop("sizes")["data"]["train"] == 48
     assert metadata == {"value": expected.value, "analysis": "divergence", **expected.metadata}
     assert sorted(file.name for file in job.out.iterdir()) == ["values.parquet"]
 

@@ -27,6 +27,7 @@ from distillery.training.batches import Mixing
 from distillery.training.loop import History, train
 from distillery.training.samples import Samples
 from helpers.jobs import job_in
+from helpers.kills import saving
 from helpers.labels import batch, infer_set, logits_artefact
 from helpers.tiny import data_artefact, teacher_artefact, tiny_set
 
@@ -157,6 +158,7 @@ def test_a_single_step_is_an_evaluation(kind, tmp_path, trained):
     history = trained[0]["history"]
     assert asdict(history.accuracies) == expected["accuracy"]
     assert history.loss == expected["loss"]
+    assert metadata.pop("sizes")["data"]["train"] == 48
     assert metadata == {
         "value": expected["accuracy"]["last"],
         "analysis": "continual",
@@ -222,7 +224,7 @@ def test_a_killed_course_goes_on_after_its_last_step(tmp_path, trained, monkeypa
         return recorder(*arguments, **more)
 
     monkeypatch.setattr(continual, "train", die)
-    with pytest.raises(DistilleryError, match="killed"):
+    with saving(), pytest.raises(DistilleryError, match="killed"):
         stage.make(killed)
     monkeypatch.setattr(continual, "train", recorder)
     stage.make(killed)

@@ -20,6 +20,7 @@ from torchvision.transforms import v2
 from distillery.components.fields import read
 from distillery.data.images import load_images
 from distillery.data.parallel import ordered_map
+from distillery.data.source import open_source
 from distillery.errors import ArtefactError, ClassOrderError
 from distillery.stages.data import DataRecipe, FitRecipe
 from distillery.store.canonical import class_order_hash
@@ -318,7 +319,7 @@ def test_large_images_are_read_on_threads_and_small_ones_are_not(pixels, threads
 @pytest.fixture
 def grouped(tmp_path, monkeypatch):
     """A set of three row groups: 3, 3 and 2 images."""
-    monkeypatch.setattr("distillery.stages.data.GROUP_ROWS", 3)
+    monkeypatch.setattr("distillery.data.write.GROUP_ROWS", 3)
     return run(f"folder:{folders(tmp_path / 'set', count=4)}")
 
 
@@ -412,3 +413,45 @@ def test_a_source_imports_only_its_own_libraries(tmp_path):
         env={"PYTHONPATH": ":".join(sys.path)},
     )
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet", "shards", "sklearn", "torchvision"])
+def test_a_source_starts_at_any_row(kind, tmp_path, monkeypatch):
+    place = tmp_path / "source"
+    if kind == "folder":
+        folders(place, count=4)
+    elif kind == "parquet":
+        parquets(place, (0, 1, 1, 0, 1, 0, 0), rows=3)
+    elif kind == "shards":
+        for s in range(3):
+            images = [encoded(picture(10 * s + i)) for i in range(4)]
+            parquet(place / f"train-{s}.parquet", images, [0, 1, 0, 1], rows=2)
+        parquet(place / "test.parquet", images, [0, 1, 0, 1])
+    elif kind == "torchvision":
+        monkeypatch.setattr(datasets, "FakeDigits", FakeDigits, raising=False)
+        monkeypatch.setattr(datasets, "__all__", [*datasets.__all__, "FakeDigits"])
+    names = {"sklearn": "sklearn:digits", "torchvision": "torchvision:FakeDigits"}
+    source = open_source(names.get(kind, f"{kind.replace('shards', 'parquet')}:{place}"))
+    for split in (source.train, source.test):
+        whole = [(str(item.image), item.label, item.origin) for item in split.items()]
+        for row in (*range(min(split.count, 13)), split.count):
+            found = [(str(item.image), item.label, item.origin) for item in split.starting(row)]
+            if kind in ("sklearn", "torchvision"):  # Pillow's images are new ones
+                assert [item[1:] for item in found] == [item[1:] for item in whole[row:]]
+            else:
+                assert found == whole[row:], row
+
+
+class FakeDigits:
+    """A data set of torchvision's kind."""
+
+    classes = ("a", "b")
+
+    def __init__(self, root: str, train: bool = True, download: bool = False):
+        self.count = 5 if train else 3
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, row: int) -> tuple:
+        return picture(row), row % 2

@@ -16,9 +16,9 @@ from distillery.methods import infer
 from distillery.methods.shared import recovery
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.parts import Kind, Part
-from distillery.store.checkpoint import ENVIRONMENT
 from distillery.store.job import Job
 from helpers.jobs import job_in
+from helpers.kills import saving
 from helpers.methods import INFER, distil, two_teachers
 from helpers.tiny import TinySet, tiny_set, tiny_teacher
 
@@ -258,7 +258,6 @@ def test_augmentation_draws_do_not_depend_on_what_runs_side_by_side(tmp_path):
 def test_killed_and_started_again_gives_the_same_bytes(tmp_path, monkeypatch):
     train, calls, whole = tiny_set(), [], recovery.recover
     expected = run(tmp_path / "undisturbed", train, augment=["roll:4"]).tensors
-    monkeypatch.setenv(ENVIRONMENT, "0")
 
     def recover(*args: object, **kwargs: object) -> Tensor:
         if len(calls) == 4:
@@ -268,7 +267,7 @@ def test_killed_and_started_again_gives_the_same_bytes(tmp_path, monkeypatch):
 
     monkeypatch.setattr(infer, "recover", recover)
     job = job_in(tmp_path / "killed")
-    with pytest.raises(KeyboardInterrupt):
+    with saving(), pytest.raises(KeyboardInterrupt):
         run(tmp_path, train, job=job, augment=["roll:4"])
     calls[:] = [1] * 5
     found = run(tmp_path, train, job=job, augment=["roll:4"]).tensors

@@ -31,6 +31,7 @@ from distillery.training.samples import Samples
 from distillery.unroll.network import FlatNetwork
 from distillery.unroll.optimizers import Adam
 from helpers.jobs import job_in
+from helpers.kills import saving
 from helpers.methods import METHODS, NETWORK, SHORT, classes
 from helpers.tiny import TinySet
 
@@ -49,7 +50,6 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = distilled(name, tmp_path / "whole", snapshots=2)
-    monkeypatch.setattr(meta_learning, "CHECKPOINT_EVERY", 1)
     step, calls = MetaLearner.step, []
 
     def dying(self: MetaLearner, state: MetaState) -> None:
@@ -59,7 +59,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(
         step(self, state)
 
     monkeypatch.setattr(MetaLearner, "step", dying)
-    with pytest.raises(KeyboardInterrupt):
+    with saving(), pytest.raises(KeyboardInterrupt):
         distilled(name, tmp_path / "killed", snapshots=2)
     again = distilled(name, tmp_path / "killed", snapshots=2)
     assert calls == [0, 1, 2, 2, 3]
@@ -223,7 +223,7 @@ def test_an_unreadable_checkpoint_counts_for_nothing(tmp_path: Path) -> None:
     ):
         (tmp_path / place).mkdir()
         job = job_in(tmp_path / place)
-        (job.scratch / meta_learning.CHECKPOINT).write_bytes(rubbish)
+        (job.scratch / f"{meta_learning.CHECKPOINT}.pt").write_bytes(rubbish)
         again = bptt.distill(classes(), METHODS["bptt"][1], ipc=1, teachers=[], job=job)
         assert torch.equal(again["images"], whole["images"])
 
@@ -433,7 +433,6 @@ def test_errors_name_the_field(
 
 
 OTHER_STATES = {
-    "another device": {"device": "cuda"},
     "another tensor": {"values": {"poster": torch.ones(2)}},
     "another shape": {"values": {"images": torch.ones(3)}},
     "another type": {"values": {"images": torch.ones(2, dtype=torch.float64)}},
@@ -448,9 +447,9 @@ OTHER_STATES = {
 
 @pytest.mark.parametrize("change", OTHER_STATES.values(), ids=OTHER_STATES)
 def test_a_checkpoint_of_something_else_counts_as_none(change) -> None:
-    start = MetaState("cpu", {"images": torch.zeros(2)}, {"images": (torch.zeros(2),)})
+    start = MetaState({"images": torch.zeros(2)}, {"images": (torch.zeros(2),)})
     later = MetaState(
-        *("cpu", {"images": torch.ones(2)}, {"images": (torch.ones(2),)}),
+        *({"images": torch.ones(2)}, {"images": (torch.ones(2),)}),
         *(1.5, [(1, 2.0, 1.0, 2.0, 0)], {"1/images": torch.ones(2)}),
     )
     assert start.continued_by(vars(later))

@@ -13,6 +13,7 @@ from distillery.store.job import Job
 from distillery.teacher.load import Teacher
 from distillery.training.boxes import draw_boxes
 from helpers.jobs import job_in
+from helpers.kills import saving
 from helpers.methods import distil
 from helpers.tiny import TinySet, tiny_set, tiny_teacher
 
@@ -164,7 +165,7 @@ def test_same_cell_same_bytes_also_after_a_kill(tmp_path, monkeypatch):
 
     monkeypatch.setattr(rded, "class_images", killed)
     job = job_in(tmp_path / "killed", "one")
-    with pytest.raises(KeyboardInterrupt):
+    with saving(), pytest.raises(KeyboardInterrupt):
         distil(RDED, train, 3, job, teachers)
     calls[:] = [1] * 3
     assert torch.equal(distil(RDED, train, 3, job, teachers)["images"], expected)

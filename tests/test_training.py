@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from distillery.errors import DistilleryError
 from distillery.sets.distilled import Instances
-from distillery.training import loop
 from distillery.training.batches import ROLES, Batches, sizes
 from distillery.training.loop import CHECKPOINT, Accuracies, History, accuracy, initialise, train
 from distillery.training.recipe import Mix, Optimizer, Schedule, Training, batch_size
 from distillery.training.samples import Samples
+from helpers.kills import saving
 from helpers.training import digits, network, samples
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -27,6 +27,7 @@ def cross_entropy(logits, target):
     return F.cross_entropy(logits, target.mixed)
 
 
+FILE = f"{CHECKPOINT}.pt"
 RICH = Training(4, 32, augment=("crop:1", "flip"), mix=Mix("mixup"), test_every=3)
 
 
@@ -383,13 +384,13 @@ def test_a_killed_run_ends_with_the_bits_of_an_uninterrupted_one(job, optimizer,
     steps = iter(range(100))
 
     def killed(logits, target):
-        if next(steps) == 8:  # the last step of the third epoch
+        if next(steps) == 7:  # within the third epoch
             raise KeyboardInterrupt
         return cross_entropy(logits, target)
 
-    with pytest.raises(KeyboardInterrupt):
-        train(network(), samples(), recipe, killed, job, test=samples(), checkpoint_every=0)
-    assert (job.scratch / CHECKPOINT).is_file()
+    with saving(), pytest.raises(KeyboardInterrupt):
+        train(network(), samples(), recipe, killed, job, test=samples())
+    assert (job.scratch / FILE).is_file()
     resumed, count = network(), []
     history = train(
         resumed,
@@ -398,23 +399,20 @@ def test_a_killed_run_ends_with_the_bits_of_an_uninterrupted_one(job, optimizer,
         lambda z, t: count.append(1) or cross_entropy(z, t),
         job,
         test=samples(),
-        checkpoint_every=0,
     )
-    assert len(count) == 9  # epochs 3 to 5 only
+    assert len(count) == 8  # the second step of the third epoch and those after it
     assert history == expected
     assert all(
         value.equal(resumed.state_dict()[name]) for name, value in whole.state_dict().items()
     )
-    assert not list(job.scratch.iterdir())
+    assert not (job.scratch / FILE).exists()
 
 
-def test_no_checkpoint_before_its_time_and_a_torn_one_counts_as_none(job, monkeypatch):
-    saved = []
-    monkeypatch.setattr(loop._Run, "save", lambda self, file: saved.append(file))
-    (job.scratch / CHECKPOINT).write_bytes(b"PK\x03\x04 cut short")
+def test_no_checkpoint_before_its_time_and_a_torn_one_counts_as_none(job):
+    (job.scratch / FILE).write_bytes(b"PK\x03\x04 cut short")
     history = train(network(), samples(), RICH, cross_entropy, job, test=samples())
     assert len(history.loss) == 4
-    assert not saved
+    assert not list(job.scratch.iterdir())
 
 
 def test_divergence_names_the_epoch(job):
@@ -455,7 +453,8 @@ def other_states(state: dict) -> dict[str, object]:
         "a list": [state],
         "text": "a checkpoint",
         "nothing in it": {},
-        "another device": state | {"device": "cuda"},
+        "another device": state | {"of": state["of"] | {"device": "cuda"}},
+        "another job": state | {"of": state["of"] | {"key": "other"}},
         "a weight less": state | {"model": {k: v for k, v in model.items() if k != name}},
         "another network": state | {"model": wider},
         "no streams": state | {"generators": {}},
@@ -464,6 +463,10 @@ def other_states(state: dict) -> dict[str, object]:
         "losses that are text": state | {"history": {"accuracy": {}, "loss": "ab"}},
         "more epochs than there are": state | {"history": {"accuracy": {}, "loss": [0.5] * 99}},
         "no history": state | {"history": None},
+        "more steps than an epoch has": state | {"steps": 4},
+        "fewer than none": state | {"steps": -1},
+        "no sum": {key: value for key, value in state.items() if key != "total"},
+        "a sum for each class": state | {"total": torch.zeros(10)},
     }
 
 
@@ -474,11 +477,12 @@ def test_a_checkpoint_that_is_anything_else_counts_as_none(job, monkeypatch):
     train(whole, samples(), recipe, cross_entropy, job, test=samples())
     monkeypatch.setattr(Path, "unlink", lambda path, **options: None)  # leave the checkpoint
     two = replace(recipe, epochs=2)  # an epoch is left to do with what the file holds
-    train(network(), samples(), two, cross_entropy, job, test=samples(), checkpoint_every=0)
+    with saving():
+        train(network(), samples(), two, cross_entropy, job, test=samples())
     monkeypatch.undo()
-    state = torch.load(job.scratch / CHECKPOINT, weights_only=True)
+    state = torch.load(job.scratch / FILE, weights_only=True)
     for what, content in other_states(state).items():
-        torch.save(content, job.scratch / CHECKPOINT)
+        torch.save(content, job.scratch / FILE)
         again = network()
         history = train(again, samples(), recipe, cross_entropy, job, test=samples())
         assert len(history.loss) == 3, what

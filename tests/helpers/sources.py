@@ -6,17 +6,16 @@ import io
 import json
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
-from tqdm import tqdm
 
 from distillery.data.digest import folder_digest
 from distillery.stages.data import make
 from distillery.store.artefact import Artefact
+from helpers.jobs import quiet_job_in
 
 CHANNELS = {"L": (), "RGB": (3,), "RGBA": (4,)}
 
@@ -51,7 +50,13 @@ def folders(root: Path, classes: tuple[str, ...] = ("cat", "dog"), count: int = 
 
 
 def parquet(
-    file: Path, images: list, labels: list, *, struct: bool = False, metadata: dict | None = None
+    file: Path,
+    images: list,
+    labels: list,
+    *,
+    struct: bool = False,
+    metadata: dict | None = None,
+    rows: int | None = None,
 ) -> Path:
     """A parquet file as people have it; `struct` is Hugging Face's way to hold an image."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +67,7 @@ def parquet(
     table = pa.table(
         {"image": column if struct else pa.array(images, pa.binary()), "label": pa.array(labels)}
     )
-    pq.write_table(table.replace_schema_metadata(metadata), file)
+    pq.write_table(table.replace_schema_metadata(metadata), file, row_group_size=rows)
     return file
 
 
@@ -78,7 +83,11 @@ def parquets(
 
 def run(source: str, digest: str | None = None, **recipe) -> Artefact:
     """The artefact that the data stage makes of a source, in a folder of its own."""
-    out = Path(tempfile.mkdtemp(prefix="data-"))
+    return run_in(Path(tempfile.mkdtemp(prefix="data-")), source, digest, **recipe)
+
+
+def run_in(folder: Path, source: str, digest: str | None = None, **recipe) -> Artefact:
+    """As `run`, in a folder that may hold what an earlier, killed run left."""
     kind, _, place = source.partition(":")
     if digest is None:
         digest = (
@@ -86,13 +95,10 @@ def run(source: str, digest: str | None = None, **recipe) -> Artefact:
             if place and kind in ("parquet", "folder") and Path(place).is_dir()
             else source
         )
-    job = SimpleNamespace(
-        recipe={"source": source, "digest": digest, **recipe},
-        out=out,
-        progress=lambda total, label: tqdm(total=total, disable=True),
-    )
+    job = quiet_job_in(folder, recipe={"source": source, "digest": digest, **recipe})
     metadata = json.loads(json.dumps(make(job)))
-    return Artefact(out, {"metadata": metadata, "files": {file.name: {} for file in out.iterdir()}})
+    files = {file.name: {} for file in job.out.iterdir()}
+    return Artefact(job.out, {"metadata": metadata, "files": files})
 
 
 def rows(artefact: Artefact, split: str) -> tuple[list[bytes], list[int]]:

@@ -127,6 +127,8 @@ def data_artefact(folder: Path, train: TinySet, **others: TinySet) -> Artefact:
         "shape": [1, 8, 8],
         "mean": [0.5],
         "std": [0.25],
+        "raw_bytes": train.images.numel(),
+        "counts": {split: len(images) for split, images in splits.items()},
     }
     return Artefact(
         folder,

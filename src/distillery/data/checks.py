@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import unicodedata
 from collections import Counter
@@ -56,7 +55,7 @@ def check_labels(source: str, opened: Source) -> None:
         labels = np.asarray(split.labels, np.int64)
         wrong = np.flatnonzero((labels < 0) | (labels >= len(classes)))
         if len(wrong):
-            check_label(next(itertools.islice(split.items(), int(wrong[0]), None)), classes)
+            check_label(next(split.starting(int(wrong[0]))), classes)
         per_class = np.bincount(labels, minlength=len(classes))
         check_no_class_empty(source, name, classes, per_class)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import torch
 
 from distillery.data.columns import SPLITS
 from distillery.data.convert import Canonical
 from distillery.data.source import Source, Split
+from distillery.store.checkpoint import same_form
 
 # What a remark of `convert.Treatment` says of so many images.
 REMARKS = {
@@ -42,6 +44,34 @@ class Findings:
             for remark in image.remarks:
                 count, first = self._remarks.get((split, remark), (0, image.origin))
                 self._remarks[split, remark] = count + 1, first
+
+    def state(self, split: str) -> dict[str, Any]:
+        """What is known of a split, for a checkpoint."""
+        remarks = {r: found for (s, r), found in self._remarks.items() if s == split}
+        return {
+            "contents": torch.from_numpy(np.array(self._contents[split], np.uint64).view(np.int64)),
+            "labels": torch.from_numpy(np.array(self._labels[split], np.int32)),
+            "remarks": remarks,
+        }
+
+    def is_state(self, state: object, count: int) -> bool:
+        """Whether something is what `state` says of a split of so many images."""
+        expected = {
+            "contents": torch.empty(count, dtype=torch.int64),
+            "labels": torch.empty(count, dtype=torch.int32),
+            "remarks": {},
+        }
+        return (
+            isinstance(state, dict)
+            and isinstance(state.get("remarks"), dict)
+            and same_form(state | {"remarks": {}}, expected)
+        )
+
+    def restore(self, split: str, state: Mapping[str, Any]) -> None:
+        """Take what `state` said of a split of which nothing is known yet."""
+        self._contents[split].extend(state["contents"].numpy().view(np.uint64).tolist())
+        self._labels[split].extend(state["labels"].tolist())
+        self._remarks |= {(split, r): tuple(found) for r, found in state["remarks"].items()}
 
     def warnings(self, source: Source) -> list[str]:
         """A line for each finding.
@@ -75,4 +105,4 @@ class Findings:
 
 
 def _origin(split: Split, row: int) -> str:
-    return next(itertools.islice(split.items(), row, None)).origin
+    return next(split.starting(row)).origin

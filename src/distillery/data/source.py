@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -35,11 +36,19 @@ class Split:
         count: how many there are.
         items: starts reading them from the first, one at a time and always in the same order.
         labels: of all items, where they are known before any is read; unchecked.
+        items_from: as `items`, from a row on; None: those before are read and left out.
     """
 
     count: int
     items: Callable[[], Iterator[Item]]
     labels: Sequence[int] | None = None
+    items_from: Callable[[int], Iterator[Item]] | None = None
+
+    def starting(self, row: int) -> Iterator[Item]:
+        """The items from a row on."""
+        if self.items_from is not None:
+            return self.items_from(row)
+        return itertools.islice(self.items(), row, None)
 
 
 @dataclass(frozen=True)

@@ -126,8 +126,8 @@ def _split(folder: Path, files: LabelledFiles) -> Split:
             f"{folder}: holds no images ({', '.join(SUFFIXES)}) in class folders; add some"
         )
 
-    def items() -> Iterator[Item]:
-        for file, label in files:
+    def items(first: int = 0) -> Iterator[Item]:
+        for file, label in files[first:]:
             try:
                 yield Item(Path(file).read_bytes(), label, file)
             except OSError as error:
@@ -135,4 +135,4 @@ def _split(folder: Path, files: LabelledFiles) -> Split:
                     f"{file}: unreadable ({error.strerror}); restore the file or remove its mention"
                 ) from None
 
-    return Split(len(files), items, [label for _, label in files])
+    return Split(len(files), items, [label for _, label in files], items)

@@ -56,7 +56,8 @@ def _split(name: str, shards: list[Path], labels: np.ndarray) -> Split:
             f"{shards[0]}: the {name} split has no rows; add images or take another file"
         )
     known = labels.tolist() if len(labels) == count else None  # a row without one is named later
-    return Split(count, partial(_items, shards), known)
+    items = partial(_items, shards)
+    return Split(count, items, known, items)
 
 
 def _shards(folder: Path, split: str) -> list[Path]:
@@ -132,20 +133,35 @@ def _holds_images(kind: pa.DataType) -> bool:
     )
 
 
-def _batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _batches(
+    file: Path, columns: list[str], groups: list[int] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The rows of some row groups; None: of all."""
     try:
-        yield from _open(file).iter_batches(READ_ROWS, columns=columns)
+        yield from _open(file).iter_batches(READ_ROWS, row_groups=groups, columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{file}: unreadable, probably cut off ({error}); fetch it again") from None
 
 
-def _items(shards: list[Path]) -> Iterator[Item]:
+def _items(shards: list[Path], first: int = 0) -> Iterator[Item]:
     for file in shards:
-        row = 0
-        for batch in _batches(file, [IMAGE, LABEL]):
-            for image, label in zip(batch[IMAGE], batch[LABEL], strict=True):
+        row, groups = _groups_with(file, first)
+        for batch in _batches(file, [IMAGE, LABEL], groups):
+            left = batch.slice(max(0, first - row))
+            row += len(batch) - len(left)
+            for image, label in zip(left[IMAGE], left[LABEL], strict=True):
                 yield _item(image.as_py(), label.as_py(), f"{file} row {row}")
                 row += 1
+        first = max(0, first - _open(file).metadata.num_rows)
+
+
+def _groups_with(file: Path, first: int) -> tuple[int, list[int]]:
+    """The row groups that hold the rows from `first` on, and the first row of them."""
+    metadata = _open(file).metadata
+    start, groups = 0, list(range(metadata.num_row_groups))
+    while groups and start + metadata.row_group(groups[0]).num_rows <= first:
+        start += metadata.row_group(groups.pop(0)).num_rows
+    return start, groups
 
 
 def _item(image: bytes | dict[str, Any] | None, label: int | None, origin: str) -> Item:

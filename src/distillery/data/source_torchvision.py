@@ -80,8 +80,8 @@ def _classes(place: str, dataset: Any) -> tuple[str, ...]:
 
 
 def _split(place: str, split: str, dataset: Any) -> Split:
-    def items() -> Iterator[Item]:
-        for row in range(len(dataset)):
+    def items(first: int = 0) -> Iterator[Item]:
+        for row in range(first, len(dataset)):
             image, label = dataset[row]
             origin = f"torchvision:{place} {split} image {row}"
             if isinstance(label, bool) or not isinstance(label, (int, np.integer)):
@@ -91,4 +91,4 @@ def _split(place: str, split: str, dataset: Any) -> Split:
                 )
             yield Item(image, int(label), origin)
 
-    return Split(len(dataset), items)
+    return Split(len(dataset), items, items_from=items)

@@ -131,7 +131,7 @@ def class_images(
         return best_crops(train, part, label, teacher, recipe, stream, job)
 
     parts = pool.split(-(-BATCH // recipe.crops))
-    scored = gathered(job, f"crops-{label}", parts, score, streams=[stream], inner=True)
+    scored = gathered(job, "crops", parts, score, streams=[stream], within=label)
     losses, crops = (torch.cat(parts) for parts in zip(*scored, strict=True))
     best = losses.argsort(stable=True)[: ipc * recipe.factor**2]
     _, *shape = train.shape

@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from distillery.components import registry
 from distillery.components.fields import Count, Positive, read
 from distillery.data import checks
-from distillery.data.columns import CLASSES, IMAGE, LABEL, SPLITS, split_file
+from distillery.data.columns import CLASSES, SPLITS, split_file
 from distillery.data.convert import Canonical, Form, Treatment, decode
 from distillery.data.digest import folder_digest
 from distillery.data.expected import contradiction
 from distillery.data.findings import Findings
 from distillery.data.parallel import ordered_map
 from distillery.data.source import Source, Split, open_source, parse
+from distillery.data.write import Written, write_split
 from distillery.errors import DataError
+from distillery.store.atomic import copier
 from distillery.store.canonical import class_order_hash
 
 if TYPE_CHECKING:
     from distillery.store.job import Job
-
-SCHEMA = pa.schema(
-    [pa.field(IMAGE, pa.binary(), nullable=False), pa.field(LABEL, pa.int32(), nullable=False)]
-)
-# Of a row group, decoded: what one random access to a large set reads.
-GROUP_ROWS, GROUP_BYTES = 5000, 4 << 20
 
 
 @dataclass(frozen=True)
@@ -115,19 +108,19 @@ def make(job: Job) -> dict[str, Any]:
     pixels = picture.width * picture.height
     _check_stated(recipe, form)
     _check_expected(job.recipe.get(EXPECTED, {}), {"shape": list(form.shape)})
-    per_class, histograms, findings = {}, {}, Findings()
-    for name in SPLITS:
-        fit = getattr(recipe.fit, name)
-        per_class[name], histograms[name] = _write(job, name, source, form, fit, pixels, findings)
-        checks.check_no_class_empty(recipe.source, name, source.classes, per_class[name])
+    findings = Findings()
+    splits = {name: Written.none(name, form, len(source.classes), findings) for name in SPLITS}
+    for name, written in splits.items():
+        _write(job, written, source, form, getattr(recipe.fit, name), pixels)
+        checks.check_no_class_empty(recipe.source, name, source.classes, written.per_class)
     (job.out / CLASSES).write_text(json.dumps(source.classes) + "\n")
     return {
         "classes": list(source.classes),
         "class_order": class_order_hash(source.classes),
         "shape": list(form.shape),
-        **_statistics(recipe, histograms["train"]),
+        **_statistics(recipe, splits["train"].histogram),
         "counts": {"train": source.train.count, "test": source.test.count},
-        "per_class_train": per_class["train"].tolist(),
+        "per_class_train": splits["train"].per_class.tolist(),
         "bytes": {split: (job.out / split_file(split)).stat().st_size for split in SPLITS},
         "raw_bytes": source.train.count * form.bytes,
         "source": _without_path(recipe.source),
@@ -170,48 +163,20 @@ def _without_path(source: str) -> str:
     return f"{kind}:{Path(place).name}" if _is_on_disk(kind) else source
 
 
-def _write(
-    job: Job, name: str, source: Source, form: Form, fit: str, pixels: int, findings: Findings
-) -> tuple[np.ndarray, np.ndarray]:
-    """Write the split `name`, whose images have about so many `pixels` before they are fitted.
+def _write(job: Job, written: Written, source: Source, form: Form, fit: str, pixels: int) -> None:
+    """Write a split, whose images have about so many `pixels` before they are fitted."""
+    split: Split = getattr(source, written.split)
 
-    Returns images per class (classes,) and the histogram (C, 256) of its pixels, both int64.
-    """
-    split: Split = getattr(source, name)
-    per_class = np.zeros(len(source.classes), np.int64)
-    histogram = np.zeros((form.channels, 256), np.int64)
-    rows = min(GROUP_ROWS, max(1, GROUP_BYTES // form.bytes))
-    options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
-    with (
-        pq.ParquetWriter(job.out / split_file(name), SCHEMA, **options) as writer,
-        job.progress(split.count, f"data {name}") as bar,
-    ):
-        items = checks.checked(split.items(), source.classes)
-        images = ordered_map(lambda item: form.apply(item, fit), items, pixels)
-        for group in _groups(images, rows):
-            labels = [image.label for image in group]
-            writer.write_table(
-                pa.table([[image.encoded for image in group], labels], schema=SCHEMA),
-                row_group_size=rows,
-            )
-            per_class += np.bincount(labels, minlength=len(per_class))
-            _count_pixels(histogram, group)
-            findings.add(name, group)
-            bar.update(len(group))
-    return per_class, histogram
+    def images_from(row: int) -> Iterator[Canonical]:
+        items = checks.checked(split.starting(row), source.classes)
+        return ordered_map(lambda item: form.apply(item, fit), items, pixels)
 
-
-def _groups(images: Iterable[Canonical], rows: int) -> Iterator[list[Canonical]]:
-    images = iter(images)
-    while group := list(itertools.islice(images, rows)):
-        yield group
-
-
-def _count_pixels(histogram: np.ndarray, group: list[Canonical]) -> None:
-    joined = b"".join(image.pixels for image in group)
-    pixels = np.frombuffer(joined, np.uint8).reshape(-1, len(histogram))
-    for channel, counts in enumerate(histogram):
-        counts += np.bincount(pixels[:, channel], minlength=256)
+    try:
+        file = write_split(job, written, images_from, split.count, form)
+    except DataError:  # with other images it is another job
+        (job.scratch / split_file(written.split)).unlink(missing_ok=True)
+        raise
+    copier(file)(job.out / file.name)
 
 
 def _statistics(recipe: DataRecipe, histogram: np.ndarray) -> dict[str, list[float]]:

@@ -162,7 +162,7 @@ def gathered(
     *,
     streams: Sequence[Stateful] = (),
     label: str | None = None,
-    inner: bool = False,
+    within: object = None,
 ) -> list[R]:
     """`[function(part) for part in parts]`, which goes on where a killed job stopped.
 
@@ -177,19 +177,17 @@ def gathered(
             the CPU; from part to part it remembers nothing but `streams`.
         streams: the random streams that `function` draws from, and what else it changes.
         label: of a progress bar; None: there is none.
-        inner: whether a loop around this one keeps what comes of the results: the files go when
-            all parts are done.
+        within: which part of a loop around this one, that keeps what comes of the results; a JSON
+            value. The loops of all parts share the files, and save nothing when they are over.
     """
-    journal: _Journal[R] = _Journal(job, name, len(parts), streams)
+    journal: _Journal[R] = _Journal(job, name, [within, len(parts)], streams)
     left = parts[len(journal.results) :]
     with _progress(job, len(parts), len(journal.results), label) as advance:
         for part in left:
             journal.results.append(function(part))
             journal.offer()
             advance()
-    if inner:
-        journal.remove()
-    else:
+    if within is None:
         journal.offer(AT_END)
     return journal.results
 
@@ -197,21 +195,22 @@ def gathered(
 class _Journal(Generic[R]):
     """A list of results, and the files that hold it: each is named by the first of its results."""
 
-    def __init__(self, job: Job, name: str, count: int, streams: Sequence[Stateful]):
+    def __init__(self, job: Job, name: str, parts: list[Any], streams: Sequence[Stateful]):
         self._folder, self._name, self._streams = job.scratch, name, streams
-        self._of, self._count, self._pace = _identity(job, name) | {"parts": count}, count, Pace()
+        self._of, self._pace = _identity(job, name) | {"part": parts}, Pace()
+        self._count = parts[-1]
         self.results: list[R] = []
         states = _states(streams)
-        self._starts = [0]  # of the files
+        self._saved = 0
         while (stored := load_state(self._file())) is not None and self._goes_on(stored):
             self.results += stored["results"]
-            self._starts.append(len(self.results))
+            self._saved = len(self.results)
             states = stored["streams"]
         _restore(streams, states)
 
     def _file(self) -> Path:
         """The file of the results that are not saved yet."""
-        return self._folder / f"{self._name}-{self._starts[-1]}.pt"
+        return self._folder / f"{self._name}-{self._saved}.pt"
 
     def _goes_on(self, stored: Mapping[str, Any]) -> bool:
         results = stored.get("results")
@@ -224,18 +223,13 @@ class _Journal(Generic[R]):
 
     def offer(self, seconds: float = math.inf) -> None:
         """Save the new results, if there are any and a save is due."""
-        new = self.results[self._starts[-1] :]
+        new = self.results[self._saved :]
         if not new or not self._pace.due(seconds):
             return
         with self._pace.saving():
             state = {"of": self._of, "results": new, "streams": _states(self._streams)}
             save_state(state, self._file())
-        self._starts.append(len(self.results))
-
-    def remove(self) -> None:
-        """Delete the files."""
-        for start in self._starts:
-            (self._folder / f"{self._name}-{start}.pt").unlink(missing_ok=True)
+        self._saved = len(self.results)
 
 
 def folding(

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from distillery.store.job import Job
 
 CHECKPOINT = "training"
-TEST_BATCH = 512
 
 Loss = Callable[[Tensor, Target], Tensor]
 Labeller = Callable[[Batch], Tensor | None]
@@ -94,9 +93,9 @@ def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
 def predictions(
     model: nn.Module,
     samples: Samples,
-    batch: int = TEST_BATCH,
+    batch: int = 512,
     job: Job | None = None,
-    name: str = "predictions",
+    part: int = 0,
 ) -> Tensor:
     """The class that `model` puts first for each sample: (N,) int64, on the CPU.
 
@@ -107,7 +106,7 @@ def predictions(
         samples: the images.
         batch: of them at a time.
         job: keeps what a killed job has found out in its scratch folder; None: nothing does.
-        name: of the files there.
+        part: number of the epoch, where there are several.
     """
 
     def answers(part: Tensor) -> Tensor:
@@ -115,7 +114,11 @@ def predictions(
 
     training, parts = model.training, torch.arange(len(samples)).split(batch)
     model.eval()
-    found = gathered(job, name, parts, answers, inner=True) if job else list(map(answers, parts))
+    found = (
+        gathered(job, "predictions", parts, answers, within=part)
+        if job
+        else list(map(answers, parts))
+    )
     model.train(training)
     return torch.cat(found)
 
@@ -125,7 +128,7 @@ def percent(answers: Tensor, samples: Samples) -> float:
     return 100 * (answers.to(samples.device) == samples.labels).sum().item() / len(samples)
 
 
-def accuracy(model: nn.Module, samples: Samples, batch: int = TEST_BATCH) -> float:
+def accuracy(model: nn.Module, samples: Samples, batch: int = 512) -> float:
     """Percent of the samples whose class `model` puts first."""
     return percent(predictions(model, samples, batch), samples)
 
@@ -209,7 +212,7 @@ def _epochs(run: _Run, test: Samples, job: Job) -> None:
         while (epoch := len(run.history.loss) + 1) <= epochs:
             loss = run.epoch(bar, checkpoint)
             if epoch % run.recipe.test_every == 0 or epoch == epochs:
-                answers = predictions(run.model, test, job=job, name=f"test-{epoch}")
+                answers = predictions(run.model, test, job=job, part=epoch)
                 run.history.accuracy[epoch] = percent(answers, test)
             run.end_epoch(loss)
             checkpoint.offer(run.state)

@@ -4,11 +4,26 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from helpers.lab import make_lab
 from helpers.project import make_project
 
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# Examples of each property: "ci" always the same ones, "long" new ones with every run. Chosen by
+# HYPOTHESIS_PROFILE or `pytest --hypothesis-profile long`.
+EXAMPLES = {"ci": 60, "long": 5000}
+for name, examples in EXAMPLES.items():
+    settings.register_profile(
+        name,
+        max_examples=examples,
+        derandomize=name == "ci",
+        deadline=20_000,  # ms: what takes longer hangs
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -27,7 +26,6 @@ from distillery.stages import distill as stage
 from helpers.jobs import job_in
 from helpers.tiny import data_artefact, tiny_set
 
-EXAMPLES = int(os.environ.get("DISTILLERY_EXAMPLES", "60"))  # of each property, in CI
 CLASSES, IPC = 3, 2
 TRAIN = tiny_set(CLASSES)
 COLOUR = tiny_set(CLASSES, channels=3)
@@ -340,15 +338,8 @@ VIOLATIONS = (
     *(_spoiled_part, _stray_pixel, _other_labels),
     *(_other_shape, _other_soft_shape, _other_type),
 )
-CI = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=EXAMPLES <= 60,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 
 
-@CI
 @given(st.data(), st.sampled_from(VIOLATIONS))
 def test_any_violation_is_refused(data: st.DataObject, violate: Callable) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -358,7 +349,6 @@ def test_any_violation_is_refused(data: st.DataObject, violate: Callable) -> Non
         assert "\n" not in str(caught.value) and str(caught.value).startswith("method 'learner': ")
 
 
-@CI
 @given(st.integers(1, 4), st.booleans(), st.integers(0, 99))
 def test_any_valid_set_passes(ipc: int, class_by_class: bool, seed: int) -> None:
     stream = torch.Generator().manual_seed(seed)

@@ -9,21 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from distillery.data.digest import folder_digest
 from distillery.errors import DataError
 from helpers.sources import encoded, parquet, picture, rows, run, write
 
-EXAMPLES = int(os.environ.get("DISTILLERY_EXAMPLES", "60"))  # of each property, in CI
 PNG, JPEG = encoded(picture(0)), encoded(picture(0, 16, 16), "JPEG")
-CI = settings(
-    max_examples=EXAMPLES,
-    deadline=5000,
-    derandomize=EXAMPLES <= 60,
-    suppress_health_check=list(HealthCheck),
-)
 
 Put = Callable[[Path], object]
 # What may lie at the place of an image.
@@ -84,7 +77,6 @@ def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
 
-@CI
 @given(WHOLE, TREES, OPTIONS)
 def test_random_folders(whole: dict, tree: dict, options: dict) -> None:
     root = Path(tempfile.mkdtemp())
@@ -115,7 +107,6 @@ TABLE_NAMES = st.sampled_from(
 )
 
 
-@CI
 @given(st.data(), st.dictionaries(TABLE_NAMES, LABELS, max_size=4), NAMED, OPTIONS)
 def test_random_tables(
     data: st.DataObject, tables: dict, named: bytes | None, options: dict

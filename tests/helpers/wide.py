@@ -30,7 +30,7 @@ _OF_DATA = {"evaluate": {"static": {"per_ipc": {10: {"training": {"epochs": 5}}}
 _PARAMS = {
     "paper": "infer",
     "scale": "wide",
-    "repeats": 2,
+    "repeats": 1,
     "tables": list(_TABLES),
     "device": "cpu",
     "environment": 1,
@@ -45,7 +45,12 @@ _PARAMS = {
             "per_student": {"convnet-w16": {"training": {"batch": 9}}},
         }
     },
-    "grid": {"table2": {"rows": ["Random", "INFER", "G-VBSM"]}},
+    "grid": {
+        "table2": {"rows": ["Random", "INFER", "G-VBSM"]},
+        "infer/figure8": {"rows": ["INFER"]},
+        "gift/table5": {"rows": ["SRe2L", "SRe2L + GIFT"]},
+        "gift/figure3": {"rows": ["RDED + GIFT"]},
+    },
 }
 
 
@@ -69,8 +74,17 @@ def read(root: Path) -> dict[str, Any]:
     return {name: yaml.safe_load((root / name).read_text()) for name in FILES}
 
 
+def dumped(content: Any) -> str:
+    """A settings file's text; equal parts are written out each time."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def write(root: Path, files: dict[str, Any]) -> None:
     """Write settings files."""
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     for name, content in files.items():
-        (root / name).write_text(yaml.dump(content, Dumper=dumper, sort_keys=False))
+        (root / name).write_text(dumped(content))

@@ -96,5 +96,8 @@ def _label_epochs(cell: TableCell, settings: Settings) -> int:
         return 0
     experiment = Experiment(cell.dataset, cell.ipc, cell.student, cell.row)
     block = settings.recipe("evaluate", protocol, cell.dataset, {}, experiment)
-    training = validated(Training, block.get("training", {}), block.where / "training")
+    stated = block.get("training")
+    if isinstance(stated, dict) and type(stated.get("epochs")) is int:
+        return int(stated["epochs"])
+    training = validated(Training, stated or {}, block.where / "training")  # as text, or wrong
     return int(training["epochs"])

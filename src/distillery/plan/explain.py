@@ -9,12 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from distillery.errors import ArtefactError
 from distillery.plan.cost import Cost, Estimator, duration, volume
 from distillery.plan.nodes import Node
 from distillery.plan.plan import Plan
 from distillery.plan.preflight import Preflight
 from distillery.plan.upgrade import upgraded
-from distillery.store.artefact import META
+from distillery.store.artefact import FORMAT, META, check_meta
 from distillery.store.fingerprint import module_digests
 from distillery.store.spec import STAGES, Spec
 
@@ -73,9 +74,13 @@ def stored_metas(store: Path) -> Iterator[dict[str, Any]]:
     """
     for path in sorted(store.glob(f"*/*/{META}")):
         try:
-            meta = upgraded(json.loads(path.read_text()))
+            meta = upgraded(json.loads(path.read_text(encoding="utf-8")))
             Spec(**meta["spec"])
-        except (ValueError, KeyError, TypeError, OSError):
+            if meta["format"] >= FORMAT:
+                check_meta(meta, path.parent)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue
+        except (OSError, ArtefactError):
             continue
         yield meta
 

@@ -59,6 +59,7 @@ class Plan:
         self.context = Context(self.settings)
         self._printed = PrintedNumbers(self.settings)
         self._cells: dict[str, list[TableCell]] = {}
+        self._documents: dict[str, TableDocument] = {}
 
     @property
     def nodes(self) -> dict[str, Node]:
@@ -154,9 +155,12 @@ class Plan:
     def document(self, table: str) -> TableDocument:
         """The plan of one table: what `distillery table` assembles from, and what DVC compares."""
         name = self.settings.full_name(table)
-        paper = self.settings.paper(name.partition("/")[0])
-        cells = self.cells(table)
-        return table_document(name, self.settings.table(name), paper, cells, self.settings)
+        if name not in self._documents:
+            paper, cells = self.settings.paper(name.partition("/")[0]), self.cells(table)
+            self._documents[name] = table_document(
+                name, self.settings.table(name), paper, cells, self.settings
+            )
+        return self._documents[name]
 
     def stem(self, table: str) -> Path:
         """Path of the files of a table and of its picture, without their suffixes."""

@@ -77,19 +77,24 @@ class Spec:
         return digest([self.stage, _with_key_names(self.recipe), input_keys], 16)
 
     def dumps(self) -> str:
-        """This spec as one line of canonical JSON."""
-        return dumps(asdict(self))
+        """This spec as one line of canonical JSON, with a checksum."""
+        fields = asdict(self)
+        return dumps(fields | {"checksum": digest(fields, 16)})
 
     @classmethod
     def loads(cls, text: str) -> Spec:
         """Parse what `dumps` wrote.
 
         Raises:
-            ArtefactError: the text is no specification of a job that a planner could write.
+            ArtefactError: the text is no specification of a job, or not the one that was planned.
         """
         try:
-            spec = cls(**json.loads(text, parse_constant=_no_constant))
+            fields = json.loads(text, parse_constant=_no_constant)
+            checksum = fields.pop("checksum", None) if isinstance(fields, dict) else None
+            spec = cls(**fields)
             spec._check()
+            if checksum != digest(asdict(spec), 16):
+                raise ValueError("its checksum is not that of its content: it was changed")
             return spec
         except (ValueError, TypeError, RecursionError) as error:
             raise ArtefactError(

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from distillery.errors import DataError
+from distillery.store.canonical import loads
 
 # What DVC never tracks; patterns of a .dvcignore are not looked at.
 UNTRACKED = (".git", ".hg", ".dvc")
@@ -178,7 +179,7 @@ def _tracked(file: Path) -> str | None:
 
 def _load(cache: Path | None) -> Cache:
     with contextlib.suppress(OSError, ValueError):
-        content = json.loads(cache.read_text()) if cache else {}
+        content = loads(cache.read_text()) if cache else {}
         return content if isinstance(content, dict) else {}
     return {}
 

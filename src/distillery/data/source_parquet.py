@@ -6,7 +6,6 @@ Their layout is our own or that of a Hugging Face data set.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
@@ -21,6 +20,7 @@ from distillery.data.columns import CLASSES, IMAGE, LABEL, split_file
 from distillery.data.digest import check_folder
 from distillery.data.source import Item, Source, Split
 from distillery.errors import DataError
+from distillery.store.canonical import loads
 
 NAMES = ("parquet",)
 TRAITS = {"on_disk": True}
@@ -207,7 +207,7 @@ def _classes(folder: Path, shards: list[Path], labels: np.ndarray) -> tuple[str,
 
 def _listed(file: Path) -> list[str]:
     try:
-        names = json.loads(file.read_text())
+        names = loads(file.read_text())
     except ValueError as error:
         raise DataError(f"{file}: not JSON ({error}); write a list of class names") from None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -218,7 +218,7 @@ def _listed(file: Path) -> list[str]:
 def _described(file: Path) -> list[str] | None:
     """Class names from the metadata that Hugging Face's library writes into the schema, if any."""
     try:
-        described = json.loads((_open(file).schema_arrow.metadata or {})[b"huggingface"])
+        described = loads((_open(file).schema_arrow.metadata or {})[b"huggingface"])
         return [str(name) for name in described["info"]["features"][LABEL]["names"]]
     except (KeyError, TypeError, ValueError):
         return None

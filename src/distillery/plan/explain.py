@@ -16,6 +16,7 @@ from distillery.plan.plan import Plan
 from distillery.plan.preflight import Preflight
 from distillery.plan.upgrade import upgraded
 from distillery.store.artefact import FORMAT, META, check_meta
+from distillery.store.canonical import loads
 from distillery.store.fingerprint import module_digests
 from distillery.store.spec import STAGES, Spec
 
@@ -74,7 +75,7 @@ def stored_metas(store: Path) -> Iterator[dict[str, Any]]:
     """
     for path in sorted(store.glob(f"*/*/{META}")):
         try:
-            meta = upgraded(json.loads(path.read_text(encoding="utf-8")))
+            meta = upgraded(loads(path.read_text(encoding="utf-8")))
             Spec(**meta["spec"])
             if meta["format"] >= FORMAT:
                 check_meta(meta, path.parent)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from distillery.components.registry import PACKAGE, module_name
 from distillery.errors import PlanError
 from distillery.plan.yaml_files import read_yaml
-from distillery.store.canonical import digest
+from distillery.store.canonical import digest, loads
 from distillery.store.fingerprint import code_digest
 
 FILE = "workflow/costs.yaml"
@@ -102,7 +102,7 @@ class NetworkCosts:
 
 def _read(file: Path) -> dict[str, float] | None:
     try:
-        row: dict[str, float] = json.loads(file.read_text())
+        row: dict[str, float] = loads(file.read_text())
     except (OSError, ValueError):
         return None
     return row
@@ -120,7 +120,7 @@ def _measure(network: Mapping[str, Any], shape: Shape) -> dict[str, float] | Non
             timeout=LIMIT_S,
             env=os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
         )
-        row: dict[str, float] = json.loads(done.stdout)
+        row: dict[str, float] = loads(done.stdout)
     except (subprocess.TimeoutExpired, OSError, ValueError):
         return None
     return row

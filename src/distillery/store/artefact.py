@@ -15,7 +15,7 @@ from typing import Any, NotRequired, TypedDict
 
 from distillery.errors import ArtefactError
 from distillery.store.atomic import Write, text_writer
-from distillery.store.canonical import digest, file_sha256
+from distillery.store.canonical import digest, file_sha256, loads
 from distillery.store.spec import Spec
 
 META = "meta.json"
@@ -145,19 +145,15 @@ def read_meta(path: Path) -> Meta:
     """
     file = path / META
     try:
-        meta = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        meta = loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtefactError(
             f"{path}: not in the store; run the plan that makes it, or `dvc pull` it"
         ) from None
-    except (ValueError, OSError, RecursionError) as error:
+    except (ValueError, OSError) as error:
         raise ArtefactError(f"{file}: unreadable ({error}); {_AGAIN}") from None
     check_meta(meta, path)
     return meta
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"holds {name}")
 
 
 def check_meta(meta: Any, path: Path) -> None:
@@ -250,7 +246,7 @@ def is_whole(path: Path) -> bool:
     whether meta.json is sound, `open_artefact` finds out and says.
     """
     try:
-        files = json.loads((path / META).read_text(encoding="utf-8"))["files"]
+        files = loads((path / META).read_text(encoding="utf-8"))["files"]
         return all((path / name).is_file() for name in files)
     except FileNotFoundError:
         return False

@@ -21,6 +21,22 @@ def dumps(value: Any) -> str:
     )
 
 
+def loads(text: str | bytes) -> Any:
+    """The value of a JSON text, of any JSON and not of canonical JSON alone.
+
+    Raises:
+        ValueError: it is malformed, holds NaN or Infinity, or is nested too deeply to be read.
+    """
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"holds {name}")
+
+
 def digest(value: Any, length: int = 12) -> str:
     """The first `length` hex digits of the SHA-256 of the value's canonical JSON."""
     return hashlib.sha256(dumps(value).encode()).hexdigest()[:length]

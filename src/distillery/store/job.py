@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import importlib
-import json
 import platform
 import resource
 import shutil
@@ -40,7 +39,7 @@ from distillery.store.artefact import (
     verify_files,
 )
 from distillery.store.atomic import copier, write_file, write_together
-from distillery.store.canonical import file_sha256
+from distillery.store.canonical import file_sha256, loads
 from distillery.store.fingerprint import code_digest, module_digests
 from distillery.store.named_files import check_files
 from distillery.store.runtime import prepare_torch, seed
@@ -331,7 +330,7 @@ def _says_the_same(out: Path, target: Path) -> bool:
 
 
 def _read_out(out: Path) -> Meta:
-    meta: Meta = json.loads((out / META).read_text(encoding="utf-8"))
+    meta: Meta = loads((out / META).read_text(encoding="utf-8"))
     return meta
 
 

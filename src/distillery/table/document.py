@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import types
 import typing
 from collections.abc import Hashable, Mapping
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from distillery.errors import PlanError, nearest
-from distillery.store.canonical import digest
+from distillery.store.canonical import digest, loads
 from distillery.table.published import PrintedNumber
 
 AxisValue = str | bool | int | float | None
@@ -195,7 +194,7 @@ def read_document(file: Path) -> TableDocument:
         PlanError: it cannot be read, or is no plan document.
     """
     try:
-        values = json.loads(Path(file).read_text(encoding="utf-8"))
+        values = loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PlanError(f"{file}: not a readable plan ({error}); {ADVICE}") from None
     return TableDocument.parse(values, str(file))

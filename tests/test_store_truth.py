@@ -146,10 +146,25 @@ def test_a_finished_project_writes_nothing(finished):
     assert {f: f.stat().st_mtime_ns for f in (finished / "results").rglob("*")} == times
 
 
-def test_make_finishes_the_first_table_before_it_starts_the_second(project, capsys):
+def test_make_finishes_the_first_table_before_it_starts_the_second(project, edit, capsys):
+    tables = project / "workflow/tables/infer"
+    (tables / "table9.yaml").write_text((tables / "table2.yaml").read_text())
+    other = "tables:\n  infer/table9: {dataset: [digits], student: [net-b], ipc: [5]}\n"
+    edit(project / "workflow/scales/tiny.yaml", "tables:\n", other)
+    assert main(["make", "table2", "table9", "--root", str(project)]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if " of " in line]
+    names = [line.partition(":")[0] for line in lines]
+    assert names == sorted(names) and set(names) == {"table2", "table9"}
+    first, second = (project / f"results/{name}.csv" for name in ("table2", "table9"))
+    jobs = (project / "results/store/evaluate").glob("*net-b*/meta.json")
+    assert first.stat().st_mtime_ns < min(job.stat().st_mtime_ns for job in jobs)
+    assert second.is_file()
+
+
+def test_a_wrong_table_behind_a_right_one_is_said_before_any_job(project, capsys):
     assert main(["make", "table2", "infer/tabel3", "--root", str(project)]) == 1
-    assert (project / "results/table2.csv").is_file()
     assert "did you mean" in capsys.readouterr().err.splitlines()[-1]
+    assert not list((project / "results/store").glob("*/*/meta.json"))
 
 
 SPEC = Spec(

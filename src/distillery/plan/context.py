@@ -16,7 +16,8 @@ from distillery.store.spec import Spec
 
 T = TypeVar("T")
 
-RUNTIME = "distillery.store.runtime"  # part of the code of every artefact
+# Part of the code of every artefact: how torch is set up, and the `Job` that a stage is handed.
+RUNNER = ("distillery.store.job", "distillery.store.runtime")
 
 
 class Context:
@@ -93,7 +94,7 @@ class Context:
             self.settings.root,
             lambda file: self.remember(("content", file), lambda: content(file)),
         )
-        roots = sorted({RUNTIME, f"distillery.stages.{stage}", *code})
+        roots = sorted({*RUNNER, f"distillery.stages.{stage}", *code})
         spec = Spec(
             stage=stage,
             label=label.replace(":", "-").replace("/", "-"),

@@ -1,10 +1,9 @@
 """The digest of the code that an artefact runs.
 
-Comments, docstrings and layout do not count, and every import does.
-
-It covers the modules of this package that are reachable from given roots by any import statement,
-wherever it stands. Imports below `if TYPE_CHECKING` do not run and do not count. The dump is our
-own, since `ast.dump` and `ast.unparse` differ between versions of Python.
+It covers the definitions of this package that are reachable by name from given roots, and what runs
+when their modules are imported. Comments, docstrings, layout, unused definitions and annotations
+that nothing reads do not count. How names are followed: `store.references`; what counts although no
+name leads to it: `store.inert`.
 """
 
 from __future__ import annotations
@@ -12,39 +11,46 @@ from __future__ import annotations
 import ast
 import functools
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
 
 from distillery.store.canonical import digest
+from distillery.store.definitions import Definition, Item, bindings, items
+from distillery.store.inert import inert
+from distillery.store.references import (
+    Place,
+    References,
+    references,
+    references_of_all,
+    unread,
+)
+from distillery.store.source_text import canon, module_file, tree
 
-ROOT = Path(__file__).parent.parent.parent
-_SILENT = ("kind", "type_ignores", "type_comment", "ctx")
-
-
-def module_file(name: str) -> Path | None:
-    """The source file of a dotted module of this package, or None when there is none."""
-    base = ROOT.joinpath(*name.split("."))
-    candidates = (base.with_suffix(".py"), base / "__init__.py")
-    return next((c for c in candidates if c.is_file()), None)
+CONTRACTS = "distillery.components.contracts"
+# What of a root is called from outside it. Of a component it is what the contract of its kind
+# names; of any other root all counts.
+_ENTRIES = {
+    "distillery.store.runtime": ("seed", "prepare_torch"),
+    "distillery.store.job": ("Job",),
+}
+_OF_STAGES = ("make", "make_table", "make_picture")
 
 
 def closure(roots: Iterable[str]) -> list[str]:
-    """All modules of this package that importing `roots` can run, packages included, sorted."""
-    todo: list[str] = list(roots)
-    seen: set[str] = set()
-    while todo:
-        name = todo.pop()
-        if name in seen or module_file(name) is None:
-            continue
-        seen.add(name)
-        todo.extend(_imports(name))
-        todo.extend([name.rpartition(".")[0]] if "." in name else [])
-    return sorted(seen)
+    """All modules of this package that running `roots` can import, packages included, sorted."""
+    return sorted(set().union(*(_reached(root).modules for root in roots)))
 
 
 def module_digests(roots: Iterable[str]) -> dict[str, str]:
-    """Digest of each module in the closure of `roots`."""
-    return {name: _module_digest(name) for name in closure(roots)}
+    """Digest of what counts of each module, of which something counts, by dotted name."""
+    counted: dict[str, list[int]] = {}
+    for module, place in sorted(set().union(*(_reached(root).places for root in roots))):
+        counted.setdefault(module, []).append(place)
+    return {module: _part_digest(module, tuple(places)) for module, places in counted.items()}
+
+
+def counted_names(roots: Iterable[str]) -> set[str]:
+    """The dotted names of the definitions, variables and imported names that count."""
+    places = set().union(*(_reached(root).places for root in roots))
+    return {f"{module}.{name}" for module, place in places for name in items(module)[place].names}
 
 
 @functools.cache
@@ -53,7 +59,10 @@ def _code_digest(roots: tuple[str, ...]) -> str:
 
 
 def code_digest(roots: Iterable[str]) -> str:
-    """The digest of the closure of `roots`: equal means that our own code behaves the same.
+    """The digest of what counts from `roots`: equal means that our own code behaves the same.
+
+    Args:
+        roots: modules; dotted names of which there is no module are passed over.
 
     Returns:
         12 hex digits.
@@ -61,74 +70,105 @@ def code_digest(roots: Iterable[str]) -> str:
     return _code_digest(tuple(sorted(roots)))
 
 
-def _existing_file(name: str) -> Path:
-    file = module_file(name)
-    assert file is not None, f"{name} is no module of this package"
-    return file
+class _Reached:
+    """What counts from one root.
+
+    Attributes:
+        places: items.
+        modules: that are imported.
+    """
+
+    def __init__(self) -> None:
+        self.places: set[Place] = set()
+        self.modules: set[str] = set()
+        self._whole: set[str] = set()
+        self._todo: list[References] = []
+
+    def add(self, found: References) -> None:
+        """Take in what `found` leads to, and all that this leads to in turn."""
+        self._todo.append(found)
+        while self._todo:
+            found = self._todo.pop()
+            for module in found.loaded | found.whole | {module for module, _ in found.places}:
+                self._load(module)
+            for module in found.whole - self._whole:
+                self._whole.add(module)
+                self._todo.append(references_of_all(module))
+            for place in found.places - self.places:
+                self.places.add(place)
+                self._todo.append(references(*place))
+
+    def _load(self, module: str) -> None:
+        """Import a module, after its packages: what is not inert counts, and what it imports."""
+        if module in self.modules:
+            return
+        self.modules.add(module)
+        package = module.rpartition(".")[0]
+        if module_file(package):
+            self._load(package)
+        self._todo.append(_on_import(module))
 
 
 @functools.cache
-def _tree(name: str) -> ast.Module:
-    return ast.parse(_existing_file(name).read_text())
+def _on_import(module: str) -> References:
+    """What importing a module leads to."""
+    running, loaded = set(), set()
+    for place, item in enumerate(items(module)):
+        if not inert(module, item):
+            running.add((module, place))
+        elif item.imported:
+            loaded |= references(module, place).loaded
+    return References(frozenset(running), frozenset(), frozenset(loaded))
 
 
 @functools.cache
-def _module_digest(name: str) -> str:
-    return digest(_canon(_tree(name)))
+def _reached(root: str) -> _Reached:
+    reached = _Reached()
+    if module_file(root):
+        entries = _entries(root)
+        places = [place for name in entries for place in bindings(root).get(name, ())]
+        whole = frozenset() if places else frozenset([root])
+        reached.add(References(frozenset((root, p) for p in places), whole, frozenset([root])))
+    return reached
+
+
+def _entries(root: str) -> Iterable[str]:
+    """What of a root counts by itself; nothing: all of it."""
+    if "NAMES" in bindings(root):
+        return _contract_names()
+    return _OF_STAGES if root.startswith("distillery.stages.") else _ENTRIES.get(root, ())
 
 
 @functools.cache
-def _imports(name: str) -> tuple[str, ...]:
-    is_package = _existing_file(name).name == "__init__.py"
-    package = name if is_package else name.rpartition(".")[0]
-    return tuple(found for node in _running(_tree(name)) for found in _imported(node, package))
+def _contract_names() -> frozenset[str]:
+    """What modules of components are asked for by name, whatever their kind."""
+    if module_file(CONTRACTS) is None:
+        return frozenset()
+    classes = [node for node in tree(CONTRACTS).body if isinstance(node, ast.ClassDef)]
+    return frozenset(_members(classes)) | {"TRAITS"}
 
 
-def _running(node: ast.AST) -> Iterator[ast.AST]:
-    for child in ast.iter_child_nodes(node):
-        if (
-            isinstance(child, ast.If)
-            and isinstance(child.test, ast.Name)
-            and child.test.id == "TYPE_CHECKING"
-        ):
-            continue
-        yield child
-        yield from _running(child)
+def _members(classes: Iterable[ast.ClassDef]) -> Iterator[str]:
+    for node in (part for found in classes for part in found.body):
+        if isinstance(node, Definition):
+            yield node.name
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id
 
 
-def _imported(node: ast.AST, package: str) -> list[str]:
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom):
-        packages = package.split(".")
-        # `from . import x` has level 1 and starts at the package itself, each further dot one up.
-        parents = packages[: len(packages) - node.level + 1] if node.level else []
-        base = ".".join([*parents, *([node.module] if node.module else [])])
-        return [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return []
+@functools.cache
+def _part_digest(module: str, places: tuple[int, ...]) -> str:
+    return digest([_item_digest(module, place) for place in places])
 
 
-def _canon(node: Any) -> Any:
-    """A node as nested lists of strings; constants by `repr`, which tells 1 from True and "1"."""
-    if isinstance(node, ast.AST):
-        # Fields that are None or empty count as absent: versions of Python differ in which exist.
-        fields = [
-            (key, value)
-            for key, value in ast.iter_fields(node)
-            if value not in (None, []) and key not in _SILENT
-        ]
-        return [
-            type(node).__name__,
-            [[key, _canon(_without_docstring(node, key, value))] for key, value in fields],
-        ]
-    return [_canon(item) for item in node] if isinstance(node, list) else repr(node)
+@functools.cache
+def _item_digest(module: str, place: int) -> str:
+    return digest(_content(module, items(module)[place]))
 
 
-def _without_docstring(owner: ast.AST, key: str, value: Any) -> Any:
-    documented = isinstance(
-        owner, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    )
-    if key != "body" or not documented or not value or not isinstance(value[0], ast.Expr):
-        return value
-    text = value[0].value
-    return value[1:] if isinstance(text, ast.Constant) and isinstance(text.value, str) else value
+def _content(module: str, item: Item) -> object:
+    if item.imported:
+        return ["import", item.names, item.imported.module, item.imported.name]
+    if item.content is None:
+        return ["library", item.library]
+    return canon(item.content, unread(module, item.content))

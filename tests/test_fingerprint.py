@@ -7,6 +7,8 @@ import pytest
 from distillery.components.registry import KINDS, index
 from distillery.plan.types import torch_free_part
 from distillery.store import fingerprint as code
+from distillery.store import source_text
+from helpers.components import forget
 from helpers.recipes import RECIPES
 
 
@@ -22,16 +24,14 @@ def package(tmp_path, monkeypatch):
     )
     (toy / "b.py").write_text('"""Doc."""\ndef f(x):\n    """Doc."""\n    return x + 1\n')
     (toy / "c.py").write_text("y = 2\n")
-    monkeypatch.setattr(code, "ROOT", tmp_path)
+    monkeypatch.setattr(source_text, "ROOT", tmp_path)
 
     def digest():
-        for cached in (code._tree, code._module_digest, code._imports, code._code_digest):
-            cached.cache_clear()
+        forget()
         return code.code_digest(["toy.a"])
 
     yield toy, digest
-    for cached in (code._tree, code._module_digest, code._imports, code._code_digest):
-        cached.cache_clear()
+    forget()
 
 
 def test_comment_docstring_and_layout_do_not_count(package):
@@ -83,10 +83,11 @@ def test_packages_on_the_way_to_a_module_count(package):
     (toy / "sub").mkdir()
     (toy / "sub/__init__.py").write_text("")
     (toy / "sub/deep.py").write_text("z = 1\n")
-    (toy / "b.py").write_text("import toy.sub.deep\n")
+    (toy / "a.py").write_text("from toy.b import f\n")
+    (toy / "b.py").write_text("import toy.sub.deep\ndef f(): ...\n")
     before = digest()
     assert code.closure(["toy.a"]) == ["toy", "toy.a", "toy.b", "toy.sub", "toy.sub.deep"]
-    (toy / "sub/__init__.py").write_text("import os\n")
+    (toy / "sub/__init__.py").write_text("print()\n")
     assert digest() != before
 
 

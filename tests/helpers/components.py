@@ -11,11 +11,12 @@ import pytest
 
 from distillery.components import parameters, registry
 from distillery.plan import types
-from distillery.store import fingerprint
+from distillery.store import definitions, fingerprint, inert, references, source_text
 from helpers.project import ROOT
 
 # Their functions remember what they read from files.
-MODULES = (registry, parameters, types, fingerprint)
+SOURCES = (source_text, definitions, inert, references, fingerprint)
+MODULES = (registry, parameters, types, *SOURCES)
 
 
 @contextmanager
@@ -26,13 +27,14 @@ def package_copy(folder: Path) -> Iterator[Path]:
     shutil.copytree(ROOT / "src/distillery", package, ignore=ignored)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "PACKAGE", package)
-        patch.setattr(fingerprint, "ROOT", folder)
-        _forget()
+        patch.setattr(source_text, "ROOT", folder)
+        forget()
         yield package
-    _forget()
+    forget()
 
 
-def _forget() -> None:
+def forget() -> None:
+    """Let the planner and the code digests read their files again."""
     for module in MODULES:
         for value in vars(module).values():
             if hasattr(value, "cache_clear"):

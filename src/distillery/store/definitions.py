@@ -156,7 +156,8 @@ def full_name(module: str, expression: ast.AST) -> str | None:
     if not places:
         return ".".join(("builtins", *parts))
     item = items(module)[places[0]]
-    if len(places) > 1 or item.content is not None and not isinstance(item.content, Definition):
+    computed = item.content is not None and not isinstance(item.content, Definition)
+    if len(places) > 1 or computed:
         return None
     if item.imported is None:
         return ".".join((module, *parts))

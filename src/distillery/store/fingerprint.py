@@ -112,7 +112,8 @@ class _Reached:
 @functools.cache
 def _on_import(module: str) -> References:
     """What importing a module leads to."""
-    running, loaded = set(), set()
+    running: set[Place] = set()
+    loaded: set[str] = set()
     for place, item in enumerate(items(module)):
         if not inert(module, item):
             running.add((module, place))

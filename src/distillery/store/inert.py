@@ -122,8 +122,9 @@ def _base(module: str, node: ast.expr) -> bool:
     found = own_definition(name)
     if found is None or not isinstance(found[1], ast.ClassDef):
         return False
-    methods = {part.name for part in found[1].body if isinstance(part, Definition)}
-    return "__init_subclass__" not in methods and _class(*found)
+    origin, parent = found[0], found[1]
+    methods = {part.name for part in parent.body if isinstance(part, Definition)}
+    return "__init_subclass__" not in methods and _class(origin, parent)
 
 
 def own_definition(name: str | None) -> tuple[str, Definition] | None:
@@ -154,9 +155,8 @@ def _expression(module: str, node: ast.AST) -> bool:
         return _called(module, node.func) and all(_expression(module, part) for part in parts)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.LShift | ast.RShift):
         return isinstance(node.left, ast.Constant) and isinstance(node.right, ast.Constant)
-    return (
-        isinstance(node, _TRANSPARENT)
-        and all(_expression(module, part) for part in ast.iter_child_nodes(node))
+    return isinstance(node, _TRANSPARENT) and all(
+        _expression(module, part) for part in ast.iter_child_nodes(node)
     )
 
 

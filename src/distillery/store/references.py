@@ -74,8 +74,12 @@ def references(module: str, place: int) -> References:
 
 @functools.cache
 def references_of_all(module: str) -> References:
-    """What a module of which every item counts leads to, the things that it imports included."""
+    """What a module of which every item counts leads to.
+
+    That are also the things that it imports and, for a package, the modules in it.
+    """
     search = _Search(module)
+    search.whole.update(package_modules(module))
     for place, item in enumerate(items(module)):
         search.places.add((module, place))
         for name in item.names:
@@ -166,18 +170,21 @@ class _Search:
             return
         package = self.module.partition(".")[0]
         name = getattr(node, "attr", getattr(node, "id", None))
-        bare = isinstance(node, ast.Call) and not node.args and not node.keywords
-        if (isinstance(node, ast.Name) and name in _OWN_NAMES) or (
-            bare and chain(node.func) in (("vars",), ("dir",))
-        ):
+        if (isinstance(node, ast.Name) and name in _OWN_NAMES) or _lists_own_names(node):
             self.whole.add(self.module)
         if isinstance(node, ast.alias):
             name = node.name
         if name in _ANY_MODULE or chain(node) == ("sys", "modules"):
             self.whole.update(package_modules(package))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if node.value.startswith(f"{package}.") and module_file(node.value):
-                self.whole.add(node.value)
+        text = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(text, str) and text.startswith(f"{package}.") and module_file(text):
+            self.whole.add(text)
+
+
+def _lists_own_names(node: ast.AST) -> bool:
+    """Whether this is `vars()` or `dir()`; with an argument they are another object's."""
+    called = isinstance(node, ast.Call) and not node.args and not node.keywords
+    return called and getattr(getattr(node, "func", None), "id", None) in ("vars", "dir")
 
 
 def _walk(node: ast.AST, passed_over: frozenset[int]) -> Iterator[ast.AST]:

@@ -30,9 +30,9 @@ def module_file(name: str) -> Path | None:
 
 
 def package_modules(package: str) -> list[str]:
-    """All modules of a top-level package, itself included."""
+    """All modules of a package, itself included; of a plain module none."""
     found = []
-    for file in sorted((ROOT / package).rglob("*.py")):
+    for file in sorted(ROOT.joinpath(*package.split(".")).rglob("*.py")):
         parts = file.relative_to(ROOT).with_suffix("").parts
         found.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
     return found

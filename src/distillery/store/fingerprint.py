@@ -19,6 +19,7 @@ from distillery.store.references import (
     Place,
     References,
     references,
+    references_by_name,
     references_of_all,
     unread,
 )
@@ -126,10 +127,9 @@ def _on_import(module: str) -> References:
 def _reached(root: str) -> _Reached:
     reached = _Reached()
     if module_file(root):
-        entries = _entries(root)
-        places = [place for name in entries for place in bindings(root).get(name, ())]
-        whole = frozenset() if places else frozenset([root])
-        reached.add(References(frozenset((root, p) for p in places), whole, frozenset([root])))
+        found = references_by_name(root, _entries(root))
+        whole = frozenset() if found.places else frozenset([root])
+        reached.add(References(found.places, found.whole | whole, found.loaded | {root}))
     return reached
 
 

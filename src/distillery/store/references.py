@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from distillery.store.definitions import (
@@ -72,19 +72,23 @@ def references(module: str, place: int) -> References:
     return search.found()
 
 
+def references_by_name(module: str, names: Iterable[str]) -> References:
+    """What asking a module for `names` leads to; those that it does not bind lead nowhere."""
+    search = _Search(module)
+    for name in names:
+        search.member(module, (name,))
+    return search.found()
+
+
 @functools.cache
 def references_of_all(module: str) -> References:
     """What a module of which every item counts leads to.
 
     That are also the things that it imports and, for a package, the modules in it.
     """
-    search = _Search(module)
-    search.whole.update(package_modules(module))
-    for place, item in enumerate(items(module)):
-        search.places.add((module, place))
-        for name in item.names:
-            search.member(module, (name,))
-    return search.found()
+    found = references_by_name(module, bindings(module))
+    places = found.places | {(module, place) for place in range(len(items(module)))}
+    return References(places, found.whole | set(package_modules(module)), found.loaded)
 
 
 def unread(module: str, node: ast.AST) -> frozenset[int]:

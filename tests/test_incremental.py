@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.rewording import add_unused, reword
 from helpers.project import make_project
 
 EVALUATE = {"random": "evaluate.hard", "infer": "evaluate.static"}
@@ -100,15 +101,19 @@ def test_a_comment_or_docstring_in_src_runs_nothing(copy):
     assert snakemake(copy)[0] == {}
 
 
+def test_a_definition_that_nothing_uses_runs_nothing(copy):
+    for file in (copy / "src/distillery").rglob("*.py"):
+        add_unused(file)
+    assert snakemake(copy)[0] == {}
+
+
 def test_editing_a_loss_reruns_the_cells_with_that_loss(copy):
-    kl = copy / "src/distillery/losses/kl.py"
-    kl.write_text(kl.read_text() + "\n_UNUSED = 1\n")
+    reword(copy / "src/distillery/losses/kl.py")
     assert snakemake(copy)[0] == {"evaluate": 2, "table": 1}
 
 
 def test_editing_what_lays_tables_out_assembles_the_table(copy):
-    layout = copy / "src/distillery/table/layout.py"
-    layout.write_text(layout.read_text() + "\n_UNUSED = 1\n")
+    reword(copy / "src/distillery/table/layout.py")
     assert snakemake(copy)[0] == {"table": 1}
 
 
@@ -215,8 +220,7 @@ def test_adoption_refuses_what_other_teachers_made(copy, edit):
 
 
 def rewrite_loop(project: Path) -> None:
-    loop = project / "src/distillery/training/loop.py"
-    loop.write_text(loop.read_text() + "\n_UNUSED = 1\n")
+    reword(project / "src/distillery/training/loop.py")
 
 
 def adopt(project: Path) -> str:

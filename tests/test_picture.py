@@ -18,6 +18,7 @@ from distillery.stages.picture import make_picture
 from distillery.stages.table import make_table
 from distillery.store.artefact import read_meta
 from distillery.table.document import TableShape
+from helpers.rewording import reword
 from helpers.project import make_project
 from helpers.tables import cell, document, evaluation, put
 
@@ -110,8 +111,8 @@ def test_a_drawn_figure_needs_no_artefacts(copy):
     assert "Nothing to be done" in snakemake(copy)
 
 
-def test_changed_drawing_code_draws_again_and_computes_nothing(copy, edit):
-    edit(copy / "src/distillery/figures/difficulty.py", "NAMES = (", "SPACE = 1\nNAMES = (")
+def test_changed_drawing_code_draws_again_and_computes_nothing(copy):
+    reword(copy / "src/distillery/figures/difficulty.py")
     output = snakemake(copy)
     assert "1 of 1 steps" in output and "picture infer/figure8" in output
 

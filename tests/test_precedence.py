@@ -12,6 +12,7 @@ import yaml
 
 from distillery.errors import PlanError
 from distillery.plan.plan import Plan
+from helpers.rewording import add_unused, reword
 from helpers.planning import planned
 
 # --- layers ---------------------------------------------------------------------------------------
@@ -123,7 +124,9 @@ def test_an_edit_of_the_tables_code_is_another_plan_and_a_comment_is_none(projec
     code = project / "src/distillery/stages/table.py"
     code.write_text(f"{code.read_text()}\n# a comment\n")
     assert document(project) == before
-    code.write_text(f"{code.read_text()}\nUNUSED = 1\n")
+    add_unused(code)
+    assert document(project) == before
+    reword(code)
     after = document(project)
     assert after != before
     told_apart = {k for k, v in json.loads(after).items() if json.loads(before)[k] != v}

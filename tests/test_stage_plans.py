@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from distillery.plan.stage_plans.label import plan_labels
 from distillery.plan.stage_plans.teacher import plan_teacher
 from distillery.table.document import TableDocument
 from helpers.components import package_copy
+from helpers.rewording import add_unused, reword
 from helpers.planning import planned
 
 SMALL = {"small": {"source": "sklearn:digits", "size": 6}}
@@ -224,18 +226,17 @@ def test_a_mixing_that_the_loss_is_not_defined_for_is_one_line(project):
 # --- what a table is assembled by -----------------------------------------------------------------
 
 
-def document(project: Path, folder: Path, addition: str) -> TableDocument:
-    """The plan of the table when `addition` stands at the end of a file that lays tables out."""
+def document(project: Path, folder: Path, change: Callable[[Path], None]) -> TableDocument:
+    """The plan of the table when `change` was made to a file that lays tables out."""
     with package_copy(folder) as package:
-        layout = package / "table/layout.py"
-        layout.write_text(layout.read_text() + addition)
+        change(package / "table/layout.py")
         return Plan(project).document("table2")
 
 
 def test_code_that_assembles_tables_is_in_the_plan_of_a_table(project, tmp_path):
     # Snakemake, DVC and `make` all assemble a table anew when its document is another one.
-    before = document(project, tmp_path / "before", "")
-    assert document(project, tmp_path / "comment", "\n# a comment\n") == before
-    after = document(project, tmp_path / "after", "\n_UNUSED = 1\n")
+    before = document(project, tmp_path / "before", lambda file: None)
+    assert document(project, tmp_path / "unused", add_unused) == before
+    after = document(project, tmp_path / "after", reword)
     assert after.code != before.code and after.digest() != before.digest()
     assert replace(after, code=before.code) == before

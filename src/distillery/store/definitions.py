@@ -35,7 +35,7 @@ class Imported:
 
 
 @dataclass(frozen=True, eq=False)
-class Item:
+class CodeItem:
     """A part of a module's top level that counts as a whole or not at all.
 
     Attributes:
@@ -52,20 +52,20 @@ class Item:
 
 
 @functools.cache
-def items(module: str) -> tuple[Item, ...]:
+def items(module: str) -> tuple[CodeItem, ...]:
     """The items of a module in the order of its source."""
-    found: list[Item] = []
+    found: list[CodeItem] = []
     libraries: dict[str, None] = {}
     for node in running(tree(module).body):
         if not isinstance(node, ast.Import | ast.ImportFrom):
-            found.append(Item(_bound(node), node))
+            found.append(CodeItem(_bound(node), node))
             continue
         for name, imported in imports(node, module):
-            found.append(Item((name,), imported=imported))
+            found.append(CodeItem((name,), imported=imported))
             libraries |= dict.fromkeys(() if imported.own else imported.loaded)
     # The standard library has no effects that a job could see; of others nothing is known.
     outside = [name for name in libraries if name.partition(".")[0] not in sys.stdlib_module_names]
-    return (*(Item((), library=name) for name in outside), *found)
+    return (*(CodeItem((), library=name) for name in outside), *found)
 
 
 def _bound(node: ast.stmt) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import functools
 from collections.abc import Iterable, Iterator
 
 from distillery.store.canonical import digest
-from distillery.store.definitions import Definition, Item, bindings, items
+from distillery.store.definitions import CodeItem, Definition, bindings, items
 from distillery.store.inert import inert
 from distillery.store.references import (
     Place,
@@ -167,7 +167,7 @@ def _item_digest(module: str, place: int) -> str:
     return digest(_content(module, items(module)[place]))
 
 
-def _content(module: str, item: Item) -> object:
+def _content(module: str, item: CodeItem) -> object:
     if item.imported:
         return ["import", item.names, item.imported.module, item.imported.name]
     if item.content is None:

@@ -10,7 +10,7 @@ import ast
 import functools
 from collections.abc import Mapping
 
-from distillery.store.definitions import Definition, Item, bindings, full_name, items
+from distillery.store.definitions import CodeItem, Definition, bindings, full_name, items
 from distillery.store.source_text import module_file
 
 # Callables that only make what they return, by module. Decorators are among them.
@@ -52,7 +52,7 @@ _TRANSPARENT = (
 
 
 @functools.cache
-def inert(module: str, item: Item) -> bool:
+def inert(module: str, item: CodeItem) -> bool:
     """Whether running an item of `module` does nothing but bind its names."""
     if item.content is None:
         return item.library is None and item.names != ("*",)

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from distillery.store.definitions import (
+    CodeItem,
     Imported,
-    Item,
     bindings,
     chain,
     imports,
@@ -22,20 +22,16 @@ from distillery.store.definitions import (
     walk_scope,
 )
 from distillery.store.source_text import (
+    REGISTRY,
     lazy_annotations,
     module_file,
     package_modules,
+    tree,
     unread_annotations,
 )
 
 Chain = tuple[str, ...]  # `a.b.c` as its names
 Place = tuple[str, int]  # a module, and an index of its `items`
-# Imports only modules that are roots themselves; the others read modules, and import none.
-_DOORS = {
-    "distillery.components.registry",
-    "distillery.store.fingerprint",
-    "distillery.store.references",
-}
 _OWN_NAMES = {"globals", "locals", "eval", "exec"}  # reach the names of the module they stand in
 _ANY_MODULE = {"import_module", "__import__", "run_module", "run_path", "reload", "__subclasses__"}
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
@@ -170,7 +166,7 @@ class _Search:
 
     def _dynamic(self, node: ast.AST) -> None:
         """Count all that could be meant where only running the code would tell."""
-        if self.module in _DOORS:
+        if self.module == REGISTRY:
             return
         package = self.module.partition(".")[0]
         name = getattr(node, "attr", getattr(node, "id", None))
@@ -181,8 +177,15 @@ class _Search:
         if name in _ANY_MODULE or chain(node) == ("sys", "modules"):
             self.whole.update(package_modules(package))
         text = node.value if isinstance(node, ast.Constant) else None
-        if isinstance(text, str) and text.startswith(f"{package}.") and module_file(text):
-            self.whole.add(text)
+        named = isinstance(text, str) and text.startswith(f"{package}.")
+        if named and _starts_programs(self.module) and module_file(str(text)):
+            self.whole.add(str(text))
+
+
+@functools.cache
+def _starts_programs(module: str) -> bool:
+    """Whether a module may start others by name, as in `python -m distillery.nets.costs`."""
+    return any(isinstance(n, ast.Constant) and n.value == "-m" for n in ast.walk(tree(module)))
 
 
 def _lists_own_names(node: ast.AST) -> bool:
@@ -198,7 +201,7 @@ def _walk(node: ast.AST, passed_over: frozenset[int]) -> Iterator[ast.AST]:
             yield from _walk(child, passed_over)
 
 
-def _imported(module: str, item: Item, name: str) -> Iterator[Imported]:
+def _imported(module: str, item: CodeItem, name: str) -> Iterator[Imported]:
     """What an item binds `name` to by import, whether it is one or, such as `try`, holds one."""
     if item.imported:
         yield item.imported

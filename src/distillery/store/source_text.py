@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
+# Imports modules by names that only a recipe tells; they are roots of their own.
+REGISTRY = "distillery.components.registry"
 _SILENT = ("kind", "type_ignores", "type_comment", "ctx")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Decorators that do not read the annotations of what they decorate; others may.

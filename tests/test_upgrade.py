@@ -17,7 +17,7 @@ from distillery.plan.explain import Explainer
 from distillery.plan.nodes import Node
 from distillery.plan.plan import Plan
 from distillery.plan.upgrade import NOT_LOOKED_FOR, convert, upgraded
-from distillery.plan.upkeep import adopt
+from distillery.plan.upkeep import adopt, adoptable
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.parts import PARTS, SIDECAR, Kind, Part
 from distillery.store.artefact import META, open_artefact, read_meta
@@ -218,6 +218,14 @@ STATED = {
 }
 
 
+def adopt_all(plan: Plan) -> list[tuple[Node, str]]:
+    """Adopt what can be: each node and the id that it had."""
+    found = adoptable(plan, ["table2"])
+    for one in found:
+        adopt(plan.store, one)
+    return [(one.node, one.meta["id"]) for one in found]
+
+
 def test_adoption_keeps_every_artefact_of_an_old_store(project: Path) -> None:
     plan = planned(project)
     nodes = plan.missing(["table2"])
@@ -225,7 +233,7 @@ def test_adoption_keeps_every_artefact_of_an_old_store(project: Path) -> None:
         put_old(plan.store / f"{node.spec.stage}/{node.spec.label}-old", node)
     explained = Explainer(planned(project))
     assert all("code changed" in explained.why(node) for node in nodes if not node.spec.inputs)
-    adopted = adopt(planned(project), ["table2"])
+    adopted = adopt_all(planned(project))
     assert [node.spec.id for node, _ in adopted] == [node.spec.id for node in nodes]
     assert planned(project).missing(["table2"]) == []
     for node, identity in adopted:
@@ -243,7 +251,7 @@ def test_adoption_keeps_every_artefact_of_an_old_store(project: Path) -> None:
                 check_sizes(plan, node, artefact.metadata["sizes"])
             old = plan.store / f"{node.spec.stage}/{identity}/file.bin"
             assert old.samefile(artefact.file("file.bin")), "linked, not copied"
-    assert adopt(planned(project), ["table2"]) == []
+    assert adopt_all(planned(project)) == []
 
 
 @pytest.mark.parametrize("format", [1, 2])
@@ -277,7 +285,7 @@ def test_a_corrupt_source_is_not_adopted(project: Path) -> None:
     put_old(old := plan.store / f"{data.spec.stage}/{data.spec.label}-old", data)
     (old / "file.bin").write_bytes(b"other")
     with pytest.raises(ArtefactError, match=r"file\.bin: 5 bytes, meta\.json says"):
-        adopt(planned(project), ["table2"])
+        adopt_all(planned(project))
     with pytest.raises(ArtefactError, match="not in the store"):
         read_meta(plan.store / data.address)
 

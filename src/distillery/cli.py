@@ -114,7 +114,16 @@ def _parser() -> argparse.ArgumentParser:
     adopt = _command(
         commands, "adopt", _adopt, "keep artefacts whose code changed without changing behaviour"
     )
-    adopt.add_argument("tables", nargs="*")
+    adopt.add_argument("tables", nargs="*", help="as for plan")
+    adopt.add_argument(
+        "--verify",
+        nargs="?",
+        type=_number,
+        const=1,
+        metavar="N|SHARE",
+        help="first make N (default 1) or a share of each kind of job again and compare",
+    )
+    adopt.add_argument("--device", help="of --verify: auto, cpu, cuda or cuda:N")
     prune = _command(commands, "prune", _prune, "remove artefacts that no plan reaches")
     prune.add_argument("--yes", action="store_true", help="remove; without it they are only listed")
     return parser
@@ -373,13 +382,13 @@ def _show(arguments: argparse.Namespace) -> None:
 
 
 def _adopt(arguments: argparse.Namespace) -> None:
-    from distillery.plan.upkeep import adopt
+    from distillery.plan.verify import adopt_tables
 
+    _check_device(arguments)
     plan = load_plan(arguments)
-    adopted = adopt(plan, _tables(plan, arguments.tables))
-    for node, source in adopted:
-        print(f"{node.spec.stage:<9} {source} -> {node.spec.id}")
-    print(f"{len(adopted)} artefacts adopted under the present code")
+    device = arguments.device or plan.settings.params.device
+    for line in adopt_tables(plan, _tables(plan, arguments.tables), arguments.verify, device):
+        print(line)
 
 
 def _prune(arguments: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -32,40 +32,54 @@ from distillery.store.fingerprint import module_digests
 from distillery.store.spec import folder
 
 
-def adopt(plan: Plan, tables: list[str]) -> list[tuple[Node, str]]:
-    """Give existing artefacts the identity they have under the present code.
+@dataclass(frozen=True, eq=False)
+class Adoptable:
+    """A missing artefact, of which the store holds one with the same recipe and inputs.
+
+    Attributes:
+        node: what the plan asks for.
+        meta: meta.json of the newest such artefact, as `upgraded` gives it.
+    """
+
+    node: Node
+    meta: dict[str, Any]
+
+
+def adoptable(plan: Plan, tables: list[str]) -> list[Adoptable]:
+    """What `adopt` would adopt, inputs before what reads them.
+
+    Args:
+        plan: of the scale whose artefacts are wanted.
+        tables: names of the tables that need them.
+    """
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    for meta in sorted(stored_metas(plan.store), key=lambda meta: meta.get("created", "")):
+        newest[meta["stage"], meta["key"]] = meta
+    pairs = ((node, newest.get((node.spec.stage, node.key))) for node in plan.missing(tables))
+    return [Adoptable(node, meta) for node, meta in pairs if meta]
+
+
+def adopt(store: Path, found: Adoptable, into: Path | None = None) -> None:
+    """Give an existing artefact the identity that it has under the present code.
 
     For code that changed without changing behaviour: recipe and inputs are the same. Files are
     hard-linked, those of an earlier format converted; meta.json records `adopted_from`.
 
     Args:
-        plan: of the scale whose artefacts are wanted.
-        tables: names of the tables that need them.
-
-    Returns:
-        The adopted nodes, each with the id that it had.
+        store: that holds the artefact.
+        found: what to adopt.
+        into: another store that gets it.
 
     Raises:
-        ArtefactError: a source is corrupt.
+        ArtefactError: the artefact is corrupt.
     """
-    newest: dict[tuple[str, str], dict[str, Any]] = {}
-    for meta in sorted(stored_metas(plan.store), key=lambda meta: meta.get("created", "")):
-        newest[meta["stage"], meta["key"]] = meta
-    adopted = []
-    for node in plan.missing(tables):
-        if earlier := newest.get((node.spec.stage, node.key)):
-            _adopt(plan.store, node, earlier)
-            adopted.append((node, earlier["id"]))
-    return adopted
-
-
-def _adopt(store: Path, node: Node, meta: dict[str, Any]) -> None:
-    source, target = folder(store, f"{meta['stage']}/{meta['id']}"), folder(store, node.address)
+    node, meta, goal = found.node, found.meta, into or store
+    source, target = folder(store, f"{meta['stage']}/{meta['id']}"), folder(goal, node.address)
     if meta["format"] >= FORMAT:
         check_meta(meta, source)
     verify_files(source, meta["files"])
     target.mkdir(parents=True, exist_ok=True)
-    new = with_sizes(convert(meta, source, target), partial(_input_metadata, store, node))
+    new = with_sizes(convert(meta, source, target), partial(_input_metadata, goal, node))
     for name, recorded in new["files"].items():
         if recorded == meta["files"][name]:
             write_file(target / name, copier(source / name))

@@ -338,19 +338,31 @@ def _circumstances(job: Job, started: float, threads: int) -> Circumstances:
     import torch
 
     cuda = job.device.type == "cuda"
-    processor = platform.processor() or platform.machine()
     # Linux counts the peak in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     return {
         "seconds": round(time.perf_counter() - started, 2),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
         "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if cuda else 0,
-        "device": torch.cuda.get_device_name() if cuda else processor,
+        "device": device_name(job.device),
         "threads": threads,
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in LIBRARIES},
+        "versions": versions(),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def device_name(device: torch.device) -> str:
+    """The name of a GPU, or of the processor."""
+    import torch
+
+    processor = platform.processor() or platform.machine()
+    return torch.cuda.get_device_name() if device.type == "cuda" else processor
+
+
+def versions() -> dict[str, str | None]:
+    """The versions of the libraries on which numbers depend, by name; None: not installed."""
+    return {name: _version(name) for name in LIBRARIES}
 
 
 def _version(package: str) -> str | None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.rewording import add_unused, reword
 from helpers.project import make_project
+from helpers.rewording import add_unused, reword
 
 EVALUATE = {"random": "evaluate.hard", "infer": "evaluate.static"}
 

@@ -18,8 +18,8 @@ from distillery.stages.picture import make_picture
 from distillery.stages.table import make_table
 from distillery.store.artefact import read_meta
 from distillery.table.document import TableShape
-from helpers.rewording import reword
 from helpers.project import make_project
+from helpers.rewording import reword
 from helpers.tables import cell, document, evaluation, put
 
 FIGURE = """

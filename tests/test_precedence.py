@@ -12,8 +12,8 @@ import yaml
 
 from distillery.errors import PlanError
 from distillery.plan.plan import Plan
-from helpers.rewording import add_unused, reword
 from helpers.planning import planned
+from helpers.rewording import add_unused, reword
 
 # --- layers ---------------------------------------------------------------------------------------
 

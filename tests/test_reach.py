@@ -20,8 +20,8 @@ from distillery.store.job import run
 from distillery.store.source_text import package_modules
 from distillery.store.spec import STAGES
 from helpers.components import forget, package_copy
-from helpers.rewording import add_unused, reword
 from helpers.planning import at
+from helpers.rewording import add_unused, reword
 from helpers.traced import traced
 
 ROOTS = ["distillery.store.job", "distillery.store.runtime"]

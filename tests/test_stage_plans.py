@@ -23,8 +23,8 @@ from distillery.plan.stage_plans.label import plan_labels
 from distillery.plan.stage_plans.teacher import plan_teacher
 from distillery.table.document import TableDocument
 from helpers.components import package_copy
-from helpers.rewording import add_unused, reword
 from helpers.planning import planned
+from helpers.rewording import add_unused, reword
 
 SMALL = {"small": {"source": "sklearn:digits", "size": 6}}
 

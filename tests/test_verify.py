@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from distillery.store.artefact import META, meta_writer
-from helpers.edits import reword
 from helpers.project import make_project
+from helpers.rewording import reword
 
 ALL = 10  # artefacts of the small project: 1 data, 2 teachers, 2 sets, 1 label store, 4 students
 

@@ -19,7 +19,7 @@ for name, examples in EXAMPLES.items():
         name,
         max_examples=examples,
         derandomize=name == "ci",
-        deadline=20_000,  # ms: what takes longer hangs
+        deadline=None,  # no test asserts a time
         suppress_health_check=list(HealthCheck),
         print_blob=True,
     )

@@ -42,7 +42,7 @@ def leftovers(root) -> list:
     return [
         path
         for path in (root / "results/store").rglob("*")
-        if path.is_file() and path.name != ".gitignore"
+        if path.is_file() and path.name != ".gitignore" and ".locks" not in path.parts
     ]
 
 

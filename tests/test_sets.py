@@ -20,7 +20,7 @@ from distillery.sets.parts import SIDECAR, Kind, Part
 from distillery.stages import distill as stage
 from distillery.table.assemble import assemble
 from helpers.jobs import job_in
-from helpers.tables import make_plan, make_store, put
+from helpers.tables import evaluation, make_plan, make_store, put
 from helpers.tiny import data_artefact, tiny_set
 
 TRAIN = tiny_set()
@@ -125,7 +125,8 @@ def test_labels_of_a_new_method_are_no_pixels(toy: None, tmp_path: Path) -> None
     metadata = stage.make(job)
     assert metadata["instances"] == 4 and metadata["kinds"]["opinions"] == "soft label"
     store = make_store(tmp_path / "store")
-    put(store, "distill/digits-random-ccc", json.loads(json.dumps(metadata)))
+    stated = evaluation(31.5, 31.5, distilled=json.loads(json.dumps(metadata)))
+    put(store, "evaluate/random-r0", stated)
     stored = assemble(make_plan(), store)[0].stored
     assert (stored.pixels, stored.label_floats, stored.bytes) == (128, 16, 512 + 64 + 8)
     assert stored.bytes_by_part == {"canvas": 512, "opinions": 64, "places": 8}

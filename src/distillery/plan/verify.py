@@ -32,7 +32,7 @@ from distillery.store.spec import folder
 ASIDE = "results/scratch/verify"
 
 
-class Kind(NamedTuple):
+class Changed(NamedTuple):
     """What a change of code can change alike.
 
     Attributes:
@@ -153,17 +153,17 @@ class _Check:
     def __init__(self, plan: Plan, found: list[Adoptable], device: str) -> None:
         self.plan, self.found, self.device = plan, found, device
         self.aside = plan.root / ASIDE
-        self.wrong: dict[Kind, str] = {}
+        self.wrong: dict[Changed, str] = {}
         self._known = {one.node: one for one in found}
         self._absent = {
             up for one in found for up in one.node.upstream() if not plan.have(up)
         } - self._known.keys()
         self._incomparable: dict[Group, str] = {}
 
-    def kind(self, one: Adoptable) -> Kind:
+    def kind(self, one: Adoptable) -> Changed:
         now, then = module_digests(one.node.spec.roots), one.meta["modules"]
         changed = (name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
-        return Kind(one.node.spec.stage, tuple(sorted(changed)))
+        return Changed(one.node.spec.stage, tuple(sorted(changed)))
 
     def sample(self, amount: float) -> set[Adoptable]:
         """Some of each group that can be compared; which, follows from their keys."""

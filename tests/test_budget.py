@@ -9,7 +9,7 @@ from scipy import stats as scipy_stats
 from distillery.errors import BudgetError
 from distillery.table.budget import IMAGENET_BYTES, IMAGENET_IMAGES, cr_paper, cr_stored
 from distillery.table.stats import half_width, summarize, welch
-from helpers.tables import grid, made, make_plan, make_store, put
+from helpers.tables import evaluation, grid, made, make_plan, make_store, put, put_infer
 
 PRINTED = {  # INFER Table 2, percent
     ("hard", 10): 0.78,
@@ -127,22 +127,18 @@ def test_welch_refuses_what_has_no_spread():
 def test_numbers_stored_for_images_and_for_labels_stand_apart(plan, store, tmp_path):
     numbers = {"canvas": 3 * 320 * 320, "opinions": 10000, "order": 100}
     kinds = {"canvas": "image", "opinions": "soft label", "order": "index"}
-    put(
-        store,
-        "distill/digits-infer-bbb",
-        {"bytes": {"canvas": 1}, "numbers": numbers, "kinds": kinds},
-    )
+    canvas = {"bytes": {"canvas": 1}, "numbers": numbers, "kinds": kinds}
+    put_infer(store, canvas, {"bytes": {"labels": 1400}})
     images = {"numbers": {"images": 4480}, "kinds": {"images": "image"}}
-    put(store, "distill/digits-random-ccc", {"bytes": {"images": 4480}, **images})
+    random = evaluation(31.5, 31.5, distilled={"bytes": {"images": 4480}, **images})
+    put(store, "evaluate/random-r0", random)
     random, _, infer = made(plan, store, tmp_path / "table2")
     assert (random["pixels"], random["label_floats"]) == ("4480", "0")
-    assert (infer["pixels"], infer["label_floats"]) == (
-        "",
-        "",
-    )  # its stored labels do not say what they are
+    # Its stored labels do not say what they are.
+    assert (infer["pixels"], infer["label_floats"]) == ("", "")
     stored = {"numbers": {"labels": 700, "seeds": 3}}
     stored |= {"kinds": {"labels": "soft label", "seeds": "index"}}
-    put(store, "label/digits-infer-ddd", {"bytes": {"labels": 1400}, **stored})
+    put_infer(store, canvas, {"bytes": {"labels": 1400}, **stored})
     *_, infer = made(plan, store, tmp_path / "table2")
     assert (infer["pixels"], infer["label_floats"]) == ("307200", "10700")
     stored = grid((tmp_path / "table2.md").read_text(), "Stored")

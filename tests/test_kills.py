@@ -31,7 +31,7 @@ CASES = [
     *(("snakemake", "engine"), ("dvc", "engine"), ("make", "engine")),
     *(("snakemake", "job"), ("snakemake", "all"), ("dvc", "all"), ("dvc", "job")),
 ]
-KILLS = int(os.environ.get("KILLS", "3"))
+KILLS = int(os.environ.get("KILLS", "2"))
 FIRST = int(os.environ.get("KILLS_FIRST", "0"))
 
 

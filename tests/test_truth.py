@@ -29,7 +29,7 @@ SETTINGS = {
 }
 SEQUENCES = int(os.environ.get("TRUTH_SEQUENCES", "10"))
 FIRST = int(os.environ.get("TRUTH_FIRST", "0"))
-STEPS = 6
+STEPS = 4
 
 
 def run(project: Path, *command: str) -> str:

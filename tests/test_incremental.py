@@ -1,41 +1,16 @@
-"""Jobs counted with Snakemake itself, on nine artefacts: none needless, none missing."""
+"""Jobs counted with Snakemake itself, beyond the matrix of test_changes.py."""
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from helpers.commands import built_by_snakemake as snakemake
+from helpers.commands import run_module
 from helpers.project import make_project
-from helpers.rewording import add_unused, reword
-
-EVALUATE = {"random": "evaluate.hard", "infer": "evaluate.static"}
-
-
-def snakemake(project: Path, *arguments: str) -> tuple[Counter, str]:
-    """Run Snakemake on the table; the artefacts really made (by stage) and what it printed."""
-    before = {meta: meta.stat().st_mtime_ns for meta in project.glob("results/store/*/*/meta.json")}
-    table = project / "results/table2.csv"
-    stamp = table.stat().st_mtime_ns if table.exists() else 0
-    command = [sys.executable, "-m", "snakemake", "results/table2.csv", "--cores", "2", *arguments]
-    done = subprocess.run(
-        command,
-        cwd=project,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(project / "src")},
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    after = project.glob("results/store/*/*/meta.json")
-    made = Counter(m.parent.parent.name for m in after if before.get(m) != m.stat().st_mtime_ns)
-    if table.stat().st_mtime_ns != stamp:
-        made["table"] += 1
-    return made, done.stdout + done.stderr
+from helpers.rewording import reword
 
 
 @pytest.fixture(scope="module")
@@ -80,41 +55,9 @@ def test_the_bytes_of_a_table_are_those_that_sets_and_labels_state(built):
         assert int(row["pixels"]) + int(row["label_floats"]) <= counted
 
 
-def test_an_evaluation_setting_reruns_the_cells_that_read_it(copy, edit):
-    edit(copy / "params.yaml", "evaluate: {}", "evaluate: {static: {training: {epochs: 3}}}")
-    assert snakemake(copy)[0] == {"evaluate": 2, "table": 1}
-
-
-def test_a_methods_setting_reruns_that_method(copy, edit):
-    edit(copy / "params.yaml", "evaluate: {}", "distill: {infer: {iterations: 4}}")
-    assert snakemake(copy)[0] == {"distill": 1, "label": 1, "evaluate": 2, "table": 1}
-
-
-def test_one_more_repeat_runs_only_the_new_ones(copy, edit):
-    edit(copy / "params.yaml", "repeats: 2", "repeats: 3")
-    assert snakemake(copy)[0] == {"evaluate": 2, "table": 1}
-
-
-def test_a_comment_or_docstring_in_src_runs_nothing(copy):
-    for file in (copy / "src/distillery").rglob("*.py"):
-        file.write_text(file.read_text() + "\n# another comment\n")
-    assert snakemake(copy)[0] == {}
-
-
-def test_a_definition_that_nothing_uses_runs_nothing(copy):
-    for file in (copy / "src/distillery").rglob("*.py"):
-        add_unused(file)
-    assert snakemake(copy)[0] == {}
-
-
 def test_editing_a_loss_reruns_the_cells_with_that_loss(copy):
     reword(copy / "src/distillery/losses/kl.py")
     assert snakemake(copy)[0] == {"evaluate": 2, "table": 1}
-
-
-def test_editing_what_lays_tables_out_assembles_the_table(copy):
-    reword(copy / "src/distillery/table/layout.py")
-    assert snakemake(copy)[0] == {"table": 1}
 
 
 def test_a_revert_costs_a_table(copy, edit):
@@ -228,13 +171,7 @@ def adopt(project: Path) -> str:
 
 
 def distillery(project: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "distillery", *arguments],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(project / "src")},
-    )
+    done = run_module(project, "distillery", *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -4,11 +4,11 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 
 import pytest
 
 from distillery.plan.named_files import by_content, content, names_a_file
+from helpers.commands import run_module
 
 METHOD = '''"""Random images, and a file that it reads."""
 
@@ -57,13 +57,7 @@ def reading(project, edit):
 
 def distillery(project, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command line of the project's own copy of the package."""
-    return subprocess.run(
-        [sys.executable, "-m", "distillery", *arguments],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(project / "src")},
-    )
+    return run_module(project, "distillery", *arguments)
 
 
 def planned_set(project) -> str:

@@ -1,15 +1,14 @@
 """Adoption after a test: what is made again and differs is not adopted, nor what hangs on it."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from distillery.store.artefact import META, meta_writer
+from helpers.commands import run_module
 from helpers.project import make_project
 from helpers.rewording import reword
 
@@ -17,13 +16,7 @@ ALL = 10  # artefacts of the small project: 1 data, 2 teachers, 2 sets, 1 label 
 
 
 def distillery(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "distillery", *arguments],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(project / "src")},
-    )
+    return run_module(project, "distillery", *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -1,28 +1,21 @@
 """The rules: one for each stage, from one loop; a dry run that leaves no trace."""
 
-import os
 import re
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from distillery.store.spec import STAGES
+from helpers.commands import run_module
 
 STAGES_OF_TABLE = ("data", "teacher", "distill", "label", "evaluate")
 
 
 def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Snakemake in a project."""
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(project / "src")},
-    )
+    return run_module(project, "snakemake", *arguments)
 
 
 def snakemake(project: Path, *arguments: str) -> str:

@@ -73,22 +73,17 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for stage in STAGES:
         _stage_parser(commands, stage)
-    table = _command(commands, "table", _table, "assemble a table from finished evaluations")
-    table.add_argument("table", help="table2, infer/table2")
-    table.add_argument(
-        "--plan",
-        type=Path,
-        help="its plan file, when one is already written (what Snakemake passes)",
-    )
-    picture = _command(
-        commands, "picture", _picture, "draw a figure from a finished table and its analyses"
-    )
-    picture.add_argument("table", help="infer/figure8")
-    picture.add_argument(
-        "--plan",
-        type=Path,
-        help="its plan file, when one is already written (what Snakemake passes)",
-    )
+    for name, run, about in (
+        ("table", _table, "assemble a table from finished evaluations"),
+        ("picture", _picture, "draw a figure from a finished table and its analyses"),
+    ):
+        made = _command(commands, name, run, about)
+        made.add_argument("table", help="table2, infer/table2")
+        made.add_argument(
+            "--plan",
+            type=Path,
+            help="its plan file, when one is already written (what Snakemake passes)",
+        )
     _command(commands, "show", _show, "print a table readably").add_argument("table")
     plan = _command(commands, "plan", _plan, "say what a table needs, why, and what it costs")
     plan.add_argument(

@@ -187,3 +187,10 @@ class Override(dict[str, Any]):
                 for name, layer in self.layers.items()
             }
         )
+
+
+def with_place(node: Any, place: str) -> Any:
+    """The same tree, but its leaves stand at `place`."""
+    if isinstance(node, Leaf):
+        return Leaf(node.value, place)
+    return Tree({key: with_place(value, place) for key, value in node.items()}, node.places)

@@ -26,6 +26,7 @@ from distillery.plan.origins import (
     located,
     merge,
     plain,
+    with_place,
 )
 from distillery.plan.overrides import Point, check_kinds, check_overrides, sublayers
 from distillery.plan.params import (
@@ -248,7 +249,7 @@ class Settings:
                 place = self.axis_place(name, axis, axes.get(table.panel))
                 changes = located(meaning.override(value, place, where), f"{where}.values.{value}")
                 if meaning.sets:  # the value itself stands in the grid
-                    changes = _with_place(changes, place)
+                    changes = with_place(changes, place)
                 layers[f"axis {axis}"] = as_tree(changes)
         for layer in layers.values():
             axes_of = {**self.scale.tables, "of the paper": table.paper}
@@ -393,10 +394,3 @@ class Settings:
                 return ResolvedBlock(as_tree(entry), self.nominal("networks", name))
         place = str(where or self.nominal("networks", name))
         return ResolvedBlock(Tree({"name": Leaf(name, place)}, [place]), place)
-
-
-def _with_place(node: Any, place: str) -> Any:
-    """The same tree, but its leaves stand at `place`."""
-    if isinstance(node, Leaf):
-        return Leaf(node.value, place)
-    return Tree({key: _with_place(value, place) for key, value in node.items()}, node.places)

@@ -283,7 +283,10 @@ def tiny_clip(tmp_path_factory):
         folder / "a.safetensors",
     )
     torch.save(model.state_dict(), folder / "a.pt")
-    return model, open_clip.get_tokenizer("tiny-clip"), folder
+    yield model, open_clip.get_tokenizer("tiny-clip"), folder
+    # Other tests ask which models open_clip has of itself.
+    open_clip.factory._MODEL_CONFIG_PATHS.remove(folder / "tiny-clip.json")
+    del open_clip.factory._MODEL_CONFIGS["tiny-clip"]
 
 
 def by_hand(model: torch.nn.Module, tokens: Tensor) -> Tensor:

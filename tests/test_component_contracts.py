@@ -228,30 +228,30 @@ def test_a_wrong_trait_of_a_new_file_is_one_line_when_planned(package, project, 
     ("old", "new", "message"),
     [
         (
-            'TRAITS = {"needs": ("teachers",)}',
+            'TRAITS = {"needs": ("teachers",), "compensators": True}',
             'NEEDS = ("teacher",)',
             "methods/infer.py: NEEDS: is read by nothing; write TRAITS = {'needs': ...}",
         ),
         (
-            'TRAITS = {"needs": ("teachers",)}',
+            'TRAITS = {"needs": ("teachers",), "compensators": True}',
             "FRACTIONAL_ICP = True",
             "methods/infer.py: FRACTIONAL_ICP: is read by nothing; "
             "write TRAITS = {'fractional_ipc': ...}",
         ),
         (
-            '{"needs": ("teachers",)}',
+            '{"needs": ("teachers",), "compensators": True}',
             '{"needs": ("teacher",)}',
             "methods/infer.py: TRAITS['needs'] = 'teacher': does not exist: "
             "did you mean 'teachers'?",
         ),
         (
-            '{"needs": ("teachers",)}',
+            '{"needs": ("teachers",), "compensators": True}',
             '{"fractional_icp": True}',
             "methods/infer.py: TRAITS['fractional_icp']: unknown trait: "
             "did you mean 'fractional_ipc'?",
         ),
         (
-            '{"needs": ("teachers",)}',
+            '{"needs": ("teachers",), "compensators": True}',
             '{"needs": "teachers"}',
             "methods/infer.py: TRAITS['needs'] = 'teachers': expected tuple[str, ...]",
         ),

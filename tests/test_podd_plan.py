@@ -146,7 +146,9 @@ def test_an_analysis_of_the_order_has_the_embeddings_of_the_set():
         PlanError,
         match=r"row 'PoDD': analysis 'order' needs embeddings; name some in distill.podd.embedding",
     ):
-        at("demo", distill={"podd-order": {"embedding": "none"}}).cells("podd/order-score")
+        without = {"podd-order": {"embedding": "none"}}
+        grid = {"podd/order-score": {"order": ["given"]}}
+        at("demo", distill=without, grid=grid).cells("podd/order-score")
 
 
 # --- refusals -------------------------------------------------------------------------------------

@@ -164,15 +164,21 @@ ANALYSES = {
 }
 
 
+# A method whose states on the way are kept.
+SNAPSHOTS = "{network: {name: convnet, width: 4}, whitening: none, snapshots: 2}"
+
+
 @pytest.mark.parametrize("name", ANALYSES)
 def test_an_analysis_reads_what_its_traits_say(project, edit, name):
     scale = project / "workflow/scales/tiny.yaml"
     teachers = "" if name in ("landscape", "convergence") else "teachers: [net-b]"
     edit(scale, "\ntables:", f"\nanalyse: {{{name}: {{{teachers}}}}}\ntables:")
+    edit(scale, "  random: {}", f"  random: {{}}\n  rat-bptt: {SNAPSHOTS}")
     context, (inputs, count) = planned(project).context, ANALYSES[name]
-    found = plan_analyses(name, experiment("infer", "static"), 2, context)
+    one = experiment("rat-bptt" if name == "convergence" else "infer", "static")
+    found = plan_analyses(name, one, 2, context)
     assert [set(node.inputs) for node in found] == [inputs] * count
-    students = plan_evaluations(experiment("infer", "static"), 2, context)
+    students = plan_evaluations(one, 2, context)
     for node, student in zip(found, students, strict=False):
         assert node.input("distilled") is student.input("distilled")
         teachers_of_recipe = [plan_teacher("net-b", "digits", context)]

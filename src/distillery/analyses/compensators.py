@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from distillery.store.job import Job
 
 NAMES = ("compensators",)
-TRAITS = {"needs": ("distilled",)}
+TRAITS = {"needs": ("distilled",), "of": "compensators"}
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -53,6 +54,18 @@ class Recipe:
 
     steps: Count = 5
     teacher_scope: Literal["all", "seen"] = "all"
+
+    def misfit(
+        self, method: Mapping[str, Any], per_class: float, classes: int | None
+    ) -> str | None:
+        """What is wrong with a set of this method, or None; the planner asks."""
+        if classes is not None and self.steps >= classes:
+            why = f"a step needs two classes to tell apart, there are {classes}"
+            return f"steps = {self.steps}: {why}; ask for less"
+        if self.teacher_scope == "seen" and method.get("teachers"):
+            why = f"method '{method['name']}' has teachers, which have seen all classes"
+            return f"teacher_scope = 'seen': {why}; set it to 'all'"
+        return None
 
 
 def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:

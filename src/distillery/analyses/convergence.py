@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distillery.analyses.inputs import Result, needed
 from distillery.errors import PlanError
@@ -27,6 +28,14 @@ TRAITS = {"needs": ("distilled", "protocol")}
 @dataclass(frozen=True)
 class Recipe:
     """No fields: the method's `snapshots` says how many states there are."""
+
+    def misfit(
+        self, method: Mapping[str, Any], per_class: float, classes: int | None
+    ) -> str | None:
+        """What is wrong with a set of this method, or None; the planner asks."""
+        if method.get("snapshots", 1) > 1:
+            return None
+        return f"method '{method['name']}' keeps one state only; set its snapshots to 2 or more"
 
 
 def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from distillery.store.job import Job
 
 NAMES = ("order",)
-TRAITS = {"needs": ("distilled", "embeddings")}
+TRAITS = {"needs": ("distilled", "embeddings"), "of": "poster"}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from distillery.store.job import Job
 
 NAMES = ("order-accuracy",)
-TRAITS = {"needs": ("distilled", "embeddings", "student")}
+TRAITS = {"needs": ("distilled", "embeddings", "student"), "of": "poster"}
 
 
 @dataclass(frozen=True)

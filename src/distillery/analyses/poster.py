@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from distillery.store.job import Job
 
 NAMES = ("poster",)
-TRAITS = {"needs": ("distilled",)}
+TRAITS = {"needs": ("distilled",), "of": "poster"}
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -40,6 +40,16 @@ class Recipe:
     teachers: tuple[str, ...]
     space: Literal["features", "pixels"] = "features"
     instances: Literal["all", "compensated"] = "all"
+
+    def misfit(
+        self, method: Mapping[str, Any], per_class: float, classes: int | None
+    ) -> str | None:
+        """What is wrong with a set of this method, or None; the planner asks."""
+        if per_class < 2:
+            return "needs pairs of instances of a class; ask for a larger ipc"
+        if self.instances == "compensated" and "natural_instances" not in method:
+            return f"instances = 'compensated': '{method['name']}' has none; set it to 'all'"
+        return None
 
 
 @torch.no_grad()

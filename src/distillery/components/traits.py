@@ -102,6 +102,7 @@ class MethodTraits(Traits):
         poster: whether its instances are patches of posters, in the order of their places and with
             labels of any number per class. Otherwise there are equally many of each class, class by
             class or one of each class in turn.
+        compensators: whether its sets hold images and compensators that are added to them.
         free_pixels: whether pixels that are not whitened may lie outside [0, 1], being learned
             without bounds.
     """
@@ -111,6 +112,7 @@ class MethodTraits(Traits):
     soft_labels: bool = False
     fractional_ipc: bool = False
     poster: bool = False
+    compensators: bool = False
     free_pixels: bool = False
 
 
@@ -175,12 +177,15 @@ class AnalysisTraits(Traits):
 
     Attributes:
         needs: what it looks at: the inputs of its job, and "protocol" where it trains students.
+        of: the trait that a method must have for its sets to be looked at; None: any will do.
     """
 
     ALLOWED: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "needs": ("distilled", "label", "teachers", "embeddings", "student", "protocol")
+        "needs": ("distilled", "label", "teachers", "embeddings", "student", "protocol"),
+        "of": ("poster", "compensators"),
     }
     needs: tuple[str, ...] = ()
+    of: str | None = None
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,12 @@ class Recipe(Recovery):
     augment: NormalisedAugmentations = ("batch-resized-crop", "batch-flip", "roll:4")
     milestone: Fraction = 1.0
 
+    def mistake(self) -> tuple[str, str] | None:
+        """The field that lacks what the method schedules, and why; None where all is well."""
+        if CROP in self.augment:
+            return None
+        return "augment", f"{list(self.augment)}: CDA schedules its crop; add '{CROP}' to it"
+
 
 def distill(
     train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from distillery.teacher.load import Teacher
 
 NAMES = ("infer",)
-TRAITS = {"needs": ("teachers",)}
+TRAITS = {"needs": ("teachers",), "compensators": True}
 BATCH = 256
 
 
@@ -82,6 +82,11 @@ class Recipe:
         """
         images = self.subsets(ipc, classes) * classes
         return images * self.iterations * (4 if self.micro_batch else 3)
+
+    @property
+    def matched(self) -> tuple[str, ...]:
+        """The teachers whose batch normalisation is matched."""
+        return self.teachers if self.alpha else ()
 
     def instances(self, ipc: float, classes: int) -> int:
         """Training images of a set: (M + 1) K C, or M K C without the natural ones."""

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 NAMES = ("podd",)
 TRAITS = {"fractional_ipc": True, "poster": True, "free_pixels": True}
 EPSILON = 1e-8
+ORDERS = ("poco", "given", "random")
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,42 @@ class Recipe(Unrolled):
     init: Literal["tiles", "noise"] = "tiles"
     init_std: Positive | None = None
     cyclic: bool = False
+
+    def mistake(self) -> tuple[str, str] | None:
+        """The field that does not go with another one, and why; None where all is well."""
+        one = self.posters == "one"
+        reference = self.labels == "learned" and self.label_shape == "reference"
+        if reference and (not one or self.cyclic):
+            return "label_shape", "'reference': is for one poster that is not cyclic"
+        kind, _, seed = self.order.partition(":")
+        if one and (kind not in ORDERS or seed.isdecimal() != (kind == "random")):
+            return "order", f"'{self.order}': write poco, given, or random:0, with any seed"
+        if one and kind == "poco" and self.embedding in (None, "none"):
+            return "order", "'poco': needs embedding, an entry of `embed`; or set order to given"
+        return super().mistake()
+
+    def misfit(self, ipc: float, classes: int, side: int, images: float) -> tuple[str, str] | None:
+        """The field that does not go with the budget or the data, and why; None: all is well.
+
+        Args:
+            ipc: images per class, a fraction perhaps.
+            classes: how many there are.
+            side: of the images in pixels.
+            images: of each class; not read.
+        """
+        held = 1 if self.posters == "per-class" else classes
+        pixels = int(round(ipc * held * side**2, 6))
+        width, height = self.size or (pixels // side, pixels // side)
+        stated = f"[{width}, {height}]"
+        if self.size and (width * height > pixels or min(width, height) < side):
+            why = f"a poster at ipc {ipc:g} has sides of {side} px or more, {pixels} px in all"
+            return "size", f"{stated}: {why}; leave it out to have it worked out"
+        if self.class_grid and held > 1 and self.class_grid[0] * self.class_grid[1] != classes:
+            return "class_grid", f"{list(self.class_grid)}: has not a cell for each of {classes}"
+        if self.patch_grid[0] > width or self.patch_grid[1] > height:
+            why = f"a poster at ipc {ipc:g} has at most {width} columns and {height} rows of pixels"
+            return "patch_grid", f"{list(self.patch_grid)}: {why}; ask for fewer patches"
+        return None
 
     @property
     def soft(self) -> bool:

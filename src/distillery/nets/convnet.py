@@ -33,6 +33,11 @@ class Recipe:
     depth: Count | None = None
     norm: Literal["instance", "batch"] = "instance"
 
+    @property
+    def batch_norm(self) -> bool:
+        """Whether it has batch normalisation, whose statistics some methods match."""
+        return self.norm == "batch"
+
     def misfit(self, size: int) -> tuple[str, str] | None:
         """The field that does not go with images of `size` pixels, and why; None where all is well.
 

@@ -31,6 +31,11 @@ class Recipe:
 
     width: Positive = 1.0
 
+    @property
+    def batch_norm(self) -> bool:
+        """Whether it has batch normalisation, whose statistics some methods match."""
+        return True
+
 
 def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) -> nn.Module:
     """A ResNet.

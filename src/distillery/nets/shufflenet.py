@@ -42,6 +42,11 @@ class Recipe:
 
     width: Annotated[float, Range(ge=0.1)] = 1.0
 
+    @property
+    def batch_norm(self) -> bool:
+        """Whether it has batch normalisation, whose statistics some methods match."""
+        return True
+
 
 def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) -> nn.Module:
     """A ShuffleNet.

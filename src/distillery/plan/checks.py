@@ -173,6 +173,84 @@ def check_budget(
         )
 
 
+def check_method(method: Component, ipc: float, expected: Expected | None) -> None:
+    """Refuse a recipe that does not fit the budget or the data, by its method `misfit`.
+
+    Args:
+        method: resolved; its recipe may have a `misfit`, which gives a field and the rest of the
+            message, or None.
+        ipc: images per class.
+        expected: what the scale expects of the data set; None: nothing, then the job says it.
+
+    Raises:
+        PlanError: it is so.
+    """
+    recipe = recipe_object("method", method.reference)
+    if expected is None or not hasattr(recipe, "misfit"):
+        return
+    classes, side = expected.classes, expected.shape[1]
+    if said := recipe.misfit(ipc, classes, side, expected.train / classes):
+        raise PlanError(f"{below(method.where, said[0])} = {said[1]}")
+
+
+def check_norms(
+    method: Component, network: Component | None, teachers: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Refuse networks that lack batch normalisation where it is matched, or have it as a state.
+
+    A network whose recipe does not say, by `batch_norm`, whether it has any is left to the job.
+
+    Args:
+        method: its recipe may name teachers as `matched`, or say that its network is `stateless`.
+        network: the method's own, resolved, or None.
+        teachers: resolved networks by name.
+
+    Raises:
+        PlanError: it is so.
+    """
+    recipe = recipe_object("method", method.reference)
+    for name in getattr(recipe, "matched", ()):
+        if getattr(recipe_object("network", teachers[name]), "batch_norm", True) is False:
+            raise PlanError(
+                f"{below(method.where, 'teachers')}: '{name}' has no batch normalisation, which "
+                f"'{method.name}' matches; name another network"
+            )
+    if network is None or not getattr(recipe, "stateless", False):
+        return
+    if getattr(recipe_object("network", network.reference), "batch_norm", False):
+        raise PlanError(
+            f"{below(method.where, 'network')}: has batch normalisation, a state through which "
+            f"'{method.name}' cannot differentiate; use norm 'instance', or another network"
+        )
+
+
+def check_analysed(
+    analysis: Component, method: Mapping[str, Any], per_class: float, classes: int | None, row: str
+) -> None:
+    """Refuse an analysis of a set that it cannot look at, before anything is made.
+
+    Args:
+        analysis: resolved; its trait `of` is the trait that the set's method must have, and its
+            recipe may say by a method `misfit` what else does not fit.
+        method: resolved, with its `name`.
+        per_class: instances of a class, about.
+        classes: of the data set, or None where they are not known.
+        row: file and name of the table's row, for the error.
+
+    Raises:
+        PlanError: it is so.
+    """
+    needed = traits("analysis", analysis.name).of
+    if needed and not getattr(traits("method", method["name"]), needed):
+        raise PlanError(
+            f"{row}: analysis '{analysis.name}' looks at sets with {needed}, method "
+            f"'{method['name']}' has none; name another method"
+        )
+    recipe = recipe_object("analysis", analysis.reference)
+    if said := getattr(recipe, "misfit", lambda *_: None)(method, per_class, classes):
+        raise PlanError(f"{row}: analysis '{analysis.name}': {said}")
+
+
 def check_labels(kind: str, method: Mapping[str, Any], row: str) -> None:
     """Refuse labels that a set holds itself, of a method that makes none.
 

@@ -48,6 +48,11 @@ class Recovery:
         """
         return ipc * classes * self.iterations * (4 if self.micro_batch else 3)
 
+    @property
+    def matched(self) -> tuple[str, ...]:
+        """The teachers whose batch normalisation is matched."""
+        return self.teachers[:1] if self.r_bn else ()
+
 
 @dataclass(frozen=True)
 class Unrolled:
@@ -96,6 +101,11 @@ class Unrolled:
             why = f"is longer than inner_steps = {self.inner_steps}, the whole training"
             return "window", f"{self.window}: {why}; raise inner_steps or lower window"
         return None
+
+    @property
+    def stateless(self) -> bool:
+        """Its network has no state but its weights: training is differentiated through."""
+        return True
 
     @property
     def soft(self) -> bool:

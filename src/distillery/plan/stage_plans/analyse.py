@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from distillery.components.registry import module_name
 from distillery.errors import PlanError
 from distillery.plan.cell import Experiment
-from distillery.plan.checks import check_pixels, check_teachers
+from distillery.plan.checks import check_analysed, check_pixels, check_teachers, instances
 from distillery.plan.context import Context
 from distillery.plan.nodes import Node, NodeInputs
 from distillery.plan.stage_plans.distill import plan_distilled, plan_viewed_set
@@ -79,7 +80,16 @@ def _resolve_analysis(name: str, experiment: Experiment, context: Context) -> Co
     values = context.recipe("analyse", name, experiment)
     analysis = component("analysis", {"name": name} | values, values.where)
     check_teachers(analysis, values.where, name)
+    _check_set(analysis, experiment, context)
     return analysis
+
+
+def _check_set(analysis: Component, experiment: Experiment, context: Context) -> None:
+    method = plan_distilled(experiment, context).spec.recipe["method"]
+    expected = context.dataset(experiment).expected
+    classes = expected.classes if expected else None
+    count = instances(method, experiment.ipc, classes) / classes if classes else math.inf
+    check_analysed(analysis, method, count, classes, experiment.row_place)
 
 
 def _training_protocol(name: str, experiment: Experiment, context: Context) -> Analysed:

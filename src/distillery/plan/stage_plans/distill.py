@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from distillery.plan.cell import Experiment
-from distillery.plan.checks import check_budget, check_teachers
+from distillery.plan.checks import (
+    check_budget,
+    check_method,
+    check_norms,
+    check_size,
+    check_teachers,
+)
 from distillery.plan.context import Context
 from distillery.plan.nodes import Node, NodeInputs
 from distillery.plan.origins import ResolvedBlock
@@ -35,12 +42,16 @@ def plan_distilled(experiment: Experiment, context: Context) -> Node:
 def _distilled(experiment: Experiment, context: Context) -> Node:
     name, method = experiment.dataset, experiment.row.method
     values = context.recipe("distill", experiment.row.distill or method, experiment)
-    recipe, code = _resolve_method(values, experiment, context)
+    recipe, network = _resolve_method(values, experiment, context)
     check_teachers(recipe, values.where, method)
-    check_budget(experiment, recipe.reference, context.dataset(experiment).expected)
+    expected = context.dataset(experiment).expected
+    check_budget(experiment, recipe.reference, expected)
+    check_method(recipe, experiment.ipc, expected)
+    teachers = plan_teachers(recipe, name, context)
+    check_norms(recipe, network, _networks(recipe, teachers))
     inputs = {
         "data": plan_data(name, context),
-        **plan_teachers(recipe, name, context),
+        **teachers,
         **_prepared(recipe, experiment, context),
     }
     return context.node(
@@ -48,17 +59,25 @@ def _distilled(experiment: Experiment, context: Context) -> Node:
         f"{name}-{method}-ipc{experiment.ipc:g}",
         {"method": recipe.reference, "ipc": experiment.ipc},
         inputs=inputs,
-        code=code,
+        code=[*recipe.modules, *([network.module] if network else [])],
         dataset=name,
     )
 
 
+def _networks(method: Component, teachers: NodeInputs) -> dict[str, dict[str, Any]]:
+    """The resolved network of each teacher, by the name that the method's recipe has for it."""
+    nodes = teachers.get("teachers", [])
+    found = nodes if isinstance(nodes, list) else [nodes]
+    names = method.get("teachers") or ()
+    return {name: node.spec.recipe["network"] for name, node in zip(names, found, strict=True)}
+
+
 def _resolve_method(
     values: ResolvedBlock, experiment: Experiment, context: Context
-) -> tuple[Component, list[str]]:
-    """The method of an experiment by its recipe, and the modules of its components.
+) -> tuple[Component, Component | None]:
+    """The method of an experiment by its recipe, and its own network, if it has one.
 
-    A method's own network is an entry of `networks`, a component, or "student".
+    The network is an entry of `networks`, a component, or "student".
     """
     settings, where = context.settings, values.where / "network"
     if isinstance(values.get("network"), str):
@@ -67,10 +86,11 @@ def _resolve_method(
         where = reference.where
     method = component("method", values | {"name": experiment.row.method}, values.where)
     if "network" not in method.reference:
-        return method, method.modules
+        return method, None
     network = component("network", method.get("network"), where)
+    check_size(network, context.dataset(experiment).expected)
     resolved = replace(method, reference=method.reference | {"network": network.reference})
-    return resolved, [*method.modules, network.module]
+    return resolved, network
 
 
 def _prepared(method: Component, experiment: Experiment, context: Context) -> NodeInputs:

@@ -10,6 +10,7 @@ import pytest
 from distillery.components.fields import (
     MOST,
     Count,
+    Decay,
     Fraction,
     Natural,
     NonNegative,
@@ -28,6 +29,7 @@ class Numbers:
     positive: Positive = 1.0
     non_negative: NonNegative = 0.0
     fraction: Fraction = 0.5
+    decay: Decay = 0.5
     quality: Quality = 90
     maybe: Positive | None = None
     many: tuple[Positive, ...] = ()
@@ -38,9 +40,10 @@ class Numbers:
     [
         ("count", [1, MOST], [0, -1, MOST + 1, 1.5]),
         ("natural", [0, MOST], [-1, MOST + 1]),
-        ("positive", [1e-300, 1e300], [0, 0.0, -1e-300]),
-        ("non_negative", [0, 1e300], [-1e-300]),
+        ("positive", [1e-300, MOST], [0, 0.0, -1e-300, MOST * 1.01]),
+        ("non_negative", [0, MOST], [-1e-300, MOST * 1.01]),
         ("fraction", [0, 1], [-0.01, 1.01]),
+        ("decay", [0, 0.999], [-0.01, 1, 1.01]),
         ("quality", [1, 100], [0, 101]),
         ("maybe", [0.1], [0]),
         ("many", [[0.1, 2]], [[0.1, 0]]),

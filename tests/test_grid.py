@@ -27,7 +27,7 @@ def test_an_axis_may_differ_from_panel_to_panel():
     ("axes", "message"),
     [
         ({"dataset": ["a"], "ipc": {"b": [10]}}, "here.ipc: has no values for 'a'"),
-        ({"dataset": ["a"], "ipc": {"a": []}}, r"here.ipc = \[\]: needs at least one value"),
+        ({"dataset": ["a"], "ipc": {"a": []}}, r"here.ipc.a = \[\]: needs at least one value"),
         ({"dataset": ["a", "a"], "ipc": [10]}, "here.dataset"),
         ({"dataset": ["a"], "ipc": {"a": ["ten"]}}, "'ten' is no number"),
     ],

@@ -27,8 +27,8 @@ def write_layers(project: Path, blocks: dict[str, dict]) -> Plan:
     loss = {"name": "kl", "temperature": 4.0}
     scale["evaluate"]["static"] = {"loss": loss, **training(9), **blocks.get("scale", {})}
     scale["datasets"]["digits"]["evaluate"] = {"static": blocks.get("data set", {})}
-    # a second budget at this scale, for overrides that must not apply
-    scale["tables"]["infer/table1"] = {"dataset": ["digits"], "student": ["net-a"], "ipc": [7]}
+    # a second budget and student at this scale, for overrides that must not apply
+    scale["tables"]["infer/table1"] = {"dataset": ["digits"], "student": ["net-b"], "ipc": [7]}
     scale_file.write_text(yaml.safe_dump(scale))
     table_file = project / "workflow/tables/infer/table2.yaml"
     table = yaml.safe_load(table_file.read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,9 @@ def test_a_change_that_fits_another_scale_only_is_told_where_it_belongs(changes,
     scale["datasets"]["wider"] = scale["datasets"]["digits"]
     scale["label"]["widest"] = scale["label"]["static"]
     file.write_text(yaml.safe_dump(scale))
+    tables = two / "workflow/tables"
+    (tables / "wide").mkdir()
+    shutil.copy(tables / "infer/table2.yaml", tables / "wide/table.yaml")
     write(two, **changes)
     with pytest.raises(PlanError) as error:
         plan_at(two, "tiny")

@@ -74,7 +74,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     Returns:
         A phrase such as ``did you mean 'infer'? (valid: infer, random)``.
     """
-    names = sorted(map(str, valid))
+    names = sorted(set(map(str, valid)))
     close = difflib.get_close_matches(str(name)[:200], names, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'? " if close else ""
     listed = ", ".join(names) if len(names) <= 25 else f"{', '.join(names[:25])}, ..."

@@ -21,6 +21,7 @@ def settings_with(tmp_path: Path, changes: dict, params: dict | None = None) -> 
     scale.parent.mkdir(parents=True)
     base = {
         "about": "",
+        "networks": {name: {"name": "convnet"} for name in "abcd"},
         "ensemble": ["a", "b", "c"],
         "datasets": {"one": {"source": "sklearn:digits"}},
         "tables": {},

@@ -42,12 +42,13 @@ def _number(value: Any) -> Any:
     return value
 
 
-MOST = 10**9  # of steps, images, pixels: more can only be a mistake
+MOST = 10**9  # of anything: more can only be a mistake
 Count = Annotated[int, Range(ge=1, le=MOST)]
 Natural = Annotated[int, Range(ge=0, le=MOST)]
-Positive = Annotated[float, Range(gt=0)]
-NonNegative = Annotated[float, Range(ge=0)]
+Positive = Annotated[float, Range(gt=0, le=MOST)]
+NonNegative = Annotated[float, Range(ge=0, le=MOST)]
 Fraction = Annotated[float, Range(ge=0, le=1)]
+Decay = Annotated[float, Range(ge=0, lt=1)]  # of a running mean: at 1 it would stay 0
 Quality = Annotated[int, Range(ge=1, le=100)]  # of a JPEG file
 
 

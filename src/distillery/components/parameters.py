@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from typing import Any, NamedTuple
 
 from distillery.components import registry
@@ -32,6 +33,13 @@ PARAMETERS = {
     "count": Parameter(int, 1, math.inf, "a whole number from 1"),
     "fraction": Parameter(float, 0, 1, "a number from 0 to 1"),
     "non-negative": Parameter(float, 0, math.inf, "a number from 0"),
+}
+
+
+# How numbers are written behind a colon: one spelling, since the text is part of an identity.
+_WRITTEN = {
+    int: re.compile(r"[0-9]+"),
+    float: re.compile(r"[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?"),
 }
 
 
@@ -89,6 +97,8 @@ def parse(kind: str, text: str) -> Parsed:
 
 def _number(parameter: Parameter, kind: str, text: str, name: str, value: str) -> int | float:
     try:
+        if not _WRITTEN[parameter.number].fullmatch(value):  # int() takes " 1", "1_0" and "٣" too
+            raise ValueError
         number = parameter.number(value)
         if not (math.isfinite(number) and parameter.least <= number <= parameter.most):
             raise ValueError

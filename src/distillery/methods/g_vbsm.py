@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from distillery.components.fields import Count, Fraction, NonNegative, Positive, Quality
+from distillery.components.fields import Count, Decay, Fraction, NonNegative, Positive, Quality
 from distillery.errors import BudgetError, TeacherError
 from distillery.matching.densification import densification
 from distillery.matching.statistics import (
@@ -75,7 +75,7 @@ class Recipe:
     teachers: tuple[str, ...]
     iterations: Count = 4000
     lr: Positive = 0.05
-    betas: tuple[Fraction, Fraction] = (0.5, 0.9)
+    betas: tuple[Decay, Decay] = (0.5, 0.9)
     batch: Count = 100
     per_class: Count | None = None
     weight: NonNegative = 0.01

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from distillery.components.fields import Count, Fraction, NonNegative, Positive, Quality
+from distillery.components.fields import Count, Decay, NonNegative, Positive, Quality
 from distillery.errors import BudgetError
 from distillery.methods.shared.recovery import TeacherObjective, augment_groups, in_groups, recover
 from distillery.methods.shared.selection import draw
@@ -59,7 +59,7 @@ class Recipe:
     teachers: tuple[str, ...]
     iterations: Count = 1000
     lr: Positive = 0.25
-    betas: tuple[Fraction, Fraction] = (0.5, 0.9)
+    betas: tuple[Decay, Decay] = (0.5, 0.9)
     alpha: NonNegative = 1.0
     first_bn_weight: NonNegative = 10.0
     augment: NormalisedAugmentations = ("roll:4",)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from distillery.errors import PlanError, nearest
-from distillery.plan.models import Axis
+from distillery.plan.model_types import Axis
 from distillery.plan.origins import Where, below
 
 NAMED = ("dataset", "student")  # axes whose values are names
@@ -37,7 +37,7 @@ def _places(
     for panel in panels:
         values = [[panel], *(on_panel(axes[axis], panel, below(where, axis)) for axis in order[1:])]
         for axis, found in zip(order, values, strict=True):
-            check_axis(found, axis, where)
+            check_axis(found, axis, where, panel if isinstance(axes[axis], Mapping) else None)
         for place in itertools.product(*values):
             yield dict(zip(order, place, strict=True))
 
@@ -90,22 +90,25 @@ def counterpart(
     return found
 
 
-def check_axis(values: Sequence[Any], axis: str, where: Where | str) -> None:
+def check_axis(values: Sequence[Any], axis: str, where: Where | str, panel: Any = None) -> None:
     """Refuse an axis without values, with a value of a wrong type, or with one twice.
+
+    Args:
+        values: of the axis.
+        axis: its name.
+        where: file and key of the axes, for errors.
+        panel: whose own values they are; None: everyone's.
 
     Raises:
         PlanError: it is so.
     """
+    place = below(where, axis, *([] if panel is None else [panel]))
     for value in values:
         if axis in NAMED and not isinstance(value, str):
-            raise PlanError(f"{below(where, axis)}: {value!r} is no name")
+            raise PlanError(f"{place}: {value!r} is no name")
         if axis == "ipc" and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise PlanError(f"{below(where, axis)}: {value!r} is no number")
+            raise PlanError(f"{place}: {value!r} is no number")
         if axis == "ipc" and not abs(value) < MOST_IPC:  # what is not above 0 is said with its row
-            raise PlanError(
-                f"{below(where, axis)}: {value!r} images per class: must be below {MOST_IPC}"
-            )
+            raise PlanError(f"{place}: {value!r} images per class: must be below {MOST_IPC}")
     if len(set(values)) < max(len(values), 1):
-        raise PlanError(
-            f"{below(where, axis)} = {values!r}: needs at least one value, and each only once"
-        )
+        raise PlanError(f"{place} = {values!r}: needs at least one value, and each only once")

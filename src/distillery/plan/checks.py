@@ -7,7 +7,7 @@ from typing import Any
 
 from distillery.errors import PlanError
 from distillery.plan.cell import Experiment
-from distillery.plan.models import Expected
+from distillery.plan.models import Dataset, Expected
 from distillery.plan.origins import Where, below
 from distillery.plan.types import Component, recipe_object, traits, unknown_key
 
@@ -86,6 +86,37 @@ def check_keys(values: Iterable[str], valid: tuple[str, ...], where: Where | str
     for key in values:
         if key not in valid:
             raise PlanError(f"{below(where, key)}: {unknown_key(key, valid)}")
+
+
+def check_form(dataset: Dataset, where: Where) -> None:
+    """Refuse what a data set says of its images in two ways, and what does not fit their channels.
+
+    Args:
+        dataset: with its size, channels, mean, std and what is expected of it.
+        where: its place.
+
+    Raises:
+        PlanError: it is so.
+    """
+    shape = dataset.expected.shape if dataset.expected else [None, None, None]
+    for name, at in (("channels", 0), ("size", 1)):
+        stated = getattr(dataset, name)
+        if stated is not None and shape[at] not in (None, stated):
+            raise PlanError(
+                f"{where / name} = {stated}: {where / 'expected' / 'shape'} = {shape}; correct the "
+                "one that is wrong"
+            )
+    channels = dataset.channels or shape[0]
+    for name in ("mean", "std"):
+        values = getattr(dataset, name)
+        if values is not None and len(values) not in ((channels,) if channels else (1, 3)):
+            wanted = f"{channels}, one" if channels else "1 or 3, one"
+            raise PlanError(f"{where / name} = {values}: expected {wanted} for each channel")
+    if dataset.mean and dataset.std and len(dataset.mean) != len(dataset.std):
+        raise PlanError(
+            f"{where / 'std'} = {dataset.std}: {where / 'mean'} has {len(dataset.mean)} values; "
+            "state as many of both"
+        )
 
 
 def check_size(network: Component, expected: Expected | None) -> None:

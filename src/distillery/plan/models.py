@@ -7,7 +7,6 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -15,31 +14,12 @@ from pydantic import (
     model_validator,
 )
 
+from distillery.components.fields import MOST
 from distillery.errors import PlanError, nearest, shown
+from distillery.plan.model_types import Axis, Block, Key, Names, PositiveShare, Share, Side, Text
 from distillery.plan.origins import Where
 from distillery.plan.types import explain
 from distillery.table.published import PaperNames
-
-Block = dict[str, Any]
-Share = Annotated[float, Field(ge=0, le=1)]  # of pixels in [0, 1], not of 0 to 255
-PositiveShare = Annotated[float, Field(gt=0, le=1)]
-
-
-def _axis(value: Any) -> Any:
-    """Refuse what is no list of values, or no such list for each value of the panel."""
-    by_panel = value if isinstance(value, Mapping) else {"": value}
-    for panel, values in by_panel.items():
-        place = f" for {panel!r}" if panel else ""
-        if not isinstance(values, list):
-            raise ValueError(f"expected a list of values{place}, not {shown(values)}")
-        for item in values:
-            if isinstance(item, Mapping | list):
-                raise ValueError(f"{shown(item)}{place} is no value: write a name or a number")
-    return value
-
-
-# The values of an axis, or its values on each panel; names or numbers.
-Axis = Annotated[list[Any] | dict[str, list[Any]], BeforeValidator(_axis)]
 
 
 class Strict(BaseModel):
@@ -67,8 +47,17 @@ class Expected(Strict):
     classes: int = Field(gt=1)
     train: int = Field(gt=0)
     test: int = Field(gt=0)
-    shape: list[int] = Field(min_length=3, max_length=3)
-    original_bytes: int | None = None
+    shape: list[Side] = Field(min_length=3, max_length=3)
+    original_bytes: int | None = Field(default=None, gt=0)
+
+    @field_validator("shape")
+    @classmethod
+    def _channels_first(cls, shape: list[int]) -> list[int]:
+        if shape[0] not in (1, 3):
+            raise ValueError("write channels, 1 or 3, before height and width")
+        if shape[1] != shape[2]:
+            raise ValueError("images are square here; state a `size` that they are brought to")
+        return shape
 
 
 class Recipes(Strict):
@@ -87,15 +76,15 @@ class Recipes(Strict):
         analyse: by the name of the analysis.
     """
 
-    networks: dict[str, Block] = {}
-    ensemble: list[str] = []
-    whiten: dict[str, Block] = {}
-    embed: dict[str, Block] = {}
+    networks: dict[Key, Block] = {}
+    ensemble: Names = []
+    whiten: dict[Key, Block] = {}
+    embed: dict[Key, Block] = {}
     teacher: Block = {}
-    distill: dict[str, Block] = {}
-    label: dict[str, Block] = {}
-    evaluate: dict[str, Block] = {}
-    analyse: dict[str, Block] = {}
+    distill: dict[Key, Block] = {}
+    label: dict[Key, Block] = {}
+    evaluate: dict[Key, Block] = {}
+    analyse: dict[Key, Block] = {}
 
 
 class Dataset(Recipes):
@@ -115,12 +104,12 @@ class Dataset(Recipes):
     RENAMED: ClassVar[dict[str, str]] = {"facts": "expected"}
 
     source: str
-    digest: str | None = None
-    size: int | None = Field(default=None, gt=0, le=8192)
+    digest: str | None = Field(default=None, min_length=1, max_length=200)
+    size: Side | None = None
     fit: dict[str, str] = {}
     channels: int | None = None
-    mean: list[Share] | None = None
-    std: list[PositiveShare] | None = None
+    mean: list[Share] | None = Field(default=None, min_length=1)
+    std: list[PositiveShare] | None = Field(default=None, min_length=1)
     orientation: str | None = None
     transparency: str | None = None
     expected: Expected | None = None
@@ -141,7 +130,7 @@ class Scale(Recipes):
 
     about: str
     network_aliases: dict[str, str] = {}
-    datasets: dict[str, Dataset]
+    datasets: dict[Key, Dataset]
     tables: dict[str, dict[str, Axis]]
 
 
@@ -163,10 +152,10 @@ class Params(Recipes):
     paper: str = "infer"
     scale: str = "demo"
     repeats: int = Field(default=3, ge=1, le=1000)
-    tables: list[str] = Field(min_length=1)
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    environment: int = Field(default=1, ge=1)
-    datasets: dict[str, Block] = {}
+    tables: Names = Field(min_length=1)
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
+    environment: int = Field(default=1, ge=1, le=MOST)
+    datasets: dict[Key, Block] = {}
     grid: dict[str, dict[str, Axis]] = {}
     scales: dict[str, Block] = {}
 
@@ -174,7 +163,7 @@ class Params(Recipes):
 class ScaleChanges(Params):
     """A block of `scales` in params.yaml: the keys of params.yaml, for one scale alone."""
 
-    tables: list[str] = Field(default=[], min_length=1)
+    tables: Names = Field(default=[], min_length=1)
 
 
 class PaperWords(Strict):
@@ -218,7 +207,7 @@ class Paper(Strict):
     name: str
     title: str
     words: PaperWords = PaperWords()
-    printed: dict[str, dict[str, float]] = {}
+    printed: dict[str, dict[str, Annotated[float, Field(allow_inf_nan=False)]]] = {}
 
 
 class AxisMeaning(Strict):
@@ -303,18 +292,18 @@ class Row(Strict):
 
     RENAMED: ClassVar[dict[str, str]] = {"label": "labels: {kind: ..., recipe: ...}"}
 
-    row: str
+    row: Text
     method: str
     labels: RowLabels
-    distill: str | None = None
-    protocol: str | None = None
+    distill: Text | None = None
+    protocol: Text | None = None
     variant: str = ""
     measured: bool = True
     comparable: bool = True
     override: dict[str, Block] = {}
     published: dict[str, str] = {}
     against: str | None = None
-    only: dict[str, list[Any]] = {}
+    only: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -347,17 +336,17 @@ class Table(Strict):
         rows: its rows, in order.
     """
 
-    title: str
+    title: Text
     published: str | None = None
     panel: str = "dataset"
     columns: list[str]
     axes: dict[str, AxisMeaning] = {}
     paper: dict[str, Axis] = {}
     quantity: str = "top-1 accuracy on the test set, percent"
-    digits: int = Field(default=1, ge=0)
+    digits: int = Field(default=1, ge=0, le=9)
     analysis: str | None = None
     figure: str | None = None
-    unmeasured: list[str] = []
+    unmeasured: Names = []
     scores: bool = False
     rows: list[Row] = Field(min_length=1)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from distillery.components.registry import index
 from distillery.errors import PlanError, nearest, shown
 from distillery.plan.origins import Leaf, Tree, Where, as_tree, combine, plain
 
@@ -91,23 +89,23 @@ def check_kinds(layers: Iterable[Tree]) -> None:
 
 
 def check_overrides(
-    block: Tree, tables: Mapping[str, Any], networks: set[str] | None, advice: str = ""
+    block: Tree,
+    tables: Mapping[str, Any],
+    advice: str = "",
+    further: Callable[[], Mapping[str, Any]] = dict,
 ) -> None:
     """Refuse a `per_ipc` or `per_student` whose key means no cell of any table.
 
     Args:
         block: settings; overrides are looked for at any depth.
         tables: axes by table, values or values by panel.
-        networks: names of the scale's and the data sets' networks; a student may be one of them,
-            or a network component. None: students are not checked.
         advice: the end of the message about a key that matches nothing.
+        further: more axes by table, asked for a key that `tables` lack.
 
     Raises:
         PlanError: a key matches nothing; it names its place, and the values that there are.
     """
     for axis, key, place in _special(block):
-        if axis == "student" and (networks is None or key in networks or _is_network(str(key))):
-            continue
         if axis == "ipc" and isinstance(key, str):
             above = place.removesuffix(f".{key}")
             raise PlanError(
@@ -115,7 +113,7 @@ def check_overrides(
                 "number without quotes"
             )
         valid = set(_values(tables, axis))
-        if valid and key not in valid:
+        if valid and key not in valid and key not in _values(further(), axis):
             hint = nearest(_text(key), map(_text, valid))
             raise PlanError(
                 f"{place}: matches nothing, no table of the scale has it: {hint}{advice}"
@@ -138,10 +136,6 @@ def _values(tables: Mapping[str, Any], axis: str) -> Iterator[Any]:
         yield from (
             (v for part in values.values() for v in part) if isinstance(values, Mapping) else values
         )
-
-
-def _is_network(name: str) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in index("network"))
 
 
 def _text(value: Any) -> str:

@@ -6,6 +6,7 @@ of its keys, since a misspelt key is a mistake whatever the scale, and is read n
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +124,17 @@ def at_other_scales(root: Path, present: str, holds: Callable[[Tree], bool], key
         if found:
             return f"; scale '{name}' has it: move it to `{KEY}.{name}.{keys}`"
     return ""
+
+
+def axes_of_scales(root: Path) -> dict[str, Any]:
+    """The axes of the tables of all scales; those of a scale that cannot be read are left out."""
+    found = {}
+    for name in scale_names(root):
+        with contextlib.suppress(PlanError):
+            tables = as_tree(located(read_yaml(root / SCALES / f"{name}.yaml"), name)).get("tables")
+            for table, axes in as_tree(tables).items():
+                found[f"{table} at {name}"] = plain(axes)
+    return found
 
 
 def has_block(stage: str, name: str) -> Callable[[Tree], bool]:

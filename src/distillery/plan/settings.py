@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from distillery.components.registry import index
-from distillery.errors import PlanError, nearest, shown
+from distillery.errors import PlanError, nearest
 from distillery.plan.models import Dataset, Paper, Params, Row, Scale, Table, checked
 from distillery.plan.origins import (
     Leaf,
@@ -35,12 +35,14 @@ from distillery.plan.params import (
     PARAMS,
     SCALES,
     at_other_scales,
+    axes_of_scales,
     has_block,
     has_dataset,
     has_table,
     layered,
     scale_names,
 )
+from distillery.plan.references import check_paper, check_references, full_name
 from distillery.plan.table_files import (
     RECIPES,
     check_table,
@@ -92,14 +94,15 @@ class Settings:
         self.params: Params = self._params.values
         name = self.params.scale
         self.scale_file = f"{SCALES}/{name}.yaml"
-        if not (root / self.scale_file).is_file():
+        if name not in scale_names(root):
             raise PlanError(f"{PARAMS}.scale = '{name}': {nearest(name, scale_names(root))}")
+        check_paper(root, self.params.paper, self._params.where)
         raw = read_yaml(root / self.scale_file)
         checked(Scale, raw, self.scale_file)  # by itself, before params.yaml hides what is wrong
         self.tree = self._with_params(located(raw, self.scale_file))
         self.scale: Scale = checked(Scale, plain(self.tree), self.where)
         self._check_overrides()
-        self._check_tables()
+        check_references(root, self.params, self.scale, self.where, self._params.where)
 
     @property
     def where(self) -> Where:
@@ -179,21 +182,10 @@ class Settings:
             for name, axes in as_tree(self._scale.get("tables")).items()
         }
         changed = {f"{name} of {PARAMS}": axes for name, axes in self.scale.tables.items()}
-        networks = set(self.scale.networks)
-        networks |= {name for data in self.scale.datasets.values() for name in data.networks}
-        check_overrides(self._scale, own | changed, networks)
+        check_overrides(self._scale, own | changed)
         for name, layer in self._params.layers.items():
             advice = ELSEWHERE if name == FOR_ALL_SCALES else ""
-            check_overrides(layer, self.scale.tables, networks, advice)
-
-    def _check_tables(self) -> None:
-        """The tables that params.yaml names exist; whether the scale has them, planning says."""
-        known = table_files(self.root)
-        for table in self.params.tables:
-            if known and self.full_name(table) not in known:
-                hint = nearest(self.full_name(table), known)
-                place = self._params.where / "tables"
-                raise PlanError(f"{place}: {shown(table)}: no such table: {hint}")
+            check_overrides(layer, self.scale.tables, advice)
 
     def known_tables(self) -> dict[str, Table]:
         """Every table file of the project, as `paper/table`."""
@@ -213,7 +205,7 @@ class Settings:
 
     def full_name(self, table: str) -> str:
         """`table2` is a table of the paper named in params.yaml; `gift/table2` names its paper."""
-        return table if "/" in table else f"{self.params.paper}/{table}"
+        return full_name(table, self.params.paper)
 
     def table(self, name: str) -> Table:
         """The table file of `paper/table`.
@@ -253,7 +245,7 @@ class Settings:
                 layers[f"axis {axis}"] = as_tree(changes)
         for layer in layers.values():
             axes_of = {**self.scale.tables, "of the paper": table.paper}
-            check_overrides(layer, axes_of, None)  # a row speaks of networks of other scales too
+            check_overrides(layer, axes_of, further=lambda: axes_of_scales(self.root))
         return Override(layers)
 
     def axis_place(self, table: str, axis: str, panel: Any) -> str:
@@ -261,6 +253,11 @@ class Settings:
         where = self.where / "tables" / table / axis
         found = as_tree(as_tree(self.tree["tables"]).get(table)).get(axis)
         return str(where / str(panel) if isinstance(found, Tree) else where)
+
+    def own_axis(self, table: str, axis: str) -> list[Any]:
+        """The values of an axis that the scale itself gives a table, without params.yaml."""
+        values = plain(as_tree(as_tree(self._scale.get("tables")).get(table)).get(axis, {}))
+        return list(values or ())
 
     def dataset(self, name: str, where: str | None = None) -> Dataset:
         """A data set of the scale or of params.yaml.

@@ -9,6 +9,7 @@ from typing import Any
 from distillery.errors import PlanError, nearest, shown
 from distillery.plan.axes import GridPlace, counterpart, grid
 from distillery.plan.cell import Experiment, TableCell
+from distillery.plan.checks_of_printed import check_published, check_words
 from distillery.plan.context import Context
 from distillery.plan.models import Row, Table
 from distillery.plan.settings import Settings
@@ -18,7 +19,7 @@ from distillery.plan.stage_plans.distill import plan_distilled
 from distillery.plan.stage_plans.evaluate import plan_evaluations
 from distillery.plan.stage_plans.label import plan_labels
 from distillery.plan.stage_plans.scores import plan_scores
-from distillery.plan.table_files import table_file
+from distillery.plan.table_files import paper_file, table_file
 from distillery.table.document import Place
 from distillery.table.published import PrintedNumber, PublishedNumbers
 
@@ -36,9 +37,10 @@ class PrintedNumbers:
     def of(self, paper: str) -> PublishedNumbers:
         """The printed numbers of a paper, a folder of workflow/tables."""
         if paper not in self._papers:
-            names = self._settings.paper(paper).words.names()
+            words = self._settings.paper(paper).words
             folder = self._settings.root / PUBLISHED
-            self._papers[paper] = PublishedNumbers(folder, paper, names)
+            self._papers[paper] = PublishedNumbers(folder, paper, words.names())
+            check_words(words, self._papers[paper], f"{paper_file(paper)}.words")
         return self._papers[paper]
 
 
@@ -60,10 +62,10 @@ def plan_cells(name: str, context: Context, printed: PrintedNumbers) -> Iterator
     chosen = axes.pop("rows", names)
     order, where = [table.panel, *table.columns], settings.where / "tables" / name
     _check_axes(name, table, axes, settings)
-    for row in chosen:
-        if row not in names:
-            where_rows = settings.axis_place(name, "rows", None)
-            raise PlanError(f"{where_rows}: no row {shown(row)}: {nearest(row, names)}")
+    _check_rows(chosen, names, str(settings.where / "tables" / name / "rows"))
+    _check_unmeasured(table, axes, f"{table_file(name)}.unmeasured")
+    if table.published:
+        check_published(table, table_file(name), printed.of(name.partition("/")[0]))
     of_paper = f"{table_file(name)}.paper"
     places = [
         (place, counterpart(place, axes, table.paper, order, of_paper))
@@ -86,6 +88,32 @@ def _check_axes(name: str, table: Table, axes: Mapping[str, Any], settings: Sett
     for axis in [axis for axis in order if axis not in axes]:
         where = settings.where / "tables" / name / axis
         raise PlanError(f"{where}: is required, {file} has the axis '{axis}'")
+
+    panels = {*axes[table.panel], *table.unmeasured, *settings.own_axis(name, table.panel)}
+    for axis, values in axes.items():
+        for panel in values if isinstance(values, Mapping) else ():
+            if panel not in panels:
+                place = settings.where / "tables" / name / axis / panel
+                raise PlanError(f"{place}: no such {table.panel}: {nearest(panel, panels)}")
+
+
+def _check_rows(chosen: Any, names: list[str], where: str) -> None:
+    """The rows to measure are rows of the table, at least one, and each once."""
+    if not isinstance(chosen, list):
+        raise PlanError(f"{where} = {shown(chosen)}: expected a list of rows, for all panels")
+    for row in chosen:
+        if row not in names:
+            raise PlanError(f"{where}: no row {shown(row)}: {nearest(row, names)}")
+    if len(set(chosen)) < max(len(chosen), 1):
+        raise PlanError(f"{where} = {shown(chosen)}: needs at least one row, and each only once")
+
+
+def _check_unmeasured(table: Table, axes: Mapping[str, Any], where: str) -> None:
+    """What is printed only stands on the panel, of the paper or of the scale."""
+    panels = [*axes[table.panel], *table.paper.get(table.panel, [])]
+    for value in table.unmeasured:
+        if table.paper and value not in panels:
+            raise PlanError(f"{where}: no such {table.panel} '{value}': {nearest(value, panels)}")
 
 
 def _is_measured(row: Row, place: GridPlace, table: Table) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from distillery.components.registry import index, module_name
 from distillery.errors import PlanError, nearest
 from distillery.plan.axes import grid
-from distillery.plan.models import Paper, Row, Table, checked
+from distillery.plan.models import AxisMeaning, Paper, Row, Table, checked
 from distillery.plan.yaml_files import read_yaml
 from distillery.store.spec import STAGES
 
@@ -20,6 +20,11 @@ RECIPES = tuple(stage for stage in STAGES if stage != "data")  # what a scale ho
 def table_file(name: str) -> str:
     """The file of `paper/table`, below the project's folder."""
     return f"{FOLDER}/{name}.yaml"
+
+
+def paper_file(paper: str) -> str:
+    """The file of what belongs to a paper as a whole, below the project's folder."""
+    return f"{FOLDER}/{paper}/{PAPER_FILE}"
 
 
 def table_files(root: Path, paper: str = "*") -> list[str]:
@@ -39,7 +44,7 @@ def read_paper(root: Path, name: str) -> Paper:
     path = root / FOLDER / name / PAPER_FILE
     if not path.is_file():
         return Paper(name=name, title=name)
-    where = f"{FOLDER}/{name}/{PAPER_FILE}"
+    where = paper_file(name)
     paper: Paper = checked(Paper, read_yaml(path), where)
     tables = [table.rpartition("/")[2] for table in table_files(root, name)]
     for table in set(paper.printed) - set(tables):
@@ -81,9 +86,12 @@ def check_table(table: Table, root: Path, where: str) -> None:
             "leave one of them out"
         )
     folder = root / "workflow/published"
-    if table.published and not (folder / table.published).is_file():
-        hint = nearest(table.published, (file.name for file in folder.glob("*.csv")))
-        raise PlanError(f"{where}.published = '{table.published}': no such file: {hint}")
+    paper = Path(where).parent.name
+    files = [file.name for file in folder.glob(f"{paper}_*.csv")]
+    if table.published and table.published not in files:
+        hint = nearest(table.published, files)
+        place = f"{where}.published = '{table.published}'"
+        raise PlanError(f"{place}: no such file of '{paper}': {hint}")
     _check_figure(table, where)
     for axis in sorted({"dataset", "ipc"} - {table.panel, *table.columns}):
         raise PlanError(f"{where}.columns: lack the axis '{axis}', on which every cell stands")
@@ -95,9 +103,30 @@ def check_table(table: Table, root: Path, where: str) -> None:
         raise PlanError(f"{where}.columns: have the axis '{double}' twice; keep one of them")
     for axis in sorted(table.axes.keys() - {*order}):
         raise PlanError(f"{where}.axes.{axis}: is no axis of the table: {nearest(axis, order)}")
+    for axis, meaning in table.axes.items():
+        _check_meaning(meaning, f"{where}.axes.{axis}")
     _check_paper(table, order, f"{where}.paper")
     for row in table.rows:
         _check_row(row, table, names, f"{where}: row '{row.row}'")
+
+
+def _check_stage(stage: str, where: str) -> None:
+    if stage not in RECIPES:
+        raise PlanError(f"{where}: no such stage: {nearest(stage, RECIPES)}")
+
+
+def _check_meaning(meaning: AxisMeaning, where: str) -> None:
+    """What an axis changes are recipes, by its values or by one setting, not both."""
+    if meaning.sets is not None:
+        keys = meaning.sets.split(".")
+        _check_stage(keys[0], f"{where}.sets = '{meaning.sets}'")
+        if len(keys) < 2 or not all(keys):
+            raise PlanError(f"{where}.sets = '{meaning.sets}': write stage.key, or stage.key.key")
+        if meaning.values:
+            raise PlanError(f"{where}.values: the axis has `sets` too; leave one of them out")
+    for value, changes in meaning.values.items():
+        for stage in changes:
+            _check_stage(stage, f"{where}.values.{value}.{stage}")
 
 
 def _check_paper(table: Table, order: list[str], where: str) -> None:
@@ -149,8 +178,7 @@ def _check_row(row: Row, table: Table, names: list[str], where: str) -> None:
     for axis in set(row.only) - {table.panel, *table.columns}:
         raise PlanError(f"{where}: only.{axis}: no such axis: {nearest(axis, table.columns)}")
     for stage in row.override:
-        if stage not in RECIPES:
-            raise PlanError(f"{where}: override.{stage}: no such stage: {nearest(stage, RECIPES)}")
+        _check_stage(stage, f"{where}: override.{stage}")
     try:
         module_name("label", row.labels.kind)
         if row.measured:

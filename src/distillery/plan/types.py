@@ -179,6 +179,8 @@ def validated(recipe: type, values: Mapping[str, Any], where: Where | str) -> di
         raise PlanError(explain(error, where, _fields(recipe))) from None
     _check_named(recipe, checked, where)
     _check_in_libraries(recipe, checked, where)
+    if hasattr(recipe, "mistake"):
+        _check_mistake(read(recipe, checked), where)
     return checked
 
 
@@ -235,6 +237,15 @@ def _fields(recipe: type) -> list[str]:
     return [*hints, *(name for hint in nested for name in _fields(hint))]
 
 
+# In the words of a settings file what pydantic says of Python's types.
+_EXPECTED = dict.fromkeys(
+    ("dataclass_type", "dataclass_exact_type", "dict_type", "model_type", "model_attributes_type"),
+    "expected keys and values",
+)
+_EXPECTED["string_pattern_mismatch"] = "has characters that cannot stand here"
+_EXPECTED |= dict.fromkeys(("list_type", "tuple_type"), "expected a list")
+
+
 def explain(
     error: ValidationError,
     where: Where | str,
@@ -254,12 +265,13 @@ def explain(
     found = error.errors()
     old = [e for e in found if e["type"] in unknown and e["loc"][-1] in names]
     first = (old or found)[0]
-    place = below(where, *first["loc"])
+    place = below(where, *(key for key in first["loc"] if key != "[key]"))  # of a wrong name
     if first["type"] in unknown:
         return f"{place}: {unknown_key(str(first['loc'][-1]), fields, names)}"
     if first["type"] in ("missing", "missing_argument"):
         return f"{place}: is required"
-    return f"{place} = {shown(first['input'])}: {first['msg'].removeprefix('Value error, ')}"
+    expected = _EXPECTED.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+    return f"{place} = {shown(first['input'])}: {expected}"
 
 
 def unknown_key(key: str, fields: Iterable[str], renamed: Mapping[str, str] = RENAMED) -> str:
@@ -341,16 +353,14 @@ def component(kind: str, reference: Any, where: Where | str) -> Component:
         raise PlanError(f"{place}: {error}") from None
     traits(kind, str(name))
     values = validated(torch_free_part(module).Recipe, fields, where)
-    _check_mistake(recipe_object(kind, {"name": name, **values}), where)
     return Component(kind, {"name": name, **values}, where)
 
 
 def _check_mistake(recipe: Any, where: Where | str) -> None:
-    """What a recipe says of fields that do not go together, by its method `mistake`, if it has one.
+    """What a recipe says of fields that do not go together, by its method `mistake`.
 
     The method returns None, or the field at fault and the rest of the message.
     """
-    said = recipe.mistake() if hasattr(recipe, "mistake") else None
-    if said:
+    if said := recipe.mistake():
         field, text = said
-        raise PlanError(f"{below(where, field)} = {text}")
+        raise PlanError(f"{below(where, *field.split('.'))} = {text}")

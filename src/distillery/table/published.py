@@ -21,6 +21,7 @@ PrintedCell = Mapping[str, str]  # a row of a file of workflow/published, by col
 # Columns in which a blank cell means that the paper does not say.
 _OPEN_COLUMNS = ("ipc", "eval_arch", "labels")
 _NUMBERS = ("mean", "std", "compression_ratio")
+_OF_PLACE = ("paper", "table", "dataset", "ipc", "eval_arch", "metric", "note")
 _NAMED = ("table", "dataset", "method", "variant", *_OPEN_COLUMNS)
 
 
@@ -73,9 +74,24 @@ class PublishedNumbers:
         self._names = names or PaperNames()
         # by dataset, method and variant, then by table in the paper's order
         self._cells: dict[tuple[str, ...], dict[str, list[PrintedCell]]] = {}
+        self._printed: dict[str, set[str]] = {}
         for file in sorted(folder.glob(f"{paper}_*.csv"), key=lambda f: (len(f.stem), f.stem)):
             for cell in self._accuracies(file):
                 self._cells.setdefault(_key(cell), {}).setdefault(cell["table"], []).append(cell)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the paper's printed numbers."""
+        return sorted(self._printed)
+
+    @property
+    def told_apart(self) -> list[str]:
+        """The columns by which `find` may be asked beside a cell's place."""
+        return sorted(self._printed.keys() - {*_OF_PLACE, *_NUMBERS})
+
+    def names(self, column: str) -> set[str]:
+        """All names in a column, as printed and in the common words."""
+        return self._printed.get(column, set())
 
     def find(
         self,
@@ -131,6 +147,9 @@ class PublishedNumbers:
     def _accuracies(self, file: Path) -> list[PrintedCell]:
         rows = [row for row in _rows(file) if "mean" in row]
         cells = [self._in_common_words(row | {"ipc": _number(row["ipc"])}) for row in rows]
+        for row, cell in zip(rows, cells, strict=True):
+            for column, name in row.items():
+                self._printed.setdefault(column, set()).update({name, cell[column]} - {""})
         return [self._bound_to(cell["table"], self._hard_where_blank(cell)) for cell in cells]
 
     def _in_common_words(self, cell: dict[str, str]) -> dict[str, str]:

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from distillery.components.fields import Count, Fraction, Named, Natural, NonNegative, Positive
+from distillery.components.fields import (
+    Count,
+    Decay,
+    Fraction,
+    Named,
+    Natural,
+    NonNegative,
+    Positive,
+)
 from distillery.components.parameters import parse
 from distillery.errors import PlanError
 
@@ -37,7 +45,7 @@ class Optimizer:
     lr: Positive = 1e-3
     momentum: Fraction = 0.9
     nesterov: bool = False
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: NonNegative = 0.01
     decay: Literal["all", "matrices"] = "all"
 
@@ -117,6 +125,16 @@ class Training:
     test_every: Count = 10
     micro_batch: Count | None = None
     batch_up_to: BatchUpTo | None = None
+
+    def mistake(self) -> tuple[str, str] | None:
+        """The field that does not go with another one, and why; None where all is well."""
+        if (warmup := self.schedule.warmup) >= self.epochs:
+            return "schedule.warmup", f"{warmup}: leaves nothing of {self.epochs} epochs; lower it"
+        bounds = [bound for bound, _ in self.batch_up_to or ()]
+        if len(set(bounds)) < len(bounds):
+            twice = max(bounds, key=bounds.count)
+            return "batch_up_to", f"{bounds}: two batches up to {twice} samples; keep one of them"
+        return None
 
 
 def batch_size(count: int, batch: int, up_to: BatchUpTo | None) -> int:

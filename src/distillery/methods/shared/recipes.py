@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from distillery.components.fields import Count, Fraction, NonNegative, Positive, Quality
+from distillery.components.fields import Count, Decay, Fraction, NonNegative, Positive, Quality
 from distillery.training.recipe import NormalisedAugmentations
 
 
@@ -32,7 +32,7 @@ class Recovery:
     teachers: tuple[str, ...]
     iterations: Count = 1000
     lr: Positive = 0.25
-    betas: tuple[Fraction, Fraction] = (0.5, 0.9)
+    betas: tuple[Decay, Decay] = (0.5, 0.9)
     r_bn: NonNegative = 0.01
     first_bn_weight: NonNegative = 10.0
     augment: NormalisedAugmentations = ("roll:4",)

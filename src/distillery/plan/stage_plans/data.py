@@ -12,6 +12,7 @@ from distillery.data.digest import place_digest
 from distillery.data.expected import contradiction
 from distillery.data.source import parse
 from distillery.errors import ArtefactError, DataError, PlanError, nearest
+from distillery.plan.checks import check_form
 from distillery.plan.context import Context
 from distillery.plan.library_names import check_library_name
 from distillery.plan.models import Dataset
@@ -48,6 +49,8 @@ def _data(name: str, context: Context) -> Node:
             raise PlanError(f"'{dataset.source}': no such data set: {nearest(place, known.places)}")
         on_disk = known.on_disk
         folder = settings.root / place if on_disk else None
+        if folder and settings.root.resolve().is_relative_to(folder.resolve()):
+            raise PlanError(f"'{dataset.source}': holds this project; name a folder of images")
         digest = dataset.digest or _source_digest(dataset.source, folder, settings.root)
     except (DataError, PlanError) as error:
         raise PlanError(f"{where / 'source'}: {error}") from None
@@ -55,6 +58,7 @@ def _data(name: str, context: Context) -> Node:
     fields = [field.name for field in dataclasses.fields(recipe_type)]
     values = _stated(dataset, fields)
     values |= {"source": kind if on_disk else dataset.source, "digest": digest}
+    check_form(dataset, where)
     expected = _expected(dataset, where)
     node = context.node(
         "data",

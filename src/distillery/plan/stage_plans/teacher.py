@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from distillery.errors import PlanError
+from distillery.errors import PlanError, shown
 from distillery.plan.checks import check_keys, check_sides, check_size
 from distillery.plan.context import Context
 from distillery.plan.library_names import check_weights
 from distillery.plan.models import Dataset
 from distillery.plan.nodes import Node, NodeInputs
-from distillery.plan.origins import Where
+from distillery.plan.origins import Where, below
 from distillery.plan.stage_plans.data import plan_data
 from distillery.plan.types import Component, component, named_modules, validated
 from distillery.training.recipe import Training
@@ -57,7 +57,7 @@ def plan_teacher(
 
 def _teacher(name: str, dataset: str, context: Context, named: Where | str | None) -> Node:
     network = resolve_network(name, dataset, context, named)
-    values = context.settings.recipe("teacher", name, dataset, {})
+    values = context.settings.recipe("teacher", name, dataset, {}, asked_by=str(named or ""))
     where = values.where
     check_keys(values, ("loss", "training", "weights"), where)
     recipe, code = {"network": network.reference, "training": None, "loss": None}, [network.module]
@@ -107,4 +107,10 @@ def plan_teachers(asking: Component, dataset: str, context: Context) -> NodeInpu
     if not names:
         return {}
     where = None if isinstance(asking.where, str) else asking.where / "teachers"
+    if len(set(names)) < len(names):
+        twice = max(names, key=names.count)
+        raise PlanError(
+            f"{below(asking.where, 'teachers')} = {shown(names)}: has '{twice}' twice, which would "
+            "count double; keep one of them"
+        )
     return {"teachers": [plan_teacher(name, dataset, context, where) for name in names]}

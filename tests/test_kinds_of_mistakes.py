@@ -182,3 +182,16 @@ def test_a_mistake_is_one_line_that_names_it(planned, kind, file, keys, value, s
 
 def test_the_project_without_a_mistake_is_planned(planned):
     plan(planned[0])
+
+
+def test_a_table_whose_axes_params_alone_give_is_planned(planned):
+    root, content = planned
+    scale = copy.deepcopy(content[SCALE])
+    axes = scale["tables"]["gift/figure3"]
+    scale["tables"]["gift/figure3"] = {"student": axes.pop("student")}
+    params = changed(content[PARAMS], "grid.gift/figure3", axes)
+    wide.write(root, {SCALE: scale, PARAMS: params})
+    try:
+        plan(root)
+    finally:
+        wide.write(root, {name: content[name] for name in (SCALE, PARAMS)})

@@ -209,6 +209,7 @@ def test_what_scores_refuse(scales, edit):
     )
     message = (
         r"accuracy of student 'net-c' on the real data: "
+        r"params.yaml.grid.infer/table1.student: "
         r"workflow/scales/tiny.yaml.teacher.net-c: no such block"
     )
     with pytest.raises(PlanError, match=message):

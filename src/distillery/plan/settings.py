@@ -256,8 +256,8 @@ class Settings:
 
     def own_axis(self, table: str, axis: str) -> list[Any]:
         """The values of an axis that the scale itself gives a table, without params.yaml."""
-        values = plain(as_tree(as_tree(self._scale.get("tables")).get(table)).get(axis, {}))
-        return list(values or ())
+        axes = as_tree(as_tree(self._scale.get("tables")).get(table))
+        return list(plain(axes[axis])) if axis in axes else []
 
     def dataset(self, name: str, where: str | None = None) -> Dataset:
         """A data set of the scale or of params.yaml.

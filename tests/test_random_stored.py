@@ -93,6 +93,13 @@ def test_an_edited_meta_json_is_refused_or_the_same(
     check_meta(root, plan, as_json(tree))
 
 
+@pytest.mark.parametrize("version", [None, 1, 0, -1, True])
+def test_a_meta_json_that_lost_its_format_is_not_taken_for_an_earlier_one(root, plan, version):
+    (file,) = (root / "results/store/data").glob(f"*/{META}")
+    meta = json.loads(file.read_text()) | {"format": version}
+    check_meta(root, plan, as_json({k: v for k, v in meta.items() if v is not None}))
+
+
 @given(st.data())
 def test_an_edited_text_of_meta_json_is_refused_or_the_same(
     root: Path, plan: Plan, data: st.DataObject
@@ -114,7 +121,7 @@ def check_spec(root: Path, spec: Spec, text: str) -> None:
         assert asdict(read) == asdict(spec)
         return  # the job as it was planned
     before = listing(root)
-    said = refusal(spec.stage, "--spec", text, "--root", str(root))
+    said = refusal(spec.stage, f"--spec={text}", "--root", str(root))
     assert said is not None and "--spec: " in said
     assert listing(root) == before
 
@@ -141,6 +148,11 @@ def test_an_edited_text_of_a_job_is_refused_and_writes_nothing(
 ) -> None:
     spec = specs[data.draw(st.sampled_from(sorted(specs)))]
     check_spec(root, spec, edited_text(data.draw, spec.dumps()))
+
+
+@pytest.mark.parametrize("text", ["", " ", "--", "-1"])
+def test_a_job_that_is_no_json_is_refused(root, specs, text):
+    check_spec(root, specs["whiten"], text)
 
 
 @pytest.mark.parametrize("stage", ["distill", "evaluate"])

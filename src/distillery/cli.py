@@ -191,7 +191,7 @@ def _stage(stage: str, arguments: argparse.Namespace) -> None:
     from distillery.store.spec import Spec
 
     _check_device(arguments)
-    if arguments.spec:
+    if arguments.spec is not None:
         spec, device = Spec.loads(arguments.spec), "auto"
         if spec.stage != stage:
             raise PlanError(

@@ -15,7 +15,7 @@ from distillery.plan.nodes import Node
 from distillery.plan.plan import Plan
 from distillery.plan.preflight import Preflight
 from distillery.plan.upgrade import upgraded
-from distillery.store.artefact import FORMAT, META, check_meta
+from distillery.store.artefact import META, check_meta, is_earlier
 from distillery.store.canonical import loads
 from distillery.store.fingerprint import module_digests
 from distillery.store.spec import STAGES, Spec
@@ -75,10 +75,11 @@ def stored_metas(store: Path) -> Iterator[dict[str, Any]]:
     """
     for path in sorted(store.glob(f"*/*/{META}")):
         try:
-            meta = upgraded(loads(path.read_text(encoding="utf-8")))
+            stored = loads(path.read_text(encoding="utf-8"))
+            if not is_earlier(stored):
+                check_meta(stored, path.parent)
+            meta = upgraded(stored)
             Spec(**meta["spec"])
-            if meta["format"] >= FORMAT:
-                check_meta(meta, path.parent)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
         except (OSError, ArtefactError):

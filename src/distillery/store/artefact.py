@@ -165,7 +165,7 @@ def check_meta(meta: Any, path: Path) -> None:
     file = path / META
     if not isinstance(meta, dict):
         raise ArtefactError(f"{file}: holds {type(meta).__name__}, not keys and values; {_AGAIN}")
-    if isinstance(meta.get("format", 1), int) and meta.get("format", 1) < FORMAT:
+    if is_earlier(meta):
         raise ArtefactError(
             f"{file}: of an earlier format; `distillery adopt` keeps the artefact, or {_AGAIN}"
         )
@@ -188,6 +188,12 @@ def check_meta(meta: Any, path: Path) -> None:
     address, place = f"{meta['stage']}/{meta['id']}", "/".join(path.resolve().parts[-2:])
     if address != place:
         raise ArtefactError(f"{path}: holds another artefact, {address}; {_AGAIN}")
+
+
+def is_earlier(meta: Mapping[str, Any]) -> bool:
+    """Whether a meta.json is of a format before checksums, and not one that lost its format."""
+    version = meta.get("format", 1)
+    return isinstance(version, int) and version < FORMAT and "checksum" not in meta
 
 
 def _check_recipe(meta: Meta, path: Path) -> None:

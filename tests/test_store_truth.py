@@ -64,6 +64,11 @@ META_CASES = {
     "a key less": (lambda meta: {k: v for k, v in meta.items() if k != "files"}, "lacks files"),
     "a type": (lambda meta: meta | {"metadata": []}, "metadata = []: is no dict"),
     "files as a list": (lambda meta: meta | {"files": ["a"]}, "files = ['a']: is no dict"),
+    "a file of no size": (
+        lambda meta: meta | {"files": {"a": {"sha256": ""}}},
+        "files.a = {'sha25",
+    ),
+    "a file that is none": (lambda meta: meta | {"files": {"a": 3}}, "files.a = 3"),
     "no format": (lambda meta: {k: v for k, v in meta.items() if k != "format"}, "earlier format"),
     "a newer format": (lambda meta: meta | {"format": 99}, "newer version"),
 }

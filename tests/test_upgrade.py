@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from distillery.cli import main
 from distillery.errors import ArtefactError
 from distillery.plan.explain import Explainer
 from distillery.plan.nodes import Node
@@ -288,6 +289,34 @@ def test_a_corrupt_source_is_not_adopted(project: Path) -> None:
         adopt_all(planned(project))
     with pytest.raises(ArtefactError, match="not in the store"):
         read_meta(plan.store / data.address)
+
+
+ODD = {
+    "a date that is a number": {"created": 3},
+    "no key": {"key": None},
+    "modules in a list": {"modules": []},
+    "files in a list": {"files": []},
+    "a file without its size": {"files": {"file.bin": {"sha256": ""}}},
+    "a spec without a label": {"spec": {"room": "data", "recipe": {}}},
+    "a room that is a list": {"room": []},
+    "no facts": {"facts": None},
+}
+
+
+@pytest.mark.parametrize("change", ODD.values(), ids=ODD)
+def test_an_old_meta_json_of_another_shape_stops_nothing(project: Path, change, capsys) -> None:
+    """Nothing seals it: it is adopted where its shape is right, and passed over otherwise."""
+    plan = planned(project)
+    for number, node in enumerate(plan.missing(["table2"])[:2]):
+        put_old(folder := plan.store / f"{node.spec.stage}/{node.spec.label}-old", node)
+        if not number:
+            meta = json.loads((folder / "meta.json").read_text()) | change
+            kept = {key: value for key, value in meta.items() if value is not None}
+            (folder / "meta.json").write_text(json.dumps(kept))
+    assert main(["plan", "table2", "--root", str(project)]) == 0
+    assert "never made" in capsys.readouterr().out
+    adopted = [node.spec.stage for node, _ in adopt_all(planned(project))]
+    assert adopted == (["data", "distill"] if "created" in change else ["distill"])
 
 
 def put_old(folder: Path, node: Node) -> None:

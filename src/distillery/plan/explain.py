@@ -15,7 +15,7 @@ from distillery.plan.nodes import Node
 from distillery.plan.plan import Plan
 from distillery.plan.preflight import Preflight
 from distillery.plan.upgrade import upgraded
-from distillery.store.artefact import META, check_meta, is_earlier
+from distillery.store.artefact import META, check_meta, check_shape, is_earlier
 from distillery.store.canonical import loads
 from distillery.store.fingerprint import module_digests
 from distillery.store.spec import STAGES, Spec
@@ -32,9 +32,7 @@ class Explainer:
     def stored(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
         """meta.json of everything in the store, by stage and label, newest first."""
         found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for meta in sorted(
-            stored_metas(self.plan.store), key=lambda m: m.get("created", ""), reverse=True
-        ):
+        for meta in reversed(stored_metas(self.plan.store)):
             found.setdefault((meta["stage"], meta["spec"]["label"]), []).append(meta)
         return found
 
@@ -68,11 +66,15 @@ class Explainer:
         yield summary(missing, self.estimator, self.plan.settings.params.scale)
 
 
-def stored_metas(store: Path) -> Iterator[dict[str, Any]]:
-    """The meta.json of every artefact in the store, in the present words.
+def stored_metas(store: Path) -> list[dict[str, Any]]:
+    """The meta.json of every artefact in the store, in the present words, the oldest first.
 
     Unreadable ones are passed over, as they are no artefacts.
     """
+    return sorted(_readable_metas(store), key=lambda meta: str(meta.get("created", "")))
+
+
+def _readable_metas(store: Path) -> Iterator[dict[str, Any]]:
     for path in sorted(store.glob(f"*/*/{META}")):
         try:
             stored = loads(path.read_text(encoding="utf-8"))
@@ -80,6 +82,7 @@ def stored_metas(store: Path) -> Iterator[dict[str, Any]]:
                 check_meta(stored, path.parent)
             meta = upgraded(stored)
             Spec(**meta["spec"])
+            check_shape(meta, path, without=("checksum",))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
         except (OSError, ArtefactError):

@@ -53,7 +53,7 @@ def adoptable(plan: Plan, tables: list[str]) -> list[Adoptable]:
         tables: names of the tables that need them.
     """
     newest: dict[tuple[str, str], dict[str, Any]] = {}
-    for meta in sorted(stored_metas(plan.store), key=lambda meta: meta.get("created", "")):
+    for meta in stored_metas(plan.store):
         newest[meta["stage"], meta["key"]] = meta
     pairs = ((node, newest.get((node.spec.stage, node.key))) for node in plan.missing(tables))
     return [Adoptable(node, meta) for node, meta in pairs if meta]

@@ -8,12 +8,12 @@ here, and never a wrong number later.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-from distillery.errors import ArtefactError
+from distillery.errors import ArtefactError, shown
 from distillery.store.atomic import Write, text_writer
 from distillery.store.canonical import digest, file_sha256, loads
 from distillery.store.spec import Spec
@@ -35,6 +35,7 @@ _REQUIRED = {
     "files": dict,
     "checksum": str,
 }
+_RECORDED = {"bytes": int, "sha256": str}  # of each file
 _AGAIN = "delete the folder and run again"
 
 
@@ -169,11 +170,7 @@ def check_meta(meta: Any, path: Path) -> None:
         raise ArtefactError(
             f"{file}: of an earlier format; `distillery adopt` keeps the artefact, or {_AGAIN}"
         )
-    for key, kind in _REQUIRED.items():
-        if key not in meta:
-            raise ArtefactError(f"{file}: lacks {key}; {_AGAIN}")
-        if not isinstance(meta[key], kind):
-            raise ArtefactError(f"{file}: {key} = {meta[key]!r}: is no {kind.__name__}; {_AGAIN}")
+    check_shape(meta, file)
     if meta["format"] > FORMAT:
         raise ArtefactError(
             f"{file}: format {meta['format']} of a newer version, this one reads {FORMAT}; "
@@ -194,6 +191,33 @@ def is_earlier(meta: Mapping[str, Any]) -> bool:
     """Whether a meta.json is of a format before checksums, and not one that lost its format."""
     version = meta.get("format", 1)
     return isinstance(version, int) and version < FORMAT and "checksum" not in meta
+
+
+def check_shape(meta: Mapping[str, Any], file: Path, without: Container[str] = ()) -> None:
+    """Check the keys and types of a meta.json.
+
+    Args:
+        meta: its content.
+        file: where it stands, for the message.
+        without: keys that it may lack, since an earlier format does.
+
+    Raises:
+        ArtefactError: a key is missing, or its value is of another type.
+    """
+    for key, kind in _REQUIRED.items():
+        if key not in meta and key in without:
+            continue
+        if key not in meta:
+            raise ArtefactError(f"{file}: lacks {key}; {_AGAIN}")
+        if not isinstance(meta[key], kind):
+            raise ArtefactError(
+                f"{file}: {key} = {shown(meta[key])}: is no {kind.__name__}; {_AGAIN}"
+            )
+    for name, recorded in meta["files"].items():
+        if not isinstance(recorded, dict) or any(
+            not isinstance(recorded.get(key), kind) for key, kind in _RECORDED.items()
+        ):
+            raise ArtefactError(f"{file}: files.{name} = {shown(recorded)}: {_AGAIN}")
 
 
 def _check_recipe(meta: Meta, path: Path) -> None:
@@ -272,11 +296,6 @@ def verify_files(path: Path, files: Mapping[str, FileRecord]) -> None:
 
 def _check_file(file: Path, recorded: FileRecord) -> None:
     again = _AGAIN
-    known = {"bytes": int, "sha256": str}
-    if not isinstance(recorded, dict) or any(
-        not isinstance(recorded.get(key), kind) for key, kind in known.items()
-    ):
-        raise ArtefactError(f"{file.parent / META}: files.{file.name} = {recorded!r}: {again}")
     if not file.is_file():
         raise ArtefactError(f"{file}: missing though {META} lists it; `dvc pull` it, or {again}")
     size = file.stat().st_size

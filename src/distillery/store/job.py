@@ -215,7 +215,7 @@ def _finished(spec: Spec, out: Path) -> bool:
     try:
         meta = _read_out(out)
         verify_files(out, meta["files"])
-    except (OSError, ValueError, KeyError, TypeError, ArtefactError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArtefactError):
         return False
     return bool(meta["id"] == spec.id)
 

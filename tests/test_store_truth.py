@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from distillery.cli import main
 from distillery.errors import ArtefactError
 from distillery.store.artefact import META, open_artefact, read_meta
 from distillery.store.spec import Spec
+from helpers.commands import run_as_ordinary_user
 from helpers.project import make_project
 
 
@@ -149,6 +151,56 @@ def test_a_finished_project_writes_nothing(finished):
     times = {f: f.stat().st_mtime_ns for f in (finished / "results").rglob("*")}
     assert main(["make", "table2", "--root", str(finished)]) == 0
     assert {f: f.stat().st_mtime_ns for f in (finished / "results").rglob("*")} == times
+
+
+@pytest.fixture
+def read_only():
+    """Take the permission to write away from folders and all in them; it is given back at the end.
+
+    That it binds a process of `run_as_ordinary_user` is tried out each time: where it does not, as
+    on a file system without modes, the test fails and says so.
+    """
+    changed: dict[Path, int] = {}
+
+    def take(folder: Path) -> None:
+        for path in (folder, *folder.rglob("*")):
+            changed.setdefault(path, path.stat().st_mode)
+            path.chmod(changed[path] & ~0o222)
+        tried = run_as_ordinary_user(folder, "-c", "open('new', 'w')")
+        assert "PermissionError" in tried.stderr, f"can be written for all that: {tried.stderr}"
+
+    yield take
+    for path, mode in changed.items():
+        if path.exists():
+            path.chmod(mode)
+
+
+def files(root: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="gives up root's rights as Linux names them")
+@pytest.mark.parametrize("folder", ["results/store", "results"])
+def test_a_finished_project_needs_no_permission_to_write(folder, finished, read_only):
+    read_only(finished / folder)
+    before = files(finished)
+    done = run_as_ordinary_user(finished, "-m", "distillery", "make", "table2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert files(finished) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="gives up root's rights as Linux names them")
+def test_what_is_missing_from_a_read_only_store_is_one_line(finished, read_only):
+    missing = artefacts(finished, "evaluate")[0]
+    shutil.rmtree(missing)
+    (finished / "results/table2.csv").unlink()
+    read_only(finished / "results/store")
+    before = files(finished)
+    done = run_as_ordinary_user(finished, "-m", "distillery", "make", "table2")
+    (line,) = [text for text in done.stderr.splitlines() if " of " not in text]
+    assert done.returncode == 1 and line.startswith("distillery: "), done.stderr
+    assert "results/store/" in line and missing.name in line and "permission denied; let" in line
+    assert files(finished) == before, "nothing is half-written"
 
 
 def test_make_finishes_the_first_table_before_it_starts_the_second(project, edit, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial, reduce
 from random import Random
 
@@ -264,3 +265,12 @@ def test_loops_that_share_a_file_do_not_read_each_others_state(tmp_path):
     whole.remove()
     whole.remove()
     assert whole.of(3).load() is None
+
+
+def test_the_state_of_another_kind_of_device_counts_as_none(tmp_path):
+    """Its random states are of another kind, and what two devices made neither makes again."""
+    job = job_in(tmp_path)
+    with saving():
+        Checkpoint(job, "steps").offer(lambda: {"steps": 5})
+    assert Checkpoint(job, "steps").load() == {"steps": 5}
+    assert Checkpoint(replace(job, device=torch.device("cuda")), "steps").load() is None

@@ -272,7 +272,7 @@ def process(folder: Path, seconds: str | None) -> subprocess.Popen:
     folder.mkdir(exist_ok=True)
     environment = {k: v for k, v in os.environ.items() if k != checkpoint.ENVIRONMENT}
     environment |= {checkpoint.ENVIRONMENT: seconds} if seconds else {}
-    environment["PYTHONPATH"] = str(Path(__file__).parent)
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     command = [sys.executable, "-c", PROCESS, str(folder)]
     return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
 

@@ -71,7 +71,11 @@ META_CASES = {
         "files.a = {'sha25",
     ),
     "a file that is none": (lambda meta: meta | {"files": {"a": 3}}, "files.a = 3"),
-    "no format": (lambda meta: {k: v for k, v in meta.items() if k != "format"}, "earlier format"),
+    "no format": (lambda meta: {k: v for k, v in meta.items() if k != "format"}, "lacks format"),
+    "an old one": (
+        lambda meta: {k: v for k, v in meta.items() if k not in ("format", "checksum")},
+        "earlier format",
+    ),
     "a newer format": (lambda meta: meta | {"format": 99}, "newer version"),
 }
 

@@ -412,7 +412,7 @@ def stage_job(folder: Path, reference: dict, **inputs: object) -> Job:
     (folder / "set").mkdir(parents=True)
     infer_set().save(folder / "set")
     distilled = Artefact(folder / "set", {"id": "set", "files": {}, "metadata": {}})
-    recipe = {"analysis": reference, "student": None, "labels": None, "repeat": 0}
+    recipe = {"analysis": reference, "student": None, "labels": None}
     return job_in(
         folder,
         recipe=recipe,

@@ -73,7 +73,7 @@ def test_a_tables_own_axes_change_recipes(project, edit):
     edit(project / "workflow/scales/tiny.yaml", "tables:\n", f"tables:\n  infer/table9: {grid}\n")
     plan = Plan(project)
     found = [
-        p.evaluations[0].spec.recipe["training"]["optimizer"]
+        p.students[0].spec.recipe["training"]["optimizer"]
         for p in plan.cells("table9")
         if p.row.row == "Random"
     ]
@@ -193,8 +193,8 @@ def test_memory_is_estimated_for_the_batch_that_the_set_gives():
     def peak(**training):
         plan = at("paper", evaluate={"dynamic": {"training": {"batch": 200} | training}})
         stored = next(p for p in plan.cells("table1") if p.row.labels.kind == "fkd")
-        return stored.evaluations[0], Estimator(plan.settings, ROOT / "results/store").cost(
-            stored.evaluations[0]
+        return stored.students[0], Estimator(plan.settings, ROOT / "results/store").cost(
+            stored.students[0]
         ).activations
 
     node, large = peak()

@@ -7,8 +7,8 @@ from distillery.errors import PlanError
 from distillery.plan.plan import Plan
 
 PARAMS = {
-    "more students than anyone trains": ("repeats: 10000000", ["params.yaml.repeats", "1000"]),
-    "students that are yes": ("repeats: true", ["params.yaml.repeats", "integer"]),
+    "more students than anyone trains": ("students: 10000000", ["params.yaml.students", "1000"]),
+    "students that are yes": ("students: true", ["params.yaml.students", "integer"]),
     "a size": ("datasets: {digits: {size: 1000000}}", ["datasets.digits.size", "8192"]),
     "a mean of 0 to 255": ("datasets: {digits: {mean: [33.3]}}", ["digits.mean", "33.3", "1"]),
     "a std of 0 to 255": ("datasets: {digits: {std: [64.0]}}", ["digits.std", "64.0", "1"]),
@@ -56,7 +56,7 @@ BORDERS = {
     "the largest crop": 'evaluate: {static: {training: {augment: ["crop:7"]}}}',
     "the deepest network": "networks: {net-a: {depth: 3}}",
     "a mean and std of white": "datasets: {digits: {mean: [1.0], std: [1.0]}}",
-    "a thousand students": "repeats: 1000",
+    "a thousand students": "students: 1000",
 }
 
 

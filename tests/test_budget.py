@@ -80,23 +80,46 @@ def test_stored_bytes_over_raw_bytes():
 def test_interval_by_hand():
     # 2, 4, 9: mean 5, deviations -3, -1, 4, variance 26 / 2; t_{0.975, 2} = 4.302653 in every t
     # table.
-    found = summarize([2.0, 4.0, 9.0])
+    found = summarize([[2.0, 4.0, 9.0]])
     assert (found.mean, found.n) == (5.0, 3)
+    assert (found.over, found.draws, found.students) == ("students", 1, 3)
     assert found.std == pytest.approx(math.sqrt(13))
     assert found.ci95 == pytest.approx(4.302653 * math.sqrt(13 / 3), rel=1e-6)
     assert half_width(1.0, 4, 0.9) == pytest.approx(2.353363 / 2, rel=1e-6)
 
 
-def test_one_repeat_has_no_spread():
-    found = summarize([41.2])
+def test_draws_are_counted_once_each_with_the_mean_of_their_students():
+    # Means of the draws 3, 5, 10: mean 6, deviations -3, -1, 4, variance 26 / 2. Six values as one
+    # heap have the same mean but other deviations: -5, -1, -2, 0, 3, 5.
+    nested = [[1.0, 5.0], [4.0, 6.0], [9.0, 11.0]]
+    found = summarize(nested)
+    assert (found.mean, found.n) == (6.0, 3)
+    assert (found.over, found.draws, found.students) == ("draws", 3, 2)
+    assert found.std == pytest.approx(math.sqrt(13))
+    assert found.ci95 == pytest.approx(4.302653 * math.sqrt(13 / 3), rel=1e-6)
+    heap = summarize([[value for draw in nested for value in draw]])
+    assert heap.std == pytest.approx(math.sqrt(64 / 5)), "which is not what the draws spread by"
+
+
+def test_a_draw_counts_once_however_many_students_it_has():
+    found = summarize([[0.0, 0.0, 3.0], [5.0]])  # means 1 and 5
+    assert (found.mean, found.n, found.students) == (3.0, 2, 1)
+    assert found.std == pytest.approx(math.sqrt(8))
+
+
+def test_one_value_has_no_spread():
+    found = summarize([[41.2]])
     assert (found.mean, found.std, found.n, found.ci95) == (41.2, None, 1, None)
-    with pytest.raises(ValueError, match="no values"):
-        summarize([])
+    for nothing in ([], [[]], [[1.0], []]):
+        with pytest.raises(ValueError, match="no values"):
+            summarize(nothing)
 
 
 def test_summary_ignores_order():
     values = [61.13, 0.1, 98.7, 33.3, 33.3, 7.0001]
-    assert {summarize(order) for order in itertools.permutations(values)} == {summarize(values)}
+    assert {summarize([order]) for order in itertools.permutations(values)} == {summarize([values])}
+    draws = [values[:2], values[2:4], values[4:]]
+    assert {summarize(order) for order in itertools.permutations(draws)} == {summarize(draws)}
 
 
 def test_welch_by_hand_and_by_scipy():
@@ -118,7 +141,7 @@ def test_welch_by_hand_and_by_scipy():
 
 
 def test_welch_refuses_what_has_no_spread():
-    with pytest.raises(ValueError, match="two repeats on each side, not 1 and 2"):
+    with pytest.raises(ValueError, match="two values on each side, not 1 and 2"):
         welch([1.0], [1.0, 2.0])
     with pytest.raises(ValueError, match="differ"):
         welch([1.0, 1.0], [2.0, 2.0])

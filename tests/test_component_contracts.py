@@ -335,7 +335,7 @@ def test_a_new_file_is_planned_and_is_code_of_what_names_it(package, project, ki
     nodes = plan_with(project, kind, file, AUGMENTATION.format(constant=""))
     module = f"distillery.training.{folder}.mine"
     holders = {node.spec.label for node in nodes if module in node.spec.roots}
-    assert holders == {f"digits-random-ipc5-hard-net-a-r{repeat}" for repeat in (0, 1)}
+    assert holders == {f"digits-random-ipc5-hard-net-a-d0-s{student}" for student in (0, 1)}
 
 
 # --- names in the fields of a recipe --------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,7 +12,6 @@ import yaml
 from safetensors.torch import load_file
 
 from distillery.analyses import continual
-from distillery.analyses.inputs import fixed_generator
 from distillery.components.registry import module_name
 from distillery.errors import DistilleryError, PlanError
 from distillery.plan.cost import Estimator
@@ -76,7 +75,7 @@ def course(
         else {}
     )
     student = {"name": "convnet", "width": 5, "depth": 2, "norm": "batch"}
-    recipe = {"student": student, "labels": labels, "loss": loss, "training": TRAINING, "repeat": 0}
+    recipe = {"student": student, "labels": labels, "loss": loss, "training": TRAINING}
     return job_in(
         folder, key, recipe=recipe | {"analysis": {"name": "continual", **analysis}}, inputs=inputs
     )
@@ -98,7 +97,7 @@ def trained(monkeypatch) -> list[dict]:
     def record(model, samples, recipe, loss, job, **more) -> History:
         history = train(model, samples, recipe, loss, job, **more)
         seen.append(
-            {"model": model, "samples": samples, "key": job.key, "history": history, **more}
+            {"model": model, "samples": samples, "streams": job.streams, "history": history, **more}
         )
         return history
 
@@ -174,12 +173,7 @@ def test_every_step_trains_a_fresh_student_on_its_classes_and_asks_about_them_al
     job = course(tmp_path, steps=3)
     metadata, distilled = stage.make(job), infer_set().expand()
     order = load_file(job.out / "arrays.safetensors")["order"]
-    assert (
-        order.tolist()
-        == torch.randperm(
-            4, generator=fixed_generator(f"continual/{job.recipe['repeat']}")
-        ).tolist()
-    )
+    assert order.tolist() == torch.randperm(4, generator=job.generator("order")).tolist()
     found = []
     for step, (classes, run) in enumerate(zip((2, 3, 4), trained, strict=True), 1):
         seen = sorted(order[:classes].tolist())
@@ -198,19 +192,19 @@ def test_every_step_trains_a_fresh_student_on_its_classes_and_asks_about_them_al
         found.append((step, classes, 9 * classes, pytest.approx(100 * right.item() / len(asked))))
     assert [tuple(row) for row in zip(*values(job).values(), strict=True)] == found
     assert metadata["value"] == pytest.approx(sum(values(job)["accuracy"]) / 3)
-    assert len({run["key"] for run in trained}) == 3
+    assert len({run["streams"] for run in trained}) == 3
 
 
-def test_repeats_have_orders_of_their_own_which_all_rows_share(tmp_path):
+def test_students_have_orders_of_their_own_which_all_rows_share(tmp_path):
     orders = {}
-    for key in "ab":
-        for repeat in range(5):
-            job = course(tmp_path / f"{key}{repeat}", "hard", key=key, steps=1)
-            job.recipe["repeat"] = repeat
-            stage.make(job)
-            orders[key, repeat] = tuple(load_file(job.out / "arrays.safetensors")["order"].tolist())
-    assert len({orders["a", repeat] for repeat in range(5)}) > 1
-    assert all(orders["a", repeat] == orders["b", repeat] for repeat in range(5))
+    for row in "ab":
+        for student in range(5):
+            job = course(tmp_path / f"{row}{student}", "hard", key=str(student), steps=1)
+            stage.make(replace(job, key=row))  # another recipe, the same random streams
+            order = load_file(job.out / "arrays.safetensors")["order"]
+            orders[row, student] = tuple(order.tolist())
+    assert len({orders["a", student] for student in range(5)}) > 1
+    assert all(orders["a", student] == orders["b", student] for student in range(5))
 
 
 def test_a_killed_course_goes_on_after_its_last_step(tmp_path, trained, monkeypatch):
@@ -228,7 +222,7 @@ def test_a_killed_course_goes_on_after_its_last_step(tmp_path, trained, monkeypa
         stage.make(killed)
     monkeypatch.setattr(continual, "train", recorder)
     stage.make(killed)
-    assert [run["key"][-1] for run in trained] == ["1", "2", "3", "1", "2", "3"], (
+    assert [run["streams"][-1] for run in trained] == ["1", "2", "3", "1", "2", "3"], (
         "steps 1 and 2 are not trained again"
     )
     assert values(killed) == values(whole)
@@ -279,9 +273,9 @@ def course_plan(project: Path, figure: str = FIGURE, **blocks: dict) -> Plan:
 
 def test_a_continual_cell_carries_the_protocol_of_its_row(project):
     plan = course_plan(project)
-    students = {p.row.row: p.evaluations for p in plan.cells("table2")}
+    students = {p.row.row: p.students for p in plan.cells("table2")}
     for position in plan.cells("figure2"):
-        for course, student in zip(position.evaluations, students[position.row.row], strict=True):
+        for course, student in zip(position.students, students[position.row.row], strict=True):
             analysis = {"name": "continual", "steps": 3, "teacher_scope": "all"}
             assert course.spec.recipe == {"analysis": analysis, **student.spec.recipe}
             assert course.inputs == student.inputs
@@ -290,7 +284,7 @@ def test_a_continual_cell_carries_the_protocol_of_its_row(project):
                 "distillery.stages.evaluate",
             }
     assert not any(node.spec.stage == "evaluate" for node in plan.missing(["figure2"]))
-    node, student = plan.cells("figure2")[0].evaluations[0], students["Random"][0]
+    node, student = plan.cells("figure2")[0].students[0], students["Random"][0]
     estimator = Estimator(plan.settings, plan.store)
     assert estimator.cost(node).seconds == pytest.approx(
         2 * estimator.cost(student).seconds

@@ -100,7 +100,7 @@ def test_one_cell_runs_without_the_engines(project, tmp_path, blocked):
         return done.stdout
 
     (project / "params.yaml").write_text(
-        (project / "params.yaml").read_text().replace("repeats: 2", "repeats: 1")
+        (project / "params.yaml").read_text().replace("students: 2", "students: 1")
     )
     commands = run("plan", "python -m distillery plan table2 --commands").splitlines()
     assert commands[0] == "set -e"

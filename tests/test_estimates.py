@@ -107,7 +107,7 @@ def test_no_estimate_without_the_cost_of_a_network(unknown, monkeypatch):
     stages = [node.spec.stage for node in missing if estimator.cost(node) is None]
     # Random images take no network; everything else is trained, distilled or labelled with one.
     assert [node.spec.label for node in missing if estimator.cost(node)] == [
-        *("digits", "digits-random-ipc5")
+        *("digits", "digits-random-ipc5-d0")
     ]
     assert "8 without an estimate" in summary(missing, estimator, "tiny") and len(stages) == 8
 
@@ -118,7 +118,7 @@ def test_a_method_that_does_not_say_its_work_has_no_estimate(project, edit):
     plan = planned(project)
     estimator, missing = Estimator(plan.settings, plan.store), plan.missing(["table2"])
     unestimated = [node.spec.label for node in missing if estimator.cost(node) is None]
-    assert unestimated == ["digits-herding-ipc5"]
+    assert unestimated == ["digits-herding-ipc5-d0"]
     assert "1 without an estimate" in summary(missing, estimator, "tiny")
 
 

@@ -83,7 +83,7 @@ def test_the_example_plans_at_demo_scale(tmp_path):
     distill = [recipe for stage, recipe, _ in nodes if stage == "distill"]
     assert {"method": {"name": "class-mean", "group": 4}, "ipc": 5} in distill
     students = [(recipe, roots) for stage, recipe, roots in nodes if stage == "evaluate"]
-    assert len(students) == 2 * 3  # two rows, three repeats
+    assert len(students) == 2 * 3  # two rows, three students
     ours = [(r, roots) for r, roots in students if r["loss"] == {"name": "huber", "delta": 1.0}]
     assert [r["training"]["augment"] for r, _ in ours] == [["crop:1", "noise:0.05"]] * 3
     roots = {root for _, _, roots in nodes for root in roots}
@@ -102,7 +102,7 @@ def test_the_example_runs(tmp_path):
     short = {
         "evaluate": {"hard": {"training": {"epochs": 2}}, "means": {"training": {"epochs": 2}}}
     }
-    short |= {"label": {"static": {"teachers": ["convnet-w16"]}}, "repeats": 1}
+    short |= {"label": {"static": {"teachers": ["convnet-w16"]}}, "students": 1}
     params = merge(yaml.safe_load((root / "params.yaml").read_text()), short)
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     done = python(root, "-m", "distillery", "make", "means/table1")

@@ -30,7 +30,7 @@ def measured(plan: Plan, *tables: str) -> Iterator[TableCell]:
 
 
 def recipe(cell: TableCell) -> dict:
-    return cell.evaluations[0].spec.recipe
+    return cell.students[0].spec.recipe
 
 
 def test_every_row_is_trained_by_table_11(plan):
@@ -72,7 +72,7 @@ def test_batches_by_the_number_of_images(plan):
     for p in measured(plan, "gift/table1", "gift/table2"):
         training = recipe(p)["training"]
         count = instances(
-            p.distilled.spec.recipe["method"],
+            p.distilled[0].spec.recipe["method"],
             p.ipc,
             plan.settings.dataset(p.dataset).expected.classes,
         )
@@ -82,7 +82,7 @@ def test_batches_by_the_number_of_images(plan):
 
 def test_labels_are_of_the_network_that_distilled_the_set(plan):
     for p in measured(plan, *TABLES):
-        made, labels = p.distilled.spec.recipe["method"].get("teachers"), recipe(p)["labels"]
+        made, labels = p.distilled[0].spec.recipe["method"].get("teachers"), recipe(p)["labels"]
         assert labels["name"] == "dynamic" or p.row.row == "CE"
         if labels["name"] == "dynamic":
             assert len(labels["teachers"]) == 1

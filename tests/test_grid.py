@@ -296,7 +296,7 @@ def test_students_have_the_papers_recipes(
         for p in paper.cells(table)
         if (p.dataset, p.row.row, p.ipc, p.student) == (dataset, row, ipc, student)
     )
-    training = place.evaluations[0].spec.recipe["training"]
+    training = place.students[0].spec.recipe["training"]
     assert {key: training["optimizer"][key] for key in optimizer} == optimizer
     assert (training["batch"], training["epochs"], training.get("micro_batch")) == (
         batch,
@@ -358,7 +358,7 @@ def test_methods_have_the_papers_recipes(paper, dataset, row, ipc, expected):
     place = next(
         p for p in paper.cells(table) if (p.dataset, p.row.row, p.ipc) == (dataset, row, ipc)
     )
-    recipe = place.distilled.spec.recipe["method"]
+    recipe = place.distilled[0].spec.recipe["method"]
     assert {key: recipe[key] for key in expected} == expected
 
 
@@ -388,7 +388,7 @@ def test_stored_dynamic_labels_are_estimated_for_all_their_epochs(paper):
         if p.row.labels.kind == "fkd" and (p.dataset, p.ipc) == ("cifar100", 10)
     )
     assert (
-        estimator.cost(place.label).bytes == 80 * 4500 * 100 * 2
+        estimator.cost(place.label[0]).bytes == 80 * 4500 * 100 * 2
     )  # epochs x (M + 1) K C instances x classes x float16
 
 
@@ -404,7 +404,7 @@ def test_rded_has_the_authors_batches_at_paper_scale():
     # 50 at ipc 10 and 100 at ipc 50, twice that with 100 classes, 100 throughout on Tiny-ImageNet.
     plan = at("paper")
     found = {
-        (p.dataset, p.ipc): p.evaluations[0].spec.recipe["training"]["batch"]
+        (p.dataset, p.ipc): p.students[0].spec.recipe["training"]["batch"]
         for p in plan.cells("table1")
         if p.row.row == "RDED"
     }
@@ -481,43 +481,47 @@ def test_fewer_makers_mean_other_compensators_and_the_same_labellers():
     rows = {p.row.row: p for p in plan.cells("table3") if p.ipc == 10}
     one, four = rows["1 network (R)"], rows["4 networks (R+M+E+S)"]
     assert one.distilled != four.distilled
-    assert one.label.inputs["teachers"] == four.label.inputs["teachers"]
+    assert one.label[0].inputs["teachers"] == four.label[0].inputs["teachers"]
     rows = {p.row.row: p for p in plan.cells("table6") if p.ipc == 10}
     assert rows["1 network (R)"].distilled == rows["4 networks (R+M+E+S)"].distilled
     assert [
-        len(rows[row].label.inputs["teachers"]) for row in ("1 network (R)", "4 networks (R+M+E+S)")
+        len(rows[row].label[0].inputs["teachers"])
+        for row in ("1 network (R)", "4 networks (R+M+E+S)")
     ] == [1, 4]
 
 
 def test_stored_dynamic_labels_replay_the_training_they_are_for():
     plan = at("paper")
     stored = next(p for p in plan.cells("table1") if p.row.labels.kind == "fkd")
-    training = stored.evaluations[0].spec.recipe["training"]
+    training = stored.students[0].spec.recipe["training"]
     assert {
-        key: stored.label.spec.recipe[key] for key in ("epochs", "batch", "augment", "mix")
+        key: stored.label[0].spec.recipe[key] for key in ("epochs", "batch", "augment", "mix")
     } == {key: training[key] for key in ("epochs", "batch", "augment", "mix")}
     assert (
-        len({node.inputs["label"] for node in stored.evaluations}) == 1
-    )  # one store for all repeats
+        len({node.inputs["label"] for node in stored.students}) == 1
+    )  # one store for all students of a set
 
 
 def test_stored_dynamic_labels_replay_the_batches_of_the_set_s_size():
     plan = at("paper", evaluate={"dynamic": {"training": {"batch_up_to": [[10, 10], [500, 50]]}}})
     stored = next(p for p in plan.cells("table1") if p.row.labels.kind == "fkd")
-    assert stored.label.spec.recipe["batch_up_to"] == [[10, 10], [500, 50]]
+    assert stored.label[0].spec.recipe["batch_up_to"] == [[10, 10], [500, 50]]
     before = next(p for p in at("paper").cells("table1") if p.row.labels.kind == "fkd")
-    assert "batch_up_to" not in before.label.spec.recipe and before.label.key != stored.label.key
+    assert (
+        "batch_up_to" not in before.label[0].spec.recipe
+        and before.label[0].key != stored.label[0].key
+    )
 
 
 # --- analyses -------------------------------------------------------------------------------------
 
 
-def test_an_analysis_of_students_has_one_artefact_per_repeat_and_one_of_a_set_has_one():
+def test_an_analysis_of_students_has_one_artefact_per_student_and_one_of_a_set_has_one():
     plan = at("demo")
-    students = plan.cells("figure8")[0].evaluations
-    assert [node.inputs["student"].spec.recipe["repeat"] for node in students] == [0, 1, 2]
-    assert [node.spec.recipe["repeat"] for node in students] == [0, 1, 2]
-    (alone,) = plan.cells("figure4-left")[0].evaluations
+    (students,) = plan.cells("figure8")[0].evaluations
+    assert [node.inputs["student"].spec.streams["student"] for node in students] == [0, 1, 2]
+    assert [node.spec.streams["student"] for node in students] == [0, 1, 2]
+    ((alone,),) = plan.cells("figure4-left")[0].evaluations
     assert set(alone.inputs) == {"data", "distilled", "teachers"}
     assert "student" not in alone.spec.recipe
 

@@ -158,7 +158,7 @@ def test_adoption_refuses_what_other_teachers_made(copy, edit):
     assert "3 artefacts adopted" in printed
     metas = [json.loads(m.read_text()) for m in copy.glob("results/store/*/*/meta.json")]
     adopted = [m["spec"]["label"] for m in metas if "adopted_from" in m]
-    random = [f"digits-random-ipc5-hard-net-a-r{repeat}" for repeat in range(2)]
+    random = [f"digits-random-ipc5-hard-net-a-d0-s{student}" for student in range(2)]
     assert sorted(adopted) == sorted(["digits-net-b", *random])
 
 

@@ -110,7 +110,7 @@ def test_a_job_loads_no_component_outside_its_code(project, monkeypatch):
     scale.write_text(yaml.safe_dump(changed))
     table = project / "workflow/tables/infer/table2.yaml"
     table.write_text(yaml.safe_dump(yaml.safe_load(table.read_text()) | {"rows": ROWS}))
-    nodes = Plan(project, read_yaml(project / "params.yaml") | {"repeats": 1}).missing(["table2"])
+    nodes = Plan(project, read_yaml(project / "params.yaml") | {"students": 1}).missing(["table2"])
 
     loaded, find = [], registry.module_name
     monkeypatch.setattr(

@@ -135,11 +135,11 @@ def test_accuracies_are_drawn_from_the_table_alone(copy):
 
 
 def test_a_picture_is_of_the_plan_that_snakemake_was_given(copy):
-    snakemake(copy, "results/infer/figure8.png", "--config", "repeats=1")
+    snakemake(copy, "results/infer/figure8.png", "--config", "students=1")
     values = pd.read_csv(copy / "results/infer/figure8.values.csv")
     assert set(values["repeat"]) == {0}
     assert "Nothing to be done" in snakemake(
-        copy, "results/infer/figure8.png", "--config", "repeats=1"
+        copy, "results/infer/figure8.png", "--config", "students=1"
     )
 
 

@@ -23,8 +23,8 @@ from helpers.project import ROOT
 
 
 def test_counts_of_the_tiny_table(project):
-    # 1 data set; 2 teachers; random and infer; static labels for infer alone; 2 rows x 1 student x
-    # 1 ipc x 2 repeats.
+    # 1 data set; 2 teachers; random and infer; static labels for infer alone; 2 rows x 1 network x
+    # 1 ipc x 2 students.
     assert stages(planned(project)) == {
         "data": 1,
         "teacher": 2,
@@ -36,7 +36,7 @@ def test_counts_of_the_tiny_table(project):
 
 def test_counts_of_the_papers_table2():
     # INFER's 3 teachers and a fourth of G-VBSM's; random, sre2l, g-vbsm, infer at 2 ipc; static
-    # labels for the last three; 7 rows x 3 students x 2 ipc x 3 repeats.
+    # labels for the last three; 7 rows x 3 networks x 2 ipc x 3 students.
     plan = Plan(ROOT, read_yaml(ROOT / "params.yaml") | {"scale": "paper"})
     assert stages(plan) == {"data": 1, "teacher": 4, "distill": 8, "label": 6, "evaluate": 126}
     assert len(plan.cells("table2")) == 42
@@ -77,15 +77,15 @@ def test_cifar_cells_find_the_numbers_of_table1():
         (
             {"evaluate": {"static": {"training": {"epochs": 3}}}},
             {
-                "evaluate/digits-infer-ipc5-static-net-a-r0",
-                "evaluate/digits-infer-ipc5-static-net-a-r1",
+                "evaluate/digits-infer-ipc5-static-net-a-d0-s0",
+                "evaluate/digits-infer-ipc5-static-net-a-d0-s1",
             },
         ),
         (
-            {"repeats": 3},
+            {"students": 3},
             {
-                "evaluate/digits-infer-ipc5-static-net-a-r2",
-                "evaluate/digits-random-ipc5-hard-net-a-r2",
+                "evaluate/digits-infer-ipc5-static-net-a-d0-s2",
+                "evaluate/digits-random-ipc5-hard-net-a-d0-s2",
             },
         ),
         ({"distill": {"random": {}}}, set()),
@@ -151,8 +151,8 @@ def test_seeds_do_not_depend_on_code(project):
     [
         ({"scal": "demo"}, "params.yaml.scal: unknown key: did you mean 'scale'?"),
         ({"scale": "tny"}, "params.yaml.scale = 'tny': did you mean 'tiny'?"),
-        ({"repeats": 0}, "params.yaml.repeats = 0:"),
-        ({"repeats": "3"}, "params.yaml.repeats = '3':"),
+        ({"students": 0}, "params.yaml.students = 0:"),
+        ({"students": "3"}, "params.yaml.students = '3':"),
         (
             {"distill": {"infer": {"alpa": 1}}},
             "params.yaml.distill.infer.alpa: unknown key: did you mean 'alpha'?",
@@ -361,7 +361,7 @@ def test_a_drawn_picture_needs_all_its_files_its_plan_and_its_table(project, edi
     drawn = picture_identity(plan.document("table2"), plan.stem("table2"))
     write_sealed(plan.stem("table2"), sealed, ".picture.json", drawn, {})
     assert plan.drawn("table2")
-    assert not planned(project, repeats=3).drawn("table2")
+    assert not planned(project, students=3).drawn("table2")
     for name in ("table2.png", "table2.values.csv", "table2.csv", "table2.picture.json"):
         kept = (results / name).read_bytes()
         (results / name).write_bytes(kept + b" ,")

@@ -44,14 +44,14 @@ def cell_of(plan: Plan, table: str, row: str, **place) -> TableCell:
 
 def test_a_methods_fields_bring_whitening_and_embeddings():
     podd = cell_of(at("demo"), "table1", "PoDD", ipc=0.6)
-    assert set(podd.distilled.inputs) == {"data", "whitening", "embeddings"}
-    assert podd.distilled.inputs["whitening"].spec.recipe == {"ridge": 0.1}
-    assert podd.distilled.inputs["whitening"].spec.label == "digits-zca"
-    assert set(podd.evaluations[0].inputs) == {"data", "distilled", "whitening"}
-    assert podd.evaluations[0].inputs["whitening"] is podd.distilled.inputs["whitening"]
-    assert set(podd.distilled.inputs["embeddings"].inputs) == {"data", "teachers"}
+    assert set(podd.distilled[0].inputs) == {"data", "whitening", "embeddings"}
+    assert podd.distilled[0].inputs["whitening"].spec.recipe == {"ridge": 0.1}
+    assert podd.distilled[0].inputs["whitening"].spec.label == "digits-zca"
+    assert set(podd.students[0].inputs) == {"data", "distilled", "whitening"}
+    assert podd.students[0].inputs["whitening"] is podd.distilled[0].inputs["whitening"]
+    assert set(podd.distilled[0].inputs["embeddings"].inputs) == {"data", "teachers"}
     plain = cell_of(at("demo"), "table2", "BPTT")  # whitening: none
-    assert set(plain.distilled.inputs) == {"data"} and set(plain.evaluations[0].inputs) == {
+    assert set(plain.distilled[0].inputs) == {"data"} and set(plain.students[0].inputs) == {
         "data",
         "distilled",
     }
@@ -94,7 +94,7 @@ def test_a_row_may_change_the_embeddings():
 
 
 def test_the_network_of_a_method_is_an_entry_of_networks_or_the_student():
-    podd = cell_of(at("demo"), "table1", "PoDD", ipc=1.0).distilled
+    podd = cell_of(at("demo"), "table1", "PoDD", ipc=1.0).distilled[0]
     assert podd.spec.recipe["method"]["network"] == {
         "name": "convnet",
         "width": 16,
@@ -103,14 +103,16 @@ def test_the_network_of_a_method_is_an_entry_of_networks_or_the_student():
     assert "distillery.nets.convnet" in podd.spec.roots
     wide = cell_of(
         at("demo", networks={"convnet-in16": {"width": 24}}), "table1", "PoDD", ipc=1.0
-    ).distilled
+    ).distilled[0]
     assert wide.spec.recipe["method"]["network"]["width"] == 24 and wide.key != podd.key
     own = cell_of(
         at("demo", distill={"podd": {"network": "student"}}), "table1", "PoDD", ipc=1.0
-    ).distilled
+    ).distilled[0]
     assert own.key == podd.key
     given = {"podd": {"network": {"name": "convnet", "width": 16, "norm": "instance"}}}
-    assert cell_of(at("demo", distill=given), "table1", "PoDD", ipc=1.0).distilled.key == podd.key
+    assert (
+        cell_of(at("demo", distill=given), "table1", "PoDD", ipc=1.0).distilled[0].key == podd.key
+    )
 
 
 def test_a_file_of_embeddings_counts_by_its_content_not_by_its_place(tmp_path):
@@ -122,7 +124,9 @@ def test_a_file_of_embeddings_counts_by_its_content_not_by_its_place(tmp_path):
             embed={"file": {"path": str(tmp_path / name)}},
             distill={"podd": {"embedding": "file"}},
         )
-        found.append(cell_of(plan, "table1", "PoDD", ipc=1.0).distilled.inputs["embeddings"].spec)
+        found.append(
+            cell_of(plan, "table1", "PoDD", ipc=1.0).distilled[0].inputs["embeddings"].spec
+        )
     a, b, c = found
     assert a.recipe["digest"] == file_sha256(tmp_path / "a") and "path" not in a.recipe["source"]
     assert a.local["source"]["path"] == str(tmp_path / "a") and a.local != b.local
@@ -132,7 +136,8 @@ def test_a_file_of_embeddings_counts_by_its_content_not_by_its_place(tmp_path):
     )
     assert (
         cell_of(absent, "table1", "PoDD", ipc=1.0)
-        .distilled.inputs["embeddings"]
+        .distilled[0]
+        .inputs["embeddings"]
         .spec.recipe["digest"]
         == "absent"
     )
@@ -140,7 +145,7 @@ def test_a_file_of_embeddings_counts_by_its_content_not_by_its_place(tmp_path):
 
 def test_an_analysis_of_the_order_has_the_embeddings_of_the_set():
     plan = at("demo")
-    (score,) = cell_of(plan, "order-score", "PoDD").evaluations
+    ((score,),) = cell_of(plan, "order-score", "PoDD").evaluations
     assert set(score.inputs) == {"data", "distilled", "embeddings", "whitening"}
     with pytest.raises(
         PlanError,
@@ -212,9 +217,9 @@ def test_a_row_stands_only_where_it_says(tmp_path):
 
 def test_a_share_of_an_image_names_its_artefacts():
     podd = cell_of(at("demo"), "table1", "PoDD", ipc=0.3)
-    assert podd.distilled.spec.label == "digits-podd-ipc0.3"
-    assert podd.evaluations[0].spec.label == "digits-podd-ipc0.3-learned-convnet-in16-r0"
-    assert podd.distilled.spec.recipe["ipc"] == 0.3
+    assert podd.distilled[0].spec.label == "digits-podd-ipc0.3-d0"
+    assert podd.students[0].spec.label == "digits-podd-ipc0.3-learned-convnet-in16-d0-s0"
+    assert podd.distilled[0].spec.recipe["ipc"] == 0.3
     with pytest.raises(
         PlanError, match=r"ipc 0.6 on 'digits': method 'rat-bptt' needs a whole number"
     ):
@@ -245,7 +250,9 @@ def test_every_poster_holds_a_patch(scale):
             else math.floor(p.ipc * metadata.classes * side**2 / height)
         )
         recipe = {
-            key: value for key, value in p.distilled.spec.recipe["method"].items() if key != "name"
+            key: value
+            for key, value in p.distilled[0].spec.recipe["method"].items()
+            if key != "name"
         }
         layout = podd.PosterLayout.of(read(podd.Recipe, recipe), p.ipc, metadata.classes, side)
         expected = authors[p.dataset] if (scale, p.ipc) == ("paper", 0.9) else (width, height)
@@ -257,9 +264,11 @@ def test_every_poster_holds_a_patch(scale):
 
 
 def test_the_instances_of_a_poster_are_its_patches(paper):
-    podd = cell_of(paper, "table1", "PoDD", dataset="cub200", ipc=0.5).distilled.spec.recipe[
-        "method"
-    ]
+    podd = (
+        cell_of(paper, "table1", "PoDD", dataset="cub200", ipc=0.5)
+        .distilled[0]
+        .spec.recipe["method"]
+    )
     assert instances(podd, 0.5, 200) == 1800
 
 
@@ -346,7 +355,9 @@ RECIPES = [
 
 @pytest.mark.parametrize(("row", "dataset", "expected"), RECIPES)
 def test_methods_have_the_papers_recipes(paper, row, dataset, expected):
-    recipe = cell_of(paper, "table1", row, dataset=dataset, ipc=1.0).distilled.spec.recipe["method"]
+    recipe = (
+        cell_of(paper, "table1", row, dataset=dataset, ipc=1.0).distilled[0].spec.recipe["method"]
+    )
     assert {key: recipe[key] for key in expected} == expected
     assert recipe["network"]["width"] == 128 and recipe["network"]["norm"] == "instance"
 
@@ -382,7 +393,7 @@ def test_rat_bptt_draws_as_its_budget_says(paper):
 
 def test_posters_of_cifar10_have_fixed_labels_from_seven_tenths_on(paper):
     found = {
-        p.ipc: p.distilled.spec.recipe["method"]
+        p.ipc: p.distilled[0].spec.recipe["method"]
         for p in paper.cells("podd/table1")
         if (p.row.row, p.dataset) == ("PoDD", "cifar10")
     }
@@ -404,8 +415,8 @@ def test_students_take_two_thousand_steps_of_the_inner_loop(paper):
     ]:
         if p.evaluations:
             training, method = (
-                p.evaluations[0].spec.recipe["training"],
-                p.distilled.spec.recipe["method"],
+                p.students[0].spec.recipe["training"],
+                p.distilled[0].spec.recipe["method"],
             )
             count = instances(method, p.ipc, paper.settings.dataset(p.dataset).expected.classes)
             batches = math.ceil(count / batch_size(count, training["batch"], None))
@@ -424,11 +435,13 @@ def test_students_take_two_thousand_steps_of_the_inner_loop(paper):
 
 
 def test_short_runs_of_figure_6_and_of_the_orders(paper):
-    ten = cell_of(paper, "figure6", "PoDD", extra={"patches": "10 (5x2)"}).distilled.spec.recipe[
-        "method"
-    ]
+    ten = (
+        cell_of(paper, "figure6", "PoDD", extra={"patches": "10 (5x2)"})
+        .distilled[0]
+        .spec.recipe["method"]
+    )
     assert (ten["patch_grid"], ten["labels"], ten["meta_steps"]) == ([5, 2], "fixed", 5000)
-    orders = [p.distilled.spec.recipe["method"] for p in paper.cells("podd/order")]
+    orders = [p.distilled[0].spec.recipe["method"] for p in paper.cells("podd/order")]
     assert [o["order"] for o in orders] == ["poco", *(f"random:{i}" for i in range(30))]
     assert {(o["meta_steps"], o["labels"]) for o in orders} == {(250, "learned")}
 
@@ -445,7 +458,7 @@ def test_the_cost_of_unrolling_by_hand(paper):
         ("PoDD", "cub200", 318),
         ("RaT-BPTT", "cifar10", 29),
     ):
-        node = cell_of(paper, "table1", row, dataset=dataset, ipc=1.0).distilled
+        node = cell_of(paper, "table1", row, dataset=dataset, ipc=1.0).distilled[0]
         assert 2 * estimator.rate * estimator.cost(node).seconds / 1e15 == pytest.approx(
             petaflop, rel=0.05
         )

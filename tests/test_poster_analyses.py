@@ -191,7 +191,6 @@ def test_convergence_trains_a_student_of_each_state_once(tmp_path, monkeypatch):
         "labels": {"name": "learned"},
         "loss": {"name": "soft-ce"},
         "training": TRAINING,
-        "repeat": 0,
     }
     job = job_in(
         tmp_path,

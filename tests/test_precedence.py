@@ -162,5 +162,5 @@ def test_an_override_of_a_student_or_ipc_that_there_is_counts(project, edit):
     block = "per_ipc: {5: {training: {epochs: 3}}}, per_student: {net-a: {training: {batch: 16}}}"
     edit(project / "params.yaml", "evaluate: {}", f"evaluate: {{static: {{{block}}}}}")
     (cell,) = [c for c in Plan(project).cells("table2") if c.row.row == "INFER"]
-    training = cell.evaluations[0].spec.recipe["training"]
+    training = cell.students[0].spec.recipe["training"]
     assert (training["epochs"], training["batch"]) == (3, 16)

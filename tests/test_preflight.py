@@ -83,7 +83,7 @@ class TestEngines:
     """Each command, where the device cannot be."""
 
     def test_plan_warns_and_make_and_snakemake_stop_before_the_first_job(self, project, edit):
-        edit(project / "params.yaml", "repeats: 2", f"repeats: 1\ndevice: {NO_DEVICE}")
+        edit(project / "params.yaml", "students: 2", f"students: 1\ndevice: {NO_DEVICE}")
         said = f"params.yaml.device = '{NO_DEVICE}': "
         plan = run(project, "distillery", "plan", **NOBODY_SEES)
         assert plan.returncode == 0 and f"warning: {said}" in plan.stdout, plan
@@ -230,7 +230,7 @@ def with_folder(project: Path, **changes: object) -> Plan:
     data = {"source": "folder:data/pets", "size": 8, "channels": 1, "expected": expected} | changes
     grid = {"table2": {"dataset": ["pets"], "ipc": [2]}}
     params = yaml.safe_load((project / "params.yaml").read_text())
-    params |= {"datasets": {"pets": data}, "grid": grid, "repeats": 1}
+    params |= {"datasets": {"pets": data}, "grid": grid, "students": 1}
     (project / "params.yaml").write_text(yaml.safe_dump(params))
     return Plan(project)
 

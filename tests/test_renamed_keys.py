@@ -27,6 +27,7 @@ RENAMED = {
     "offset": "window_start",
     "of_each": "step_ipc",
     "chosen": "step_classes",
+    "repeats": "students",
 }
 
 
@@ -50,6 +51,16 @@ def test_keys_of_a_data_set(project, edit):
 def test_a_key_of_a_data_set_in_params(project):
     with pytest.raises(PlanError, match=r"digits\.facts: is called 'expected' now"):
         planned(project, datasets={"digits": {"facts": {}}}).cells("infer/table2")
+
+
+def test_a_key_of_params(project):
+    with pytest.raises(PlanError, match=r"^params\.yaml\.repeats: is called 'students' now"):
+        planned(project, repeats=3)
+
+
+def test_a_key_of_a_scales_block_in_params(project):
+    with pytest.raises(PlanError, match=r"scales\.tiny\.repeats: is called 'students' now"):
+        planned(project, scales={"tiny": {"repeats": 3}})
 
 
 def test_a_key_of_a_scale(project, edit):

@@ -41,7 +41,7 @@ def plan_at(root: Path, scale: str) -> Plan:
 def trainings(plan: Plan, key: str) -> set:
     """The values of a field of the training of the students with static labels."""
     cells = [cell for cell in plan.cells("table2") if cell.row.row == "INFER"]
-    return {node.spec.recipe["training"][key] for cell in cells for node in cell.evaluations}
+    return {node.spec.recipe["training"][key] for cell in cells for node in cell.students}
 
 
 def epochs(number: int) -> dict:
@@ -70,7 +70,7 @@ def test_the_block_is_a_layer_so_that_its_plain_value_beats_a_general_one_per_ip
 def test_every_kind_of_key_may_stand_in_a_block(two):
     source = {"source": "sklearn:digits", "mean": [0.4], "std": [0.3]}
     block = {
-        "repeats": 1,
+        "students": 1,
         "device": "cpu",
         "tables": ["infer/table2"],
         "environment": 3,
@@ -83,7 +83,7 @@ def test_every_kind_of_key_may_stand_in_a_block(two):
     write(two, scales={"tiny": block})
     plan, other = plan_at(two, "tiny"), plan_at(two, "wide")
     params = plan.settings.params
-    assert (params.repeats, params.device, params.tables) == (1, "cpu", ["infer/table2"])
+    assert (params.students, params.device, params.tables) == (1, "cpu", ["infer/table2"])
     nodes = plan.missing(["table2"])
     assert {node.dataset for node in nodes} == {"other"}
     assert {node.spec.environment for node in nodes} == {3}
@@ -91,7 +91,7 @@ def test_every_kind_of_key_may_stand_in_a_block(two):
     assert student["width"] == 8
     (made,) = [node for node in nodes if node.spec.stage == "distill"]
     assert made.spec.recipe["method"]["teachers"] == ["net-b"]
-    assert other.settings.params.repeats == 2
+    assert other.settings.params.students == 2
     assert {node.dataset for node in other.missing(["table2"])} == {"digits"}
 
 
@@ -162,8 +162,11 @@ WRONG = {
         {"tniy": {}},
         "scales.tniy: no such scale: did you mean 'tiny'",
     ),
-    "a misspelt key": ({"wide": {"repeatz": 3}}, "scales.wide.repeatz: unknown key: did you mean"),
-    "a value of a wrong type": ({"wide": {"repeats": "3"}}, "scales.wide.repeats = '3'"),
+    "a misspelt key": (
+        {"wide": {"studentz": 3}},
+        "scales.wide.studentz: unknown key: did you mean",
+    ),
+    "a value of a wrong type": ({"wide": {"students": "3"}}, "scales.wide.students = '3'"),
     "no block": ({"wide": None}, "scales.wide = None"),
     "a scale within": ({"wide": {"scale": "tiny"}}, "scales.wide.scale: stands beside `scales`"),
     "scales within": ({"wide": {"scales": {}}}, "scales.wide.scales: stands beside `scales`"),
@@ -202,7 +205,7 @@ def test_a_name_that_is_wrong_in_a_block_stops_its_scale_alone_and_names_the_blo
 
 
 def test_explain_names_the_block_and_what_it_beat(two):
-    write(two, evaluate=epochs(9), scales={"tiny": {"evaluate": epochs(7), "repeats": 1}})
+    write(two, evaluate=epochs(9), scales={"tiny": {"evaluate": epochs(7), "students": 1}})
     settings = Settings(two)
     assert list(explain_value(settings, Question(f"{TRAINING}.epochs"))) == [
         f"{TRAINING}.epochs = 7",
@@ -210,10 +213,10 @@ def test_explain_names_the_block_and_what_it_beat(two):
         f"  over 9, set by params.yaml: params.yaml.{TRAINING}.epochs",
         f"  over 2, set by the scale: workflow/scales/tiny.yaml.{TRAINING}.epochs",
     ]
-    assert list(explain_value(settings, Question("repeats"))) == [
-        "repeats = 1",
-        "  set by params.yaml for this scale: params.yaml.scales.tiny.repeats",
-        "  over 2, set by params.yaml: params.yaml.repeats",
+    assert list(explain_value(settings, Question("students"))) == [
+        "students = 1",
+        "  set by params.yaml for this scale: params.yaml.scales.tiny.students",
+        "  over 2, set by params.yaml: params.yaml.students",
     ]
 
 
@@ -221,7 +224,7 @@ def test_what_a_block_reaches_is_kept_whatever_the_scale(two):
     write(two, scales={"wide": {"evaluate": epochs(7)}, "tiny": {"grid": {"table2": {"ipc": [4]}}}})
     changed = plan_at(two, "wide").missing(["table2"])
     cut, unknown = plan_at(two, "tiny").missing(["table2"]), "evaluate/nothing-0"
-    full = Plan(two, {"scale": "tiny", "tables": ["table2"], "repeats": 2}).missing(["table2"])
+    full = Plan(two, {"scale": "tiny", "tables": ["table2"], "students": 2}).missing(["table2"])
     assert {n.address for n in full} - {n.address for n in cut}
     for address in [*(node.address for node in [*changed, *cut, *full]), unknown]:
         folder = two / "results/store" / address
@@ -231,16 +234,16 @@ def test_what_a_block_reaches_is_kept_whatever_the_scale(two):
 
 
 def test_the_command_line_wins_over_a_block(two):
-    write(two, scales={"tiny": {"repeats": 5, "evaluate": epochs(7)}})
-    said = {"repeats": 1, "evaluate": epochs(8)}
+    write(two, scales={"tiny": {"students": 5, "evaluate": epochs(7)}})
+    said = {"students": 1, "evaluate": epochs(8)}
     params = yaml.safe_load((two / "params.yaml").read_text())
     plan = Plan(two, params | said, said)
-    assert (plan.settings.params.repeats, trainings(plan, "epochs")) == (1, {8})
+    assert (plan.settings.params.students, trainings(plan, "epochs")) == (1, {8})
     assert trainings(Plan(two, params), "epochs") == {7}
 
 
 def test_snakemake_reads_the_block_and_its_command_line_wins(two):
-    write(two, scales={"tiny": {"repeats": 4}, "wide": {"teacher": {"wide-a": {}}}})
+    write(two, scales={"tiny": {"students": 4}, "wide": {"teacher": {"wide-a": {}}}})
 
     def planned(*words: str) -> int:
         text = subprocess.run(
@@ -258,7 +261,7 @@ def test_snakemake_reads_the_block_and_its_command_line_wins(two):
         return int(line.split()[1])
 
     assert planned("results/table2.csv") == 8
-    assert planned("results/table2.csv", "--config", "repeats=1") == 2
+    assert planned("results/table2.csv", "--config", "students=1") == 2
 
 
 def test_the_projects_own_params_have_an_empty_block_and_dvc_watches_the_whole_file():

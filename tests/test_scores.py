@@ -119,7 +119,7 @@ def recipe(node: Node, *changed: str) -> dict:
 def test_scores_compare_with_the_right_cells(scales):
     plan = scored(scales)
     found, infer = rows(plan), rows(plan)["INFER"]
-    own, compared = infer.evaluations, infer.scores
+    own, compared = infer.students, infer.scores
     assert tuple(compared) == NAMES and {name: len(nodes) for name, nodes in compared.items()} == {
         name: 1 if name == "real_hard" else 2 for name in NAMES
     }
@@ -127,23 +127,23 @@ def test_scores_compare_with_the_right_cells(scales):
     for i in range(2):
         hard, drawn, plain, drawn_plain = (compared[name][i] for name in NAMES[1:])
         assert (
-            hard.inputs["distilled"] is plain.inputs["distilled"] is infer.distilled
+            hard.inputs["distilled"] is plain.inputs["distilled"] is infer.distilled[0]
             and "label" not in hard.inputs
         )
-        random = found["Random"].evaluations[i]
+        random = found["Random"].students[i]
         assert hard.spec.recipe == random.spec.recipe and hard.spec.recipe["labels"] == {
             "name": "hard"
         }
         assert (
             drawn.inputs["distilled"]
             is drawn_plain.inputs["distilled"]
-            is found["Random"].distilled
+            is found["Random"].distilled[0]
         )
         assert (
             drawn.spec.recipe == own[i].spec.recipe
             and drawn.spec.recipe["loss"]["temperature"] == 2.0
         )
-        assert drawn.inputs["label"].inputs["distilled"] is found["Random"].distilled
+        assert drawn.inputs["label"].inputs["distilled"] is found["Random"].distilled[0]
         assert plain.spec.recipe == drawn_plain.spec.recipe and plain.inputs == own[i].inputs
         assert recipe(plain, "training") == recipe(own[i], "training")
         assert (
@@ -157,19 +157,19 @@ def test_equal_cells_are_one_artefact(scales):
     plan = scored(scales)
     found = rows(plan)
     random, dynamic = found["Random"], found["INFER+Dyn"]
-    assert random.scores["syn_hard"] == random.scores["rdm_any"] == random.evaluations
-    assert random.scores["syn_noaug"] == random.scores["rdm_noaug"] != random.evaluations
+    assert random.scores["syn_hard"] == random.scores["rdm_any"] == (*random.students,)
+    assert random.scores["syn_noaug"] == random.scores["rdm_noaug"] != (*random.students,)
     assert rows(plan, "table2")["Random"].evaluations == random.evaluations, "the other table's"
     assert dynamic.scores["syn_hard"] != found["INFER"].scores["syn_hard"], "other distilled sets"
     unaugmented = scored(scales, evaluate={"dynamic": {"training": {"augment": []}}})
     dynamic = rows(unaugmented)["INFER+Dyn"]
-    assert dynamic.scores["syn_noaug"] == dynamic.evaluations
+    assert dynamic.scores["syn_noaug"] == (*dynamic.students,)
 
 
 def test_params_cannot_augment_what_has_no_augmentation(scales):
     plan = scored(scales, evaluate={"static": {"training": {"augment": ["flip"]}}})
     infer = rows(plan)["INFER"]
-    assert infer.evaluations[0].spec.recipe["training"]["augment"] == ["flip"]
+    assert infer.students[0].spec.recipe["training"]["augment"] == ["flip"]
     assert infer.scores["rdm_noaug"][0].spec.recipe["training"]["augment"] == []
 
 
@@ -251,8 +251,8 @@ def plan() -> TableDocument:
         "real_hard": ("teacher/t",)
     }
     own = {
-        "evaluations": ("evaluate/own-r0", "evaluate/own-r1"),
-        "distilled": "distill/s",
+        "evaluations": (("evaluate/own-r0", "evaluate/own-r1"),),
+        "distilled": ("distill/s",),
         "data": "data/d",
     }
     cells = [

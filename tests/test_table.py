@@ -76,9 +76,16 @@ def test_cells_of_the_tidy_table(plan, store, tmp_path):
         "measured": "43.0000",
         "std": "3.6056",
         "n": "3",
+        "spread_over": "students",
+        "draws": "1",
+        "students": "3",
         "ci95": "8.9567",
         "measured_best": "43.83",
         "difference": "",
+        "steps": "40",
+        "instances": "70",
+        "epochs": "20",
+        "rise": "",  # no epoch of the second half but the last was tested
         # 70 of 1400 images + 2800 of 89600 bytes; stored 4480 + 512 + 1400 of 89600
         "cr_published": "0.81",
         "cr_paper": "8.12",
@@ -123,7 +130,7 @@ def test_difference_only_where_the_setting_is_the_papers(plan, store, tmp_path):
 
 
 def test_dynamic_labels_are_counted_by_the_papers_ratio_and_not_stored(plan, store, tmp_path):
-    plan = changed(plan, 2, labels="dynamic", counted_as="dynamic", label=None)
+    plan = changed(plan, 2, labels="dynamic", counted_as="dynamic", label=())
     *_, infer = made(plan, store, tmp_path / "table2")
     assert float(infer["cr_paper"]) == pytest.approx(
         5 + 100 * 14_000 * 25.9 * 2**30 / 1.5e10 / 89_600, abs=0.005
@@ -162,7 +169,8 @@ def test_each_budget_has_its_own_compression_ratio(plan, store, tmp_path):
     place = replace(plan.cells[0].place, ipc=14)
     wide = replace(plan, cells=(*plan.cells, replace(plan.cells[0], place=place)))
     made(wide, store, tmp_path / "table2")
-    title = "Measured (scale demo, dataset digits, n=1/3, last epoch)"
+    counts = "1 student of one set/3 students of one set"
+    title = f"Measured (scale demo, dataset digits, {counts}, last epoch)"
     header, random, *_, infer = grid(show(tmp_path / "table2"), title)
     assert header == [
         "",
@@ -176,7 +184,7 @@ def test_each_budget_has_its_own_compression_ratio(plan, store, tmp_path):
 
 
 def test_missing_or_foreign_artefacts_are_named(plan, store):
-    plan = changed(plan, 0, evaluations=("evaluate/random-r0", "evaluate/random-r1"))
+    plan = changed(plan, 0, evaluations=(("evaluate/random-r0", "evaluate/random-r1"),))
     with pytest.raises(ArtefactError, match="evaluate/random-r1: not in the store"):
         assemble(plan, store)
     put(store, "evaluate/random-r1", {"epochs": 20})
@@ -330,7 +338,8 @@ def test_metrics_hold_measured_numbers_only(plan, store, tmp_path):
 def test_markdown_has_the_papers_shape(plan, store, tmp_path):
     made(plan, store, tmp_path / "table2")
     text = show(tmp_path / "table2")
-    assert grid(text, "Measured (scale demo, dataset digits, n=1/3, last epoch)") == [
+    counts = "1 student of one set/3 students of one set"
+    assert grid(text, f"Measured (scale demo, dataset digits, {counts}, last epoch)") == [
         ["", "CR (%) ipc 7", "convnet-w32 ipc 7"],
         ["Random", "5.00", "31.5"],
         ["G-VBSM", "–", "–"],
@@ -361,7 +370,7 @@ def test_columns_keep_the_axes_order_when_a_row_lacks_some(plan, store, tmp_path
     plan = document([cell("Random", "random", "hard", student="b", ipc=10), *wide])
     made(plan, store, tmp_path / "table2")
     header, *_ = grid(
-        show(tmp_path / "table2"), "Measured (scale demo, dataset digits, n=0, last epoch)"
+        show(tmp_path / "table2"), "Measured (scale demo, dataset digits, nothing, last epoch)"
     )
     assert header == ["", "b ipc 10", "b ipc 50", "a ipc 10", "a ipc 50"]
 
@@ -412,13 +421,13 @@ def test_a_table_rebuilds_without_torch(plan, store, tmp_path):
 # --- gains and axes of a table's own --------------------------------------------------------------
 
 
-def test_a_gain_is_the_difference_at_the_same_place_with_welchs_p():
+def test_a_gain_is_the_difference_at_the_same_place_with_welchs_p_where_draws_do_not_pair():
     values = {
-        ("a", 5): [40.0, 42.0, 47.0],
-        ("b", 5): [30.0, 31.0, 33.0],
-        ("a", 9): [50.0],
-        ("b", 9): [50.5],
-        ("b", 7): [1.0],
+        ("a", 5): [[40.0], [41.0, 43.0], [47.0]],  # three draws, of means 40, 42, 47
+        ("b", 5): [[30.0, 32.0], [33.0]],  # two draws, of means 31 and 33
+        ("a", 9): [[50.0, 60.0]],
+        ("b", 9): [[50.5], [51.5]],
+        ("b", 7): [[1.0]],
     }
     cells = [
         cell(row, "random", "hard", ipc=ipc, against="b" if row == "a" else None)
@@ -426,16 +435,21 @@ def test_a_gain_is_the_difference_at_the_same_place_with_welchs_p():
     ]
     found = gains(document(cells), lambda c: values[c.row, c.place.ipc])
     first, second, third, fourth, fifth = found
-    # variances 13 and 7/3: t = (43 - 94/3) / sqrt(46/9), Welch-Satterthwaite's degrees of freedom
-    # by hand
-    t, df = (43 - 94 / 3) / (46 / 9) ** 0.5, (46 / 9) ** 2 / ((13 / 3) ** 2 / 2 + (7 / 9) ** 2 / 2)
-    assert first == Gain("b", pytest.approx(35 / 3), pytest.approx(2 * stats.t.sf(t, df)))
-    assert third == Gain("b", -0.5, None)  # one repeat has no spread
+    # variances 13 and 2 of the means of draws: t = (43 - 32) / sqrt(13/3 + 2/2),
+    # Welch-Satterthwaite's degrees of freedom by hand
+    t, df = 11 / (16 / 3) ** 0.5, (16 / 3) ** 2 / ((13 / 3) ** 2 / 2 + 1**2 / 1)
+    p = pytest.approx(2 * stats.t.sf(t, df))
+    assert first == Gain("b", pytest.approx(11), "Welch", p, p)  # of one test q is p
+    assert third == Gain("b", 4.0)  # one draw: its two students say nothing of another set
     assert second is fourth is fifth is None
 
 
 def test_one_constant_side_has_a_p_and_two_have_none():
-    values = {"a": [2.0, 4.0, 9.0], "b": [1.0, 1.0, 1.0], "c": [3.0, 3.0]}
+    values = {
+        "a": [[2.0], [4.0], [9.0]],
+        "b": [[1.0], [1.0]],
+        "c": [[3.0], [3.0], [3.0]],
+    }
     against = {"a": "b", "b": "a", "c": "b"}
     cells = [cell(row, "random", "hard", against=against[row]) for row in values]
     ours, theirs, constant = gains(document(cells), lambda c: values[c.row])
@@ -443,7 +457,7 @@ def test_one_constant_side_has_a_p_and_two_have_none():
     # p = 1 - t / sqrt(2 + t^2), so 1 - sqrt(48 / 74)
     assert (ours.difference, theirs.difference) == (4.0, -4.0)
     assert ours.p == pytest.approx(1 - (48 / 74) ** 0.5) == theirs.p
-    assert (constant.difference, constant.p) == (2.0, None)
+    assert constant == Gain("b", 2.0)
 
 
 def test_a_row_that_is_compared_with_nothing_measured_has_no_gain():
@@ -452,18 +466,18 @@ def test_a_row_that_is_compared_with_nothing_measured_has_no_gain():
         cell("a", "random", "hard", ipc=9, against="b"),
         cell("b", "random", "hard", ipc=9),
     ]
-    found = gains(document(cells), lambda c: [] if c.row == "b" else [1.0, 2.0])
+    found = gains(document(cells), lambda c: [] if c.row == "b" else [[1.0], [2.0]])
     assert found == [None, None, None]
 
 
 @pytest.mark.parametrize(
-    ("p", "text"), [(0.0499, "+1.0*"), (0.05, "+1.0"), (0.1, "+1.0"), (0.5, "+1.0"), (None, "+1.0")]
+    ("q", "text"), [(0.0499, "+1.0*"), (0.05, "+1.0"), (0.1, "+1.0"), (0.5, "+1.0"), (None, "+1.0")]
 )
-def test_a_star_says_that_p_is_below_a_twentieth(p, text):
+def test_a_star_says_that_q_is_below_a_twentieth(q, text):
     plan = document([cell("a", "random", "hard", against="b"), cell("b", "random", "hard")])
-    measured = summarize([40.0, 42.0])
+    measured = summarize([[40.0], [42.0]])
     cells = [
-        AssembledCell(plan.cells[0], measured, gain=Gain("b", 1.0, p)),
+        AssembledCell(plan.cells[0], measured, gain=Gain("b", 1.0, "paired t", 0.001, q)),
         AssembledCell(plan.cells[1], measured),
     ]
     (gain,) = (g for g in layout(plan, cells)["digits"] if g.title.startswith("Gain"))
@@ -480,11 +494,11 @@ def test_a_note_says_where_a_row_has_nothing_to_be_compared_with() -> None:
     ]
     cells.append(cell("f", "random", "hard", ipc=5, against="b"))  # printed only
     plan = document(cells)
-    measured = summarize([1.0, 2.0])
+    measured = summarize([[1.0, 2.0]])
     found = [
         AssembledCell(one, measured if one.row != "f" else None, gain=gain)
         for one, gain in zip(
-            cells, gains(plan, lambda c: [] if c.row == "f" else [1.0, 2.0]), strict=True
+            cells, gains(plan, lambda c: [] if c.row == "f" else [[1.0], [2.0]]), strict=True
         )
     ]
     said = [line for line in notes(plan, found, "t.csv") if line.startswith("No gain")]
@@ -509,7 +523,9 @@ def test_gains_and_own_axes_have_columns_only_where_a_table_has_them(plan, store
         *COLUMNS[len(PLACE_COLUMNS) :],
         "against",
         "gain",
+        "gain_test",
         "gain_p",
+        "gain_q",
     ]
     assert (with_gain[2]["gain"], with_gain[2]["optimizer"]) == ("11.5000", "sgd")  # 43 - 31.5
-    assert "Gain (row − the row it is compared with; * Welch p < 0.05)" in show(tmp_path / "gain")
+    assert "Gain (row − the row it is compared with; * q < 0.05)" in show(tmp_path / "gain")

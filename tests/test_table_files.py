@@ -68,8 +68,8 @@ def test_a_recipe_of_another_name_is_the_one_that_is_planned(project, edit):
         "labels: {kind: static, recipe: alone}",
     )
     position = Plan(project).cells("table2")[1]
-    assert position.label.spec.recipe["name"] == "static"
-    assert [node.spec.label for node in position.label.inputs["teachers"]] == ["digits-net-b"]
+    assert position.label[0].spec.recipe["name"] == "static"
+    assert [node.spec.label for node in position.label[0].inputs["teachers"]] == ["digits-net-b"]
 
 
 def test_a_table_without_a_budget_is_one_line(project, edit):

@@ -228,7 +228,6 @@ def job_of(folder, whitened: DistilledSet, labels: str, loss: str, given: Whiten
         "labels": {"name": labels},
         "loss": {"name": loss},
         "training": TRAINING,
-        "repeat": 0,
     }
     return job_in(folder, recipe=recipe, inputs=inputs)
 

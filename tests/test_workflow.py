@@ -106,7 +106,7 @@ def test_wrong_names_come_with_the_nearest(arguments, words, project):
 
 
 def test_a_double_key_is_refused_before_snakemake_takes_the_last(project, edit):
-    edit(project / "params.yaml", "repeats: 2", "repeats: 2\nrepeats: 1")
+    edit(project / "params.yaml", "students: 2", "students: 2\nstudents: 1")
     done = run(project, "-n")
     assert done.returncode != 0
-    assert "key 'repeats' stands on line 4 and again on line 5" in done.stdout + done.stderr
+    assert "key 'students' stands on line 4 and again on line 5" in done.stdout + done.stderr

@@ -39,8 +39,8 @@ def test_a_merged_key_may_be_written_over(tmp_path):
 
 
 def test_a_project_with_a_double_key_does_not_plan(project, edit):
-    edit(project / "params.yaml", "evaluate: {}", "evaluate: {}\nrepeats: 1")
-    with pytest.raises(PlanError, match="key 'repeats'"):
+    edit(project / "params.yaml", "evaluate: {}", "evaluate: {}\nstudents: 1")
+    with pytest.raises(PlanError, match="key 'students'"):
         Plan(project)
 
 

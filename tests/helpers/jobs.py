@@ -29,6 +29,7 @@ def job_in(folder: Path, key: str = "key", **fields: object) -> Job:
         **{"recipe": {}, "inputs": {}, **fields},
         out=folder / "out",
         scratch=folder / "scratch",
+        streams=key,
         key=key,
         device=torch.device("cpu"),
     )

@@ -103,7 +103,6 @@ def fkd_job(folder: Path, **training: object) -> evaluate.Job:
         "labels": labels,
         "loss": {"name": "kl"},
         "training": {**made, **training},
-        "repeat": 0,
     }
     return job_in(
         folder / "job",

@@ -47,7 +47,7 @@ rows:
 PARAMS = """
 paper: infer
 scale: tiny
-repeats: 2
+students: 2
 tables: [table2]
 datasets: {}
 evaluate: {}

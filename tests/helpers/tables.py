@@ -50,10 +50,16 @@ def put(store, address, metadata, **versions):
     write_file(store / address / META, meta_writer(meta))
 
 
-def evaluation(last, best, **parts):
-    """What an evaluation on digits states; `parts`: the metadata of the set and its labels."""
+def evaluation(last, best, *, half=None, steps=40, **parts):
+    """What an evaluation on digits states; `parts`: the metadata of the set and its labels.
+
+    It was tested at the last of 20 epochs and, with `half`, at the tenth.
+    """
+    curve = [[20, last]] if half is None else [[5, 0.0], [10, half], [20, last]]
     return {
-        "accuracy": {"last": last, "best": best, "best_epoch": 3},
+        "accuracy": {"last": last, "best": best, "curve": curve},
+        "instances": 70,
+        "steps": steps,
         "epochs": 20,
         "student": {"name": "convnet"},
         "sizes": stated_sizes({"data": DATA, **parts}.get),
@@ -82,7 +88,7 @@ def cell(row: str, method: str, labels: str, **changes: Any) -> DocumentCell:
     place = replace(place, **{key: changes.pop(key) for key in PLACE_KEYS if key in changes})
     published = {"paper": PAPER_PLACE, "published": None, "comparable": False}
     counted = {"counted_as": labels, "label_epochs": 20, "original_bytes": None}
-    artefacts = {"evaluations": (), "distilled": None, "label": None, "data": None, "scores": {}}
+    artefacts = {"evaluations": (), "distilled": (), "label": (), "data": None, "scores": {}}
     named = {"row": row, "method": method, "labels": labels, "variant": "", "protocol": labels}
     rest = {"place": place, "against": None}
     return DocumentCell(**(named | published | counted | artefacts | rest | changes))
@@ -101,7 +107,6 @@ def document(cells: Sequence[DocumentCell], **changes: Any) -> TableDocument:
         "paper": "infer",
         "paper_name": "INFER",
         "scale": "demo",
-        "repeats": 3,
         "quantity": "top-1 accuracy on the test set, percent",
         "digits": 1,
         "analysis": None,
@@ -119,14 +124,14 @@ def document(cells: Sequence[DocumentCell], **changes: Any) -> TableDocument:
 def make_plan() -> TableDocument:
     """Random and INFER measured, G-VBSM printed only, over the store of `make_store`."""
     random = {
-        "evaluations": ("evaluate/random-r0",),
-        "distilled": "distill/digits-random-ccc",
+        "evaluations": (("evaluate/random-r0",),),
+        "distilled": ("distill/digits-random-ccc",),
         "data": "data/digits-aaa",
     }
     infer = {
-        "evaluations": tuple(f"evaluate/infer-r{repeat}" for repeat in range(3)),
-        "distilled": "distill/digits-infer-bbb",
-        "label": "label/digits-infer-ddd",
+        "evaluations": (tuple(f"evaluate/infer-r{repeat}" for repeat in range(3)),),
+        "distilled": ("distill/digits-infer-bbb",),
+        "label": ("label/digits-infer-ddd",),
         "data": "data/digits-aaa",
     }
     return document(

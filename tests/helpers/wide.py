@@ -30,7 +30,7 @@ _OF_DATA = {"evaluate": {"static": {"per_ipc": {10: {"training": {"epochs": 5}}}
 _PARAMS = {
     "paper": "infer",
     "scale": "wide",
-    "repeats": 1,
+    "students": 1,
     "tables": list(_TABLES),
     "device": "cpu",
     "environment": 1,

@@ -13,7 +13,6 @@ from torch import Tensor
 from distillery.analyses.inputs import (
     Result,
     columns,
-    fixed_generator,
     needed,
 )
 from distillery.components import registry
@@ -90,8 +89,7 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     """
     distilled = needed(inputs.distilled, "distilled")
     _check(len(inputs.classes), distilled, recipe, job)
-    stream = fixed_generator(f"continual/{job.recipe['repeat']}")
-    order = torch.randperm(len(inputs.classes), generator=stream)
+    order = torch.randperm(len(inputs.classes), generator=job.generator("order"))
     course = _Course(
         evaluation_protocol(distilled, job, distilled.expand(job.device).soft),
         inputs.train.shape,
@@ -101,7 +99,8 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     groups = arrivals(order, recipe.steps)
 
     def learn(step: int) -> tuple[int, int, int, float]:
-        part = replace(job, key=f"{job.key}/step {step}", scratch=job.scratch / f"step-{step}")
+        streams, scratch = f"{job.streams}/step {step}", job.scratch / f"step-{step}"
+        part = replace(job, streams=streams, scratch=scratch)
         return step, *course.step(groups[step - 1], part)
 
     steps = range(1, recipe.steps + 1)

@@ -67,9 +67,8 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
 
 def _accuracy(inputs: AnalysisInputs, state: Values, step: int, job: Job) -> float:
     """The accuracy of a student of the set as it was at a meta-step, percent."""
-    part = replace(
-        job, key=f"{job.key}/meta-step {step}", scratch=job.scratch / f"meta-step-{step}"
-    )
+    # The same student at each meta-step, so that the curve shows the set alone.
+    part = replace(job, scratch=job.scratch / f"meta-step-{step}")
     distilled = needed(inputs.distilled, "distilled").with_tensors(state)
     instances = distilled.expand(job.device)
     protocol = evaluation_protocol(distilled, part, instances.soft)

@@ -134,7 +134,7 @@ def distill(
         TeacherError: a teacher has no batch normalisation.
         DistilleryError: a compensator diverges.
     """
-    indices = draw(train, subsets(recipe, ipc, len(train.classes)), job.generator("subsets"))
+    indices = draw(train, subsets(recipe, ipc, len(train.classes)), job.generator("natural"))
     natural = train.pixels(indices.flatten()).unflatten(0, tuple(indices.shape))
     with job.progress(len(teachers) * len(natural) * recipe.iterations, "compensators") as bar:
         normalised = [

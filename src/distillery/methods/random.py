@@ -43,4 +43,4 @@ def distill(
     Raises:
         BudgetError: ipc is 0 or more than a class has.
     """
-    return real_images("random", train, draw(train, ipc, job.generator("draw")), ipc)
+    return real_images("random", train, draw(train, ipc, job.generator("natural")), ipc)

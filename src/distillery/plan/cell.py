@@ -15,7 +15,7 @@ from distillery.table.published import PrintedNumber
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment setting: everything that decides a number but the repeat.
+    """One experiment setting: everything that decides a number but which student it is of.
 
     Attributes:
         dataset: a data set of the scale.
@@ -23,6 +23,7 @@ class Experiment:
         student: a network, or an entry of the scale's `networks`; None: the table measures none.
         row: method, labels, protocol and overrides.
         augmented: whether its protocol may augment.
+        draw: number of the set; another one draws anew what is random in it.
         places: file and key of its value on each axis of the table, for errors.
         table_file: of the table that the row stands in, for errors.
     """
@@ -32,6 +33,7 @@ class Experiment:
     student: str | None
     row: Row
     augmented: bool = True
+    draw: int = 0
     places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     table_file: str = field(default="", compare=False, repr=False)
 
@@ -92,9 +94,9 @@ class TableCell:
         paper: the place of the paper's table that it stands for, if there is one.
         published: the printed number, if there is one.
         comparable: whether the printed number is of this very setting.
-        evaluations: the artefacts that its number is read off, one per repeat.
-        distilled: the distilled set.
-        label: the stored labels, if their kind stores any.
+        evaluations: the artefacts that its number is read off: per draw, one per student.
+        distilled: the distilled set of each draw.
+        label: the stored labels of each draw, if their kind stores any.
         data: the canonical data set.
         scores: artefacts that its DD-Ranking scores compare with, by the name of the accuracy;
             None in a table without scores.
@@ -108,13 +110,18 @@ class TableCell:
     paper: Place | None
     published: PrintedNumber | None
     comparable: bool
-    evaluations: tuple[Node, ...] = ()
-    distilled: Node | None = None
-    label: Node | None = None
+    evaluations: tuple[tuple[Node, ...], ...] = ()
+    distilled: tuple[Node, ...] = ()
+    label: tuple[Node, ...] = ()
     data: Node | None = None
     scores: dict[str, tuple[Node, ...]] | None = None
+
+    @property
+    def students(self) -> list[Node]:
+        """The evaluations of all draws."""
+        return [node for draw in self.evaluations for node in draw]
 
     def artefacts(self) -> list[Node]:
         """Everything whose meta.json its values are read off."""
         compared = [node for nodes in (self.scores or {}).values() for node in nodes]
-        return [*self.evaluations, *compared]
+        return [*self.students, *compared]

@@ -73,6 +73,7 @@ class Context:
         code: Iterable[str] = (),
         dataset: str,
         local: dict[str, Any] | None = None,
+        streams: dict[str, Any] | None = None,
     ) -> Node:
         """Make the node of an artefact, or return the one that has its address.
 
@@ -84,6 +85,7 @@ class Context:
             code: modules of the components that its job uses; the stage and the runtime are added.
             dataset: a name of the scale.
             local: what differs between machines without changing a byte.
+            streams: what the random streams follow from, as of `Spec`.
         """
         addresses = {
             role: [node.address for node in found] if isinstance(found, list) else found.address
@@ -104,5 +106,6 @@ class Context:
             code=code_digest(roots),
             local=(local or {}) | paths,
             environment=self.settings.params.environment,
+            streams=streams or {},
         )
         return self.nodes.setdefault(spec.address, Node(spec, dict(inputs), dataset))

@@ -29,7 +29,6 @@ def table_document(
         paper=folder,
         paper_name=paper.name,
         scale=settings.params.scale,
-        repeats=settings.params.repeats,
         quantity=table.quantity,
         digits=table.digits,
         analysis=table.analysis,
@@ -59,16 +58,12 @@ def _cell(cell: TableCell, settings: Settings) -> DocumentCell:
         comparable=cell.comparable,
         label_epochs=_label_epochs(cell, settings),
         original_bytes=expected.original_bytes if expected else None,
-        evaluations=_addresses(cell.evaluations),
-        distilled=_address(cell.distilled),
-        label=_address(cell.label),
-        data=_address(cell.data),
+        evaluations=tuple(map(_addresses, cell.evaluations)),
+        distilled=_addresses(cell.distilled),
+        label=_addresses(cell.label),
+        data=cell.data.address if cell.data else None,
         scores={name: _addresses(nodes) for name, nodes in (cell.scores or {}).items()},
     )
-
-
-def _address(node: Node | None) -> str | None:
-    return node.address if node else None
 
 
 def _addresses(nodes: tuple[Node, ...]) -> tuple[str, ...]:
@@ -90,7 +85,7 @@ def _label_epochs(cell: TableCell, settings: Settings) -> int:
     """
     expected, protocol = _expected(cell, settings), cell.row.evaluation
     if cell.distilled and expected:
-        count = instances(cell.distilled.spec.recipe["method"], cell.ipc, expected.classes)
+        count = instances(cell.distilled[0].spec.recipe["method"], cell.ipc, expected.classes)
         protocol = "static" if count > cell.ipc * expected.classes else protocol
     if protocol not in settings.scale.evaluate or cell.dataset not in settings.scale.datasets:
         return 0

@@ -22,6 +22,9 @@ from distillery.plan.types import explain
 from distillery.table.published import PaperNames
 
 
+Counted = Annotated[int, Field(ge=1, le=1000)]  # how often a number is measured
+
+
 class Strict(BaseModel):
     """A mapping that holds what it declares and nothing else."""
 
@@ -115,6 +118,18 @@ class Dataset(Recipes):
     expected: Expected | None = None
 
 
+class TableCounts(Strict):
+    """How often the numbers of a table are measured, where it has numbers of its own.
+
+    Attributes:
+        draws: sets of a cell.
+        students: networks trained on each.
+    """
+
+    draws: Counted | None = None
+    students: Counted | None = None
+
+
 class Scale(Recipes):
     """workflow/scales/<name>.yaml: every recipe, network and axis at that scale.
 
@@ -124,6 +139,7 @@ class Scale(Recipes):
         datasets: data sets by name.
         tables: axes of each table `paper/table`: a list of values, or one list for each value of
             the panel.
+        counts: draws and students of tables `paper/table` that have numbers of their own.
     """
 
     RENAMED: ClassVar[dict[str, str]] = {"stand_ins": "network_aliases"}
@@ -132,6 +148,7 @@ class Scale(Recipes):
     network_aliases: dict[str, str] = {}
     datasets: dict[Key, Dataset]
     tables: dict[str, dict[str, Axis]]
+    counts: dict[str, TableCounts] = {}
 
 
 class Params(Recipes):
@@ -140,23 +157,29 @@ class Params(Recipes):
     Attributes:
         paper: whose tables are named without a paper.
         scale: a file of workflow/scales.
-        repeats: students per experiment setting.
+        draws: sets of a cell, each made with random numbers of its own.
+        students: networks trained on each set.
         tables: what Snakemake and DVC make when no target is given.
         device: where jobs compute.
         environment: raised by hand when an upgrade of libraries should make everything anew.
         datasets: data sets, and changes to the scale's.
         grid: axes of tables in place of the scale's; its `rows` names the rows to measure.
+        counts: draws and students of tables that have numbers of their own, over the scale's.
         scales: the same keys again, for one scale alone each; they win over those beside.
     """
 
+    RENAMED: ClassVar[dict[str, str]] = {"repeats": "students"}
+
     paper: str = "infer"
     scale: str = "demo"
-    repeats: int = Field(default=3, ge=1, le=1000)
+    draws: Counted = 1
+    students: Counted = 3
     tables: Names = Field(min_length=1)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
     environment: int = Field(default=1, ge=1, le=MOST)
     datasets: dict[Key, Block] = {}
     grid: dict[str, dict[str, Axis]] = {}
+    counts: dict[str, TableCounts] = {}
     scales: dict[str, Block] = {}
 
 
@@ -354,7 +377,8 @@ class Table(Strict):
 # The models inside another one, whose keys an error may mean.
 NESTED: dict[type[Strict], tuple[type[Strict], ...]] = {
     Table: (Row, RowLabels, AxisMeaning),
-    Scale: (Dataset, Expected),
+    Scale: (Dataset, Expected, TableCounts),
+    Params: (TableCounts,),
     Paper: (PaperWords,),
 }
 

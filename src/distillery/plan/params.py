@@ -24,7 +24,14 @@ SCALES = "workflow/scales"
 KEY = "scales"
 ELSEWHERE = f"; what is meant for another scale belongs in `{KEY}`"
 NOT_WITHIN = ("scale", KEY)  # keys that a block of `scales` cannot have
-CHANGES = ("grid", "datasets", "networks", "ensemble", *RECIPES)  # keys that change the scale's
+CHANGES = (
+    "grid",
+    "counts",
+    "datasets",
+    "networks",
+    "ensemble",
+    *RECIPES,
+)  # keys that change the scale's
 
 
 def scale_names(root: Path) -> list[str]:
@@ -54,12 +61,12 @@ class LayeredParams:
         """The place of params.yaml: `where / "tables"` is that of a value."""
         return Where(self.tree, PARAMS)
 
-    def grid(self, full_name: Callable[[str], str]) -> dict[str, Tree]:
-        """What each layer says of the grid, its tables by their full names."""
-        found = {layer: as_tree(values.get("grid")) for layer, values in self.layers.items()}
+    def by_table(self, key: str, full_name: Callable[[str], str]) -> dict[str, Tree]:
+        """What each layer says below `key`, "grid" or "counts", its tables by their full names."""
+        found = {layer: as_tree(values.get(key)) for layer, values in self.layers.items()}
         return {
-            layer: Tree({full_name(name): axes for name, axes in grid.items()}, grid.places)
-            for layer, grid in found.items()
+            layer: Tree({full_name(name): said for name, said in tables.items()}, tables.places)
+            for layer, tables in found.items()
         }
 
     def blocks(self, stage: str) -> Iterator[tuple[str, str]]:

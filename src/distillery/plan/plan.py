@@ -117,7 +117,7 @@ class Plan:
 
     def evaluations(self, table: str) -> list[Node]:
         """The evaluations or analyses that the numbers of a table are read off, each once."""
-        found = (node for cell in self.cells(table) for node in cell.evaluations)
+        found = (node for cell in self.cells(table) for node in cell.students)
         return list(dict.fromkeys(found))
 
     def missing(self, tables: Iterable[str]) -> list[Node]:

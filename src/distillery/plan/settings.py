@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from distillery.components.registry import index
-from distillery.errors import PlanError, nearest
-from distillery.plan.models import Dataset, Paper, Params, Row, Scale, Table, checked
+from distillery.errors import PlanError, nearest, shown
+from distillery.plan.models import Dataset, Paper, Params, Row, Scale, Table, TableCounts, checked
 from distillery.plan.origins import (
     Leaf,
     Override,
@@ -58,7 +58,20 @@ __all__ = ["ENSEMBLE", "PARAMS", "RECIPES", "Point", "Settings", "merge", "read_
 # Stages whose blocks may have the names of components of this kind.
 COMPONENTS = {"distill": "method", "embed": "embedding"}
 ENSEMBLE = "ensemble"
+BY_TABLE = {"grid": "tables", "counts": "counts"}  # keys by table, and those of the scale
 SHARED = ("datasets", "networks", ENSEMBLE)  # keys of params.yaml that change the scale's
+
+
+class Counts(NamedTuple):
+    """How often the numbers of a table are measured.
+
+    Attributes:
+        draws: sets of a cell.
+        students: networks trained on each.
+    """
+
+    draws: int
+    students: int
 
 
 class Settings:
@@ -114,8 +127,9 @@ class Settings:
         self._scale, params = as_tree(scale), self._params.tree
         changes = {key: params[key] for key in SHARED if getattr(self.params, key)}
         self._check_names(combine(self._scale, Tree(changes, [])))
-        if grid := combine(*self._params.grid(self.full_name).values()):
-            changes["tables"] = grid
+        for key, of_scale in BY_TABLE.items():
+            if said := combine(*self._params.by_table(key, self.full_name).values()):
+                changes[of_scale] = said
         return combine(self._scale, Tree(changes, []))
 
     def place_of(self, key: str) -> str:
@@ -125,7 +139,8 @@ class Settings:
     def plain_layers(self) -> dict[str, Tree]:
         """What the scale and params.yaml say beside recipes; the grid is called `tables`."""
         of_scale = {key: item for key, item in self._scale.items() if key not in RECIPES}
-        found, grids = {"scale": Tree(of_scale, [])}, self._params.grid(self.full_name)
+        found = {"scale": Tree(of_scale, [])}
+        grids = self._params.by_table("grid", self.full_name)
         for layer, values in self._params.layers.items():
             own = {key: item for key, item in values.items() if key not in (*RECIPES, "grid")}
             axes = Tree({"tables": grids[layer]} if grids[layer] else {}, [])
@@ -165,11 +180,16 @@ class Settings:
                     f"{others}{other}"
                 )
         tables = as_tree(scale.get("tables"))
-        for table, place in self._params.blocks("grid"):
-            if (full := self.full_name(table)) not in tables:
-                hint = nearest(table, tables)
-                other = self._elsewhere(has_table(full), f"grid.{table}")
-                raise PlanError(f"{place}: no such table at this scale: {hint}{other}")
+        for key in BY_TABLE:
+            for table, place in self._params.blocks(key):
+                if (full := self.full_name(table)) not in tables:
+                    hint = nearest(table, tables)
+                    other = self._elsewhere(has_table(full), f"{key}.{table}")
+                    raise PlanError(f"{place}: no such table at this scale: {hint}{other}")
+        for table in as_tree(self._scale.get("counts")):
+            if table not in tables:
+                place = self.scale_file + f".counts.{table}"
+                raise PlanError(f"{place}: no such table at this scale: {nearest(table, tables)}")
 
     def _elsewhere(self, holds: Callable[[Tree], bool], keys: str) -> str:
         """The end of a message about a change at `keys` that another scale has use for."""
@@ -206,6 +226,11 @@ class Settings:
     def full_name(self, table: str) -> str:
         """`table2` is a table of the paper named in params.yaml; `gift/table2` names its paper."""
         return full_name(table, self.params.paper)
+
+    def counts(self, name: str) -> Counts:
+        """How often the numbers of `paper/table` are measured."""
+        own = self.scale.counts.get(name, TableCounts())
+        return Counts(own.draws or self.params.draws, own.students or self.params.students)
 
     def table(self, name: str) -> Table:
         """The table file of `paper/table`.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +127,7 @@ class _CellPlanner:
 
     def __init__(self, name: str, table: Table, context: Context, printed: PrintedNumbers) -> None:
         self.name, self.table, self.context = name, table, context
-        self.printed = printed
+        self.printed, self.counts = printed, context.settings.counts(name)
 
     def cell(
         self, row: Row, place: GridPlace, paper: GridPlace | None, measured: bool
@@ -161,19 +163,24 @@ class _CellPlanner:
 
     def _artefacts(self, experiment: Experiment) -> dict[str, Any]:
         """The artefacts of a measured cell, by the fields of `TableCell`."""
-        context, repeats = self.context, self.context.settings.params.repeats
+        context, students = self.context, self.counts.students
         context.settings.dataset(experiment.dataset, experiment.places["dataset"])
+        draws = [replace(experiment, draw=number) for number in range(self.counts.draws)]
+        labels = [plan_labels(draw, context) for draw in draws]
         made: dict[str, Any] = {
-            "distilled": plan_distilled(experiment, context),
-            "label": plan_labels(experiment, context),
+            "distilled": tuple(plan_distilled(draw, context) for draw in draws),
+            "label": tuple(label for label in labels if label),
             "data": plan_data(experiment.dataset, context),
         }
-        if self.table.analysis:
-            found = plan_analyses(self.table.analysis, experiment, repeats, context)
-            return made | {"evaluations": found}
         if self.table.scores:
-            made["scores"] = plan_scores(experiment, repeats, context)
-        return made | {"evaluations": plan_evaluations(experiment, repeats, context)}
+            scores = [plan_scores(draw, students, context) for draw in draws]
+            made["scores"] = {
+                name: tuple(dict.fromkeys(node for draw in scores for node in draw[name]))
+                for name in scores[0]
+            }
+        analysis = self.table.analysis
+        plan = partial(plan_analyses, analysis) if analysis else plan_evaluations
+        return made | {"evaluations": tuple(plan(draw, students, context) for draw in draws)}
 
     def _printed_number(
         self, row: Row, place: GridPlace, paper: GridPlace | None

@@ -1,4 +1,4 @@
-"""Train one student on a distilled set and test it on real data: one repeat of one setting."""
+"""Train one student on a distilled set and test it on real data: one of one setting."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from distillery.sets.load import load_set
 from distillery.sets.sizes import sizes_of
 from distillery.sets.whitening import matching_whitening
 from distillery.store.files import STUDENT_WEIGHTS
+from distillery.training.batches import steps_per_epoch
 from distillery.training.loop import Accuracies, initialise, train
 from distillery.training.protocol import StudentRecipe, evaluation_protocol
 from distillery.training.samples import Samples
@@ -26,16 +27,18 @@ class Evaluated:
 
     Attributes:
         student: the network.
-        repeat: number of the student.
         instances: images that it was trained on.
+        epochs: passes over them.
+        steps: of the optimiser.
         accuracy: on the test split.
         loss: of the training, per epoch.
         sizes: of the data, the set and the stored labels (`sets.sizes`).
     """
 
     student: Reference
-    repeat: int
     instances: int
+    epochs: int
+    steps: int
     accuracy: Accuracies
     loss: list[float]
     sizes: dict[str, Any]
@@ -85,11 +88,13 @@ def make(job: Job) -> dict[str, Any]:
         seeds=protocol.seeds,
     )
     save_network(student, job.out / STUDENT_WEIGHTS)
+    epochs = protocol.training.epochs
     return asdict(
         Evaluated(
             recipe.student,
-            recipe.repeat,
             len(samples),
+            epochs,
+            epochs * steps_per_epoch(len(samples), protocol.training),
             history.accuracies,
             history.loss,
             sizes_of(job),

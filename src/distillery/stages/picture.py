@@ -64,8 +64,8 @@ def _entries(
     """
     for cell, record in zip(document.cells, table.to_dict("records"), strict=True):
         if cell.evaluations:
-            found = [open_artefact(store / a) for a in cell.evaluations if document.analysis]
-            analyses |= dict(zip(cell.evaluations, found, strict=False))
+            found = [open_artefact(store / a) for a in cell.students if document.analysis]
+            analyses |= dict(zip(cell.students, found, strict=False))
             values, arrays = _analysed(found) if found else NOTHING
             yield Entry(
                 row=cell.row,

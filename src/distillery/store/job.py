@@ -39,7 +39,7 @@ from distillery.store.artefact import (
     verify_files,
 )
 from distillery.store.atomic import copier, write_file, write_together
-from distillery.store.canonical import file_sha256, loads
+from distillery.store.canonical import digest, file_sha256, loads
 from distillery.store.fingerprint import code_digest, module_digests
 from distillery.store.named_files import check_files
 from distillery.store.runtime import prepare_torch, seed
@@ -72,7 +72,8 @@ class Job:
         inputs: verified artefacts by role; a list where a role may have several.
         out: staging folder; its files become the artefact.
         scratch: folder for checkpoints; it survives kills and is removed on success.
-        key: the identity without code, from which all seeds follow.
+        key: the identity without code.
+        streams: what all seeds follow from besides their roles.
         device: where tensors are computed.
     """
 
@@ -81,6 +82,7 @@ class Job:
     out: Path
     scratch: Path
     key: str
+    streams: str
     device: torch.device
 
     def input(self, role: str) -> Artefact:
@@ -113,11 +115,11 @@ class Job:
         return artefacts if isinstance(artefacts, list) else [artefacts]
 
     def seed(self, role: str) -> int:
-        """A 63-bit seed for `role`, derived from the job's key."""
-        return seed(self.key, role)
+        """A 63-bit seed for `role`, derived from the job's streams."""
+        return seed(self.streams, role)
 
     def generator(self, role: str, device: str = "cpu") -> torch.Generator:
-        """A fresh generator for `role`; the same key and role always give the same stream."""
+        """A fresh generator for `role`; the same streams and role always draw the same."""
         import torch
 
         return torch.Generator(device).manual_seed(self.seed(role))
@@ -266,12 +268,14 @@ def _prepare(spec: Spec, store: Path, scratch: Path, device: str, threads: int) 
     out.mkdir()
     inputs = spec.map_inputs(lambda address: open_artefact(folder(store, address)))
     keep_freed_memory()
+    key = spec.key(keys)
     return Job(
         recipe=spec.recipe | spec.local,
         inputs=inputs,
         out=out,
         scratch=scratch,
-        key=spec.key(keys),
+        key=key,
+        streams=digest(spec.streams, 16) if spec.streams else key,
         device=prepare_torch(device, threads),
     )
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import torch
 
 
-def seed(key: str, role: str) -> int:
-    """A 63-bit seed for `role`, derived from `key`, the artefact's identity without code."""
-    return int.from_bytes(hashlib.sha256(f"{key}/{role}".encode()).digest()[:8], "big") >> 1
+def seed(streams: str, role: str) -> int:
+    """A 63-bit seed for `role`, derived from `streams`, as `Spec.streams` gives them to a job."""
+    return int.from_bytes(hashlib.sha256(f"{streams}/{role}".encode()).digest()[:8], "big") >> 1
 
 
 def prepare_torch(device: str, threads: int) -> torch.device:

@@ -40,6 +40,9 @@ class Spec:
             in the identity.
         environment: params.yaml's number for the libraries, raised by hand when an upgrade should
             make everything anew.
+        streams: what the random streams follow from besides their roles (the key of the data, ipc,
+            the numbers of the draw and of the student), so that two recipes that differ in
+            something else draw the same; empty: they follow from the identity without code.
     """
 
     stage: str
@@ -50,11 +53,13 @@ class Spec:
     code: str
     local: dict[str, Any] = field(default_factory=dict)
     environment: int = 1
+    streams: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def id(self) -> str:
-        """`label-<12 hex>`: SHA-256 of stage, recipe, inputs, code digest and environment."""
+        """`label-<12 hex>`: SHA-256 of all that is said here but `label`, `roots` and `local`."""
         identity = [self.stage, self.recipe, self.inputs, self.code, self.environment]
+        identity += [self.streams] if self.streams else []
         return f"{self.label}-{digest(identity)}"
 
     @property
@@ -63,9 +68,9 @@ class Spec:
         return f"{self.stage}/{self.id}"
 
     def key(self, input_keys: Inputs) -> str:
-        """The identity without code, from which seeds and adoption follow.
+        """The identity without code, from which adoption follows.
 
-        Code is left out, since these must not change when it is reworded.
+        Code is left out, since it must not change when code is reworded.
 
         Args:
             input_keys: the keys of the inputs, by role.
@@ -73,7 +78,8 @@ class Spec:
         Returns:
             16 hex digits.
         """
-        return digest([self.stage, _with_key_names(self.recipe), input_keys], 16)
+        identity = [self.stage, _with_key_names(self.recipe), input_keys]
+        return digest(identity + ([self.streams] if self.streams else []), 16)
 
     def dumps(self) -> str:
         """This spec as one line of canonical JSON, with a checksum."""
@@ -108,6 +114,7 @@ class Spec:
             )
         _check_name(self.label, "label")
         kinds = {"recipe": dict, "inputs": dict, "roots": list, "code": str, "local": dict}
+        kinds |= {"streams": dict}
         for name, kind in kinds.items():
             if not isinstance(value := getattr(self, name), kind):
                 raise ValueError(f"{name} = {value!r}: is no {kind.__name__}")

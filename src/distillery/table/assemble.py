@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from distillery.sets.parts import Kind
@@ -17,9 +18,12 @@ from distillery.sets.sizes import PARTS
 from distillery.table.budget import cr_paper, cr_stored
 from distillery.table.document import DocumentCell, TableDocument
 from distillery.table.gains import Gain, gains
-from distillery.table.metadata import StoreMetadata
+from distillery.table.metadata import Effort, StoreMetadata
 from distillery.table.scores import robustness
 from distillery.table.stats import Summary, summarize
+
+# Points over the second half of a training: where accuracy rises more it has not levelled off.
+STILL_RISING = 2.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class AssembledCell:
         planned: the cell of the plan document.
         measured: accuracies of the last epoch over the students, percent, or values of an analysis.
         measured_best: mean of each student's best epoch on the test set, percent: a diagnostic.
+        efforts: what the trainings of its students took.
         stored: what the set and its labels take.
         gain: the difference from the row that it is compared with.
         scores: DD-Ranking's accuracies, percent, and scores, fractions, by name.
@@ -65,11 +70,27 @@ class AssembledCell:
     planned: DocumentCell
     measured: Summary | None = None
     measured_best: float | None = None
+    efforts: tuple[Effort, ...] = ()
     stored: StoredSize | None = None
     gain: Gain | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     artefacts: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def rise(self) -> float | None:
+        """Points by which the students' accuracy rose over the second half of their training.
+
+        Their mean; None where it is not known of all.
+        """
+        rises = [effort.rise for effort in self.efforts]
+        known = [rise for rise in rises if rise is not None]
+        return fmean(known) if known and len(known) == len(rises) else None
+
+    @property
+    def levelled_off(self) -> bool | None:
+        """Whether training longer would hardly have helped; None where nobody can tell."""
+        return None if self.rise is None else self.rise <= STILL_RISING
 
     @property
     def comparable(self) -> bool:
@@ -96,7 +117,7 @@ def assemble(document: TableDocument, store: Path) -> list[AssembledCell]:
     metadata = StoreMetadata(store)
     differences = gains(
         document,
-        lambda cell: [metadata.measurement(address).last for address in cell.evaluations],
+        lambda cell: _values(cell, metadata),
     )
     return [
         _assembled(cell, gain, metadata)
@@ -107,19 +128,25 @@ def assemble(document: TableDocument, store: Path) -> list[AssembledCell]:
 def _assembled(cell: DocumentCell, gain: Gain | None, metadata: StoreMetadata) -> AssembledCell:
     if not cell.evaluations:
         return AssembledCell(cell)
-    measurements = [metadata.measurement(address) for address in cell.evaluations]
-    best = [one.best for one in measurements if one.best is not None]
-    read = list(dict.fromkeys((*cell.evaluations, *chain.from_iterable(cell.scores.values()))))
+    measurements = [metadata.measurement(address) for address in cell.students]
+    best = [one.best for one in measurements]
+    read = list(dict.fromkeys((*cell.students, *chain.from_iterable(cell.scores.values()))))
     return AssembledCell(
         cell,
-        measured=summarize([one.last for one in measurements]),
-        measured_best=summarize(best).mean if best else None,
+        measured=summarize(_values(cell, metadata)),
+        measured_best=None if None in best else fmean(filter(None, best)),
+        efforts=tuple(one.effort for one in measurements if one.effort),
         stored=_stored(cell, metadata),
         gain=gain,
         scores=_scores(cell, metadata),
         artefacts={address: metadata.content(address) for address in read},
         versions=_versions(read, metadata),
     )
+
+
+def _values(cell: DocumentCell, metadata: StoreMetadata) -> list[list[float]]:
+    """The accuracies of the last epoch, percent, or the values of an analysis, by draw."""
+    return [[metadata.measurement(address).last for address in draw] for draw in cell.evaluations]
 
 
 def _versions(read: Iterable[str], metadata: StoreMetadata) -> dict[str, tuple[str, ...]]:
@@ -134,18 +161,21 @@ def _versions(read: Iterable[str], metadata: StoreMetadata) -> dict[str, tuple[s
 def _scores(cell: DocumentCell, metadata: StoreMetadata) -> dict[str, float]:
     if not cell.scores:
         return {}
-    compared = {"syn_any": cell.evaluations, **cell.scores}
+    compared = {"syn_any": cell.students, **cell.scores}
     return robustness(
         {
-            f"acc_{name}": summarize([metadata.measurement(a).last for a in addresses]).mean
+            f"acc_{name}": fmean(metadata.measurement(address).last for address in addresses)
             for name, addresses in compared.items()
         }
     )
 
 
 def _stored(cell: DocumentCell, metadata: StoreMetadata) -> StoredSize | None:
-    """What the set and the labels take, as the first repeat states it; None where it does not."""
-    sizes = metadata.find(cell.evaluations[0], "sizes") or {}
+    """What the set and the labels take, as the first student states it; None where it does not.
+
+    All draws of a set take as much, but for files of JPEG.
+    """
+    sizes = metadata.find(cell.students[0], "sizes") or {}
     parts = [part for part in PARTS if getattr(cell, part)]
     if not {"data", *parts} <= sizes.keys():
         return None

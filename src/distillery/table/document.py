@@ -81,10 +81,10 @@ class DocumentCell:
         label_epochs: epochs of dynamic labels that the papers' compression ratio counts; 0 where
             nobody said.
         original_bytes: size of the training set as the paper counts it; None: its raw bytes.
-        evaluations: addresses of the repeats whose numbers the cell holds; none where it shows
-            the published number only.
-        distilled: address of the distilled set.
-        label: address of the stored labels.
+        evaluations: addresses whose numbers the cell holds: per draw of the set, one per student;
+            none where it shows the published number only.
+        distilled: address of the distilled set of each draw.
+        label: address of the stored labels of each draw.
         data: address of the data set.
         scores: addresses of what DD-Ranking's scores compare with, by the name of the accuracy.
     """
@@ -102,11 +102,16 @@ class DocumentCell:
     comparable: bool
     label_epochs: int
     original_bytes: int | None
-    evaluations: tuple[str, ...]
-    distilled: str | None
-    label: str | None
+    evaluations: tuple[tuple[str, ...], ...]
+    distilled: tuple[str, ...]
+    label: tuple[str, ...]
     data: str | None
     scores: dict[str, tuple[str, ...]]
+
+    @property
+    def students(self) -> list[str]:
+        """The evaluations of all draws."""
+        return [address for draw in self.evaluations for address in draw]
 
     @property
     def printed_place(self) -> Place | None:
@@ -139,7 +144,6 @@ class TableDocument:
         paper: folder of the paper below workflow/tables.
         paper_name: the paper's short name, as it is printed.
         scale: name of the scale.
-        repeats: students of a cell.
         quantity: what a cell holds, with its unit.
         digits: decimals of a cell.
         analysis: the analysis whose value a cell holds; None: accuracies.
@@ -157,7 +161,6 @@ class TableDocument:
     paper: str
     paper_name: str
     scale: str
-    repeats: int
     quantity: str
     digits: int
     analysis: str | None

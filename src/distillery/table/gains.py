@@ -1,12 +1,21 @@
-"""The gain of a row over another one of its table, place by place, with Welch's test."""
+"""The gain of a row over another one of its table, place by place: is it more than chance?
+
+A gain is tested over draws of the set. With one draw there is no test: the spread over students of
+one set says nothing of another set, whatever the method.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from distillery.table.document import DocumentCell, TableDocument
-from distillery.table.stats import welch
+from distillery.table.stats import corrected, draw_means, paired, summarize, welch
+
+PAIRED, WELCH = "paired t", "Welch"
+LEVEL = 0.05  # of the corrected p, below which a gain has a star
+
+Draws = Sequence[Sequence[float]]  # for each draw of the set the values of its students
 
 
 @dataclass(frozen=True)
@@ -16,22 +25,30 @@ class Gain:
     Attributes:
         against: the row that is compared with.
         difference: mean of the row - mean of the other one.
-        p: two-sided, of Welch's test; None where a side has one repeat or neither side varies.
+        test: "paired t" over draws, which both sides share; "Welch" where their numbers differ;
+            None: there was nothing to test.
+        p: two-sided; None without a test.
+        q: p corrected for the number of tests of the table.
     """
 
     against: str
     difference: float
-    p: float | None
+    test: str | None = None
+    p: float | None = None
+    q: float | None = None
+
+    @property
+    def starred(self) -> bool:
+        """Whether it is taken for more than chance."""
+        return self.q is not None and self.q < LEVEL
 
 
-def gains(
-    document: TableDocument, values: Callable[[DocumentCell], Sequence[float]]
-) -> list[Gain | None]:
+def gains(document: TableDocument, values: Callable[[DocumentCell], Draws]) -> list[Gain | None]:
     """The gain of each cell, in the order of the document.
 
     Args:
         document: the plan of a table.
-        values: the repeats of a cell; none where nothing was measured.
+        values: of a cell, by draw; none where nothing was measured.
 
     Returns:
         None for a cell without `against`, and where either side was not measured.
@@ -42,18 +59,29 @@ def gains(
     axes = [document.shape.panel, *document.shape.columns]
     keyed = [(tuple(cell.place.at(axis) for axis in axes), cell) for cell in document.cells]
     measured = {(cell.row, *place): values(cell) for place, cell in keyed}
-    return [
+    found = [
         _gain(cell.against, measured[cell.row, *place], measured.get((cell.against, *place), ()))
         if cell.against
         else None
         for place, cell in keyed
     ]
+    p_values = [gain.p for gain in found if gain and gain.p is not None]
+    q_values = iter(corrected(p_values))
+    return [
+        replace(gain, q=next(q_values)) if gain and gain.p is not None else gain for gain in found
+    ]
 
 
-def _gain(against: str, ours: Sequence[float], theirs: Sequence[float]) -> Gain | None:
+def _gain(against: str, ours: Draws, theirs: Draws) -> Gain | None:
     if not ours or not theirs:
         return None
-    repeated = min(len(ours), len(theirs)) > 1
-    varies = len(set(ours)) > 1 or len(set(theirs)) > 1
-    p = welch(ours, theirs).p if repeated and varies else None
-    return Gain(against, sum(ours) / len(ours) - sum(theirs) / len(theirs), p)
+    gain = Gain(against, summarize(ours).mean - summarize(theirs).mean)
+    if min(len(ours), len(theirs)) < 2:
+        return gain
+    a, b = draw_means(ours), draw_means(theirs)
+    if len(a) == len(b):
+        p = paired(a, b)
+        return gain if p is None else replace(gain, test=PAIRED, p=p)
+    if len(set(a)) == len(set(b)) == 1:
+        return gain
+    return replace(gain, test=WELCH, p=welch(a, b).p)

@@ -13,14 +13,15 @@ from typing import TypeVar
 from distillery.errors import PlanError
 from distillery.table.assemble import AssembledCell, StoredSize
 from distillery.table.document import AxisValue, Place, TableDocument
+from distillery.table.findings import RISING
 from distillery.table.scores import SCORES
+from distillery.table.stats import Summary
 from distillery.table.tidy import by_part
 
 T = TypeVar("T")
 Metrics = dict[str, dict[str, dict[str, float]]]
 
 EMPTY = "–"
-LEVEL = 0.05  # of Welch's p, below which a gain has a star
 ROBUSTNESS = "Robustness (DD-Ranking's definitions, fractions; not comparable with its leaderboard)"
 
 
@@ -80,7 +81,7 @@ def _grids(document: TableDocument, cells: list[AssembledCell]) -> list[TextGrid
         (_measured_title(document, cells), cells, MEASURED),
         (_published_title(document, printed), printed, PUBLISHED),
         ("Difference (measured − published)", compared, DIFFERENCE),
-        ("Gain (row − the row it is compared with; * Welch p < 0.05)", gained, GAIN),
+        ("Gain (row − the row it is compared with; * q < 0.05)", gained, GAIN),
     ]
     grids = [_grid(title, document, some, what) for title, some, what in shown if some]
     return grids + [grid for grid in (_robustness(document, cells), _stored(cells)) if grid]
@@ -88,9 +89,17 @@ def _grids(document: TableDocument, cells: list[AssembledCell]) -> list[TextGrid
 
 def _measured_title(document: TableDocument, cells: list[AssembledCell]) -> str:
     datasets = _joined(cell.planned.place.dataset for cell in cells)
-    repeats = "/".join(_unique(str(cell.measured.n) for cell in cells if cell.measured)) or "0"
+    counts = "/".join(_unique(_counted(cell.measured) for cell in cells if cell.measured))
     last = "" if document.analysis else ", last epoch"
-    return f"Measured (scale {document.scale}, dataset {datasets}, n={repeats}{last})"
+    return f"Measured (scale {document.scale}, dataset {datasets}, {counts or 'nothing'}{last})"
+
+
+def _counted(measured: Summary) -> str:
+    """Draws and students as text: "3 draws of 2 students", "5 students of one set"."""
+    students = f"{measured.students} student{'s' if measured.students > 1 else ''}"
+    return (
+        f"{students} of one set" if measured.draws == 1 else f"{measured.draws} draws of {students}"
+    )
 
 
 def _published_title(document: TableDocument, cells: list[AssembledCell]) -> str:
@@ -207,7 +216,7 @@ def _measured_text(cell: AssembledCell, digits: int) -> str:
     if measured is None:
         return EMPTY
     spread = "" if measured.std is None else f" ± {measured.std:.{digits}f}"
-    return f"{measured.mean:.{digits}f}{spread}"
+    return f"{measured.mean:.{digits}f}{spread}{RISING if cell.levelled_off is False else ''}"
 
 
 def _published_text(cell: AssembledCell, digits: int) -> str:
@@ -226,8 +235,7 @@ def _gain_text(cell: AssembledCell, digits: int) -> str:
     gain = cell.gain
     if gain is None:
         return EMPTY
-    star = "*" if gain.p is not None and gain.p < LEVEL else ""
-    return f"{gain.difference:+.{digits}f}{star}"
+    return f"{gain.difference:+.{digits}f}{'*' if gain.starred else ''}"
 
 
 def _own_place(cell: AssembledCell) -> Place:

@@ -12,16 +12,37 @@ from distillery.store.artefact import Meta, content, read_meta
 
 
 @dataclass(frozen=True)
+class Effort:
+    """What the training of a student took.
+
+    Attributes:
+        instances: images that it saw in an epoch.
+        epochs: passes over them.
+        steps: of the optimiser.
+        rise: points by which the accuracy rose over the second half of the training: that of the
+            last epoch minus that of the first one measured at or after half of the epochs; None
+            where no such epoch but the last was measured.
+    """
+
+    instances: int
+    epochs: int
+    steps: int
+    rise: float | None
+
+
+@dataclass(frozen=True)
 class Measurement:
     """The number of one repeat.
 
     Attributes:
         last: accuracy of the last epoch, percent, or the value of an analysis.
         best: accuracy of the best epoch on the test set, percent; None for an analysis.
+        effort: what its training took; None where nothing was trained, or nobody said.
     """
 
     last: float
     best: float | None
+    effort: Effort | None = None
 
 
 class StoreMetadata:
@@ -68,7 +89,16 @@ class StoreMetadata:
         if value is not None:
             return Measurement(value, None)
         accuracy = self.stated(address, "accuracy")
-        return Measurement(accuracy["last"], accuracy["best"])
+        return Measurement(accuracy["last"], accuracy["best"], self._effort(address))
+
+    def _effort(self, address: str) -> Effort | None:
+        steps = self.find(address, "steps")
+        if steps is None:
+            return None
+        epochs, accuracy = self.stated(address, "epochs"), self.stated(address, "accuracy")
+        half = [value for epoch, value in accuracy["curve"] if epochs / 2 <= epoch < epochs]
+        rise = accuracy["last"] - half[0] if half else None
+        return Effort(self.stated(address, "instances"), epochs, steps, rise)
 
     def _meta(self, address: str) -> Meta:
         return read_meta(self._store / address)

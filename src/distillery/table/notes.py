@@ -7,8 +7,11 @@ from collections.abc import Sequence
 
 from distillery.table.assemble import AssembledCell
 from distillery.table.document import TableDocument
+from distillery.table.findings import findings
+from distillery.table.gains import LEVEL
 from distillery.table.layout import EMPTY
 from distillery.table.scores import SHARE
+from distillery.table.stats import DRAWS, STUDENTS
 
 _SCORES = (
     "HLR: accuracy of the student's network on the real data minus that on this set with hard "
@@ -27,9 +30,11 @@ def notes(document: TableDocument, cells: Sequence[AssembledCell], csv_name: str
     best = f"measured_best in {csv_name} is the best epoch on the test set: a diagnostic, not a "
     best += "result."
     return [
-        f"Measured: {document.quantity}, {last}mean ± standard deviation (ddof 1) over n student "
-        f"seeds on one distilled set; {csv_name} has its 95 % t-interval, ±ci95. Evaluation "
-        f"protocols: {named}.",
+        f"Measured: {document.quantity}, {last}mean ± standard deviation (ddof 1) over "
+        f"{_spread_over(cells)}; {csv_name} has the 95 % t-interval of the mean, ±ci95. "
+        f"Evaluation protocols: {named}.",
+        *_tests(cells),
+        *findings(document, cells),
         *([best] if last else []),
         "CR: INFER's accounting, images by number and labels by bytes. Stored: all bytes kept over "
         "the raw bytes of the training images. Labels made during training count in the former "
@@ -41,6 +46,40 @@ def notes(document: TableDocument, cells: Sequence[AssembledCell], csv_name: str
         *_mixed_versions(cells),
         "The artefacts behind each number: columns ids, distilled_id, label_id and data_id of "
         f"{csv_name}.",
+    ]
+
+
+def _spread_over(cells: Sequence[AssembledCell]) -> str:
+    over = {cell.measured.over for cell in cells if cell.measured}
+    draws = (
+        "draws of the distilled set, each made with random numbers of its own and counted once, "
+        "with the mean of its students"
+    )
+    students = (
+        "students of one distilled set: it says nothing of how much another draw of the set "
+        "would differ"
+    )
+    if over == {DRAWS, STUDENTS}:
+        return f"{draws}; where there is one draw, over {students}"
+    return draws if over == {DRAWS} else students
+
+
+def _tests(cells: Sequence[AssembledCell]) -> list[str]:
+    """How the gains were tested, or why they were not."""
+    gains = [cell.gain for cell in cells if cell.gain]
+    if not gains:
+        return []
+    tested = [gain for gain in gains if gain.q is not None]
+    if not tested:
+        return [
+            "Gains have no star: a test needs several draws of the sets that vary (`draws` in "
+            "params.yaml)."
+        ]
+    kinds = " and ".join(dict.fromkeys(str(gain.test) for gain in tested))
+    return [
+        f"*: q < {LEVEL:g}. {len(tested)} of {len(gains)} gains were tested over draws ({kinds}); "
+        "q is p corrected for that number (Benjamini and Hochberg). Rows of one draw share what "
+        "is drawn for the same purpose: natural images, initial pixels, weights, batches."
     ]
 
 

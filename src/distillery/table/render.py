@@ -18,7 +18,7 @@ _LATEX = str.maketrans(
         "<": r"\textless{}",
         ">": r"\textgreater{}",
     }
-    | {"±": r"$\pm$", "−": "$-$", "–": "--", "×": r"$\times$"}
+    | {"±": r"$\pm$", "−": "$-$", "–": "--", "×": r"$\times$", "†": r"$^\dagger$"}
 )
 
 

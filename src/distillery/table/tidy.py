@@ -25,7 +25,11 @@ PUBLISHED_COLUMNS = (
     *("published", "published_std", "published_table"),
     *("published_dataset", "published_student", "published_ipc", "comparable"),
 )
-MEASURED_COLUMNS = ("measured", "std", "n", "ci95", "measured_best", "difference")
+MEASURED_COLUMNS = (
+    *("measured", "std", "n", "spread_over", "draws", "students", "ci95"),
+    *("measured_best", "difference"),
+)
+EFFORT_COLUMNS = ("steps", "instances", "epochs", "rise")
 STORED_COLUMNS = (
     *("cr_published", "cr_paper", "cr_stored"),
     *("bytes", "bytes_by_part", "pixels", "label_floats"),
@@ -35,10 +39,11 @@ COLUMNS = (
     *PLACE_COLUMNS,
     *PUBLISHED_COLUMNS,
     *MEASURED_COLUMNS,
+    *EFFORT_COLUMNS,
     *STORED_COLUMNS,
     *ADDRESS_COLUMNS,
 )
-GAIN_COLUMNS = ("against", "gain", "gain_p")
+GAIN_COLUMNS = ("against", "gain", "gain_test", "gain_p", "gain_q")
 
 _AS_PRINTED = "{!r}".format  # a printed number keeps its printed digits
 _TWO = "{:.2f}".format
@@ -46,8 +51,8 @@ _WITH_DIGITS = ("measured", "std", "ci95", "gain")
 _FORMATS: dict[str, Callable[[Any], str]] = {
     **dict.fromkeys(("ipc", "published_ipc"), "{:g}".format),
     **dict.fromkeys(("published", "published_std"), lambda x: _AS_PRINTED(float(x))),
-    **dict.fromkeys(("measured_best", "cr_published", "cr_paper", "cr_stored"), _TWO),
-    **dict.fromkeys(("gain_p", *ACCURACIES, *SCORES), "{:.4f}".format),
+    **dict.fromkeys(("measured_best", "rise", "cr_published", "cr_paper", "cr_stored"), _TWO),
+    **dict.fromkeys(("gain_p", "gain_q", *ACCURACIES, *SCORES), "{:.4f}".format),
     "difference": lambda x: _TWO(round(x, 2) + 0.0),  # no -0.00
 }
 
@@ -105,6 +110,7 @@ def _values(document: TableDocument, assembled: AssembledCell) -> Mapping[str, o
         {**cell.place.axes, **place}
         | _published(assembled)
         | _measured(assembled)
+        | _effort(assembled)
         | _stored(assembled)
         | _gain(assembled)
         | dict(assembled.scores)
@@ -135,14 +141,29 @@ def _measured(assembled: AssembledCell) -> dict[str, object]:
         "measured": measured.mean,
         "std": measured.std,
         "n": measured.n,
+        "spread_over": measured.over,
+        "draws": measured.draws,
+        "students": measured.students,
         "ci95": measured.ci95,
         "measured_best": assembled.measured_best,
         "difference": assembled.difference,
-        "ids": ";".join(filter(None, map(_id, cell.evaluations))),
-        "distilled_id": _id(cell.distilled),
-        "label_id": _id(cell.label),
-        "data_id": _id(cell.data),
+        "ids": _ids(cell.students),
+        "distilled_id": _ids(cell.distilled),
+        "label_id": _ids(cell.label),
+        "data_id": _ids([cell.data] if cell.data else []),
     }
+
+
+def _effort(assembled: AssembledCell) -> dict[str, object]:
+    """What each student took: one number where all took the same."""
+    efforts = assembled.efforts
+    if not efforts:
+        return {}
+    counts = {
+        name: ";".join(dict.fromkeys(str(getattr(effort, name)) for effort in efforts))
+        for name in ("steps", "instances", "epochs")
+    }
+    return {**counts, "rise": assembled.rise}
 
 
 def _stored(assembled: AssembledCell) -> dict[str, object]:
@@ -163,7 +184,13 @@ def _gain(assembled: AssembledCell) -> dict[str, object]:
     gain = assembled.gain
     if gain is None:
         return {}
-    return {"against": gain.against, "gain": gain.difference, "gain_p": gain.p}
+    return {
+        "against": gain.against,
+        "gain": gain.difference,
+        "gain_test": gain.test,
+        "gain_p": gain.p,
+        "gain_q": gain.q,
+    }
 
 
 def by_part(sizes: Mapping[str, int]) -> str:
@@ -171,5 +198,5 @@ def by_part(sizes: Mapping[str, int]) -> str:
     return ";".join(f"{part}={size}" for part, size in sizes.items())
 
 
-def _id(address: str | None) -> str | None:
-    return address and address.partition("/")[2]
+def _ids(addresses: Sequence[str]) -> str:
+    return ";".join(address.partition("/")[2] for address in addresses)

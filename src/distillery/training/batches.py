@@ -98,6 +98,15 @@ class Batch:
         return len(self.indices)
 
 
+def steps_per_epoch(samples: int, recipe: BatchRecipe) -> int:
+    """Batches, and so steps of the optimiser, of an epoch over so many samples."""
+    return len(_sizes(samples, recipe))
+
+
+def _sizes(samples: int, recipe: BatchRecipe) -> list[int]:
+    return sizes(samples, batch_size(samples, recipe.batch, recipe.batch_up_to))
+
+
 @dataclass(frozen=True)
 class Batches:
     """The batches of a training set.
@@ -116,8 +125,7 @@ class Batches:
         return len(self._sizes())
 
     def _sizes(self) -> list[int]:
-        count = len(self.samples)
-        return sizes(count, batch_size(count, self.recipe.batch, self.recipe.batch_up_to))
+        return _sizes(len(self.samples), self.recipe)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """A fresh permutation of all samples, batch by batch, the last, smaller one too.

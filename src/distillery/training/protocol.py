@@ -39,7 +39,6 @@ class StudentRecipe:
         labels: the kind of labels.
         loss: what is minimised.
         training: batches, optimiser, schedule, precision.
-        repeat: number of the student; enters the seeds.
         refine: a refinement of the labels, or None.
     """
 
@@ -47,7 +46,6 @@ class StudentRecipe:
     labels: Reference
     loss: Reference
     training: Training
-    repeat: int
     refine: Reference | None = None
 
     @classmethod

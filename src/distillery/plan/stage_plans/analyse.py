@@ -15,6 +15,7 @@ from distillery.plan.nodes import Node, NodeInputs
 from distillery.plan.stage_plans.distill import plan_distilled, plan_viewed_set
 from distillery.plan.stage_plans.evaluate import plan_evaluations, resolve_students
 from distillery.plan.stage_plans.label import plan_labels, resolve_labels
+from distillery.plan.stage_plans.streams import streams_of
 from distillery.plan.stage_plans.teacher import plan_teachers, resolve_network
 from distillery.plan.types import Component, component, traits
 
@@ -24,7 +25,7 @@ class Analysed:
     """What an analysis looks at.
 
     Attributes:
-        recipe: of its artefact, without the analysis and the repeat.
+        recipe: of its artefact, without the analysis.
         inputs: of its job, without a student.
         modules: of the components, without those of the analysis.
     """
@@ -35,14 +36,14 @@ class Analysed:
 
 
 def plan_analyses(
-    name: str, experiment: Experiment, repeats: int, context: Context
+    name: str, experiment: Experiment, count: int, context: Context
 ) -> tuple[Node, ...]:
-    """What the analysis `name` finds in an experiment.
+    """What the analysis `name` finds in one draw of an experiment's set.
 
     Returns:
         - one artefact for an analysis of the distilled set;
-        - one per repeat where it looks at each student of the experiment;
-        - one per repeat where it trains students itself, as the protocol says.
+        - `count` where it looks at each student of the experiment;
+        - `count` where it trains students itself, as the protocol says.
 
     Raises:
         PlanError: the analysis or a part of the experiment is wrong, or they do not fit each other.
@@ -55,24 +56,33 @@ def plan_analyses(
     recipe = {"analysis": analysis.reference} | analysed.recipe
     code = [*analysed.modules, *analysis.modules]
     method, dataset = experiment.row.method, experiment.dataset
-    stem = f"{dataset}-{name}-{method}-ipc{experiment.ipc:g}"
+    stem, draw = f"{dataset}-{name}-{method}-ipc{experiment.ipc:g}", f"-d{experiment.draw}"
     if not {"student", "protocol"} & set(needs):
-        inputs = analysed.inputs
-        return (context.node("analyse", stem, recipe, inputs=inputs, code=code, dataset=dataset),)
-    stem += f"-{experiment.row.labels.kind}-{experiment.student}"
-    own: list[NodeInputs] = [{} for _ in range(repeats)]
+        node = context.node(
+            "analyse",
+            stem + draw,
+            recipe,
+            inputs=analysed.inputs,
+            code=code,
+            dataset=dataset,
+            streams=streams_of(experiment, context),
+        )
+        return (node,)
+    stem += f"-{experiment.row.labels.kind}-{experiment.student}{draw}"
+    own: list[NodeInputs] = [{} for _ in range(count)]
     if "student" in needs:
-        own = [{"student": node} for node in plan_evaluations(experiment, repeats, context)]
+        own = [{"student": node} for node in plan_evaluations(experiment, count, context)]
     return tuple(
         context.node(
             "analyse",
-            f"{stem}-r{repeat}",
-            recipe | {"repeat": repeat},
+            f"{stem}-s{student}",
+            recipe,
             inputs=analysed.inputs | inputs,
             code=code,
             dataset=dataset,
+            streams=streams_of(experiment, context, student),
         )
-        for repeat, inputs in enumerate(own)
+        for student, inputs in enumerate(own)
     )
 
 

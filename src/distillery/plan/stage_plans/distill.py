@@ -18,6 +18,7 @@ from distillery.plan.nodes import Node, NodeInputs
 from distillery.plan.origins import ResolvedBlock
 from distillery.plan.stage_plans.data import plan_data
 from distillery.plan.stage_plans.embed import plan_embeddings
+from distillery.plan.stage_plans.streams import streams_of
 from distillery.plan.stage_plans.teacher import plan_teachers
 from distillery.plan.stage_plans.whiten import plan_whitening
 from distillery.plan.types import Component, component
@@ -35,8 +36,9 @@ def plan_distilled(experiment: Experiment, context: Context) -> Node:
     """
     row = experiment.row
     overrides = repr([row.override.get(stage) for stage in _STAGES])
-    key = (experiment.dataset, experiment.ipc, experiment.student, row.method, row.distill)
-    return context.remember(("distill", *key, overrides), lambda: _distilled(experiment, context))
+    place = (experiment.dataset, experiment.ipc, experiment.student, experiment.draw)
+    key = ("distill", *place, row.method, row.distill, overrides)
+    return context.remember(key, lambda: _distilled(experiment, context))
 
 
 def _distilled(experiment: Experiment, context: Context) -> Node:
@@ -56,11 +58,12 @@ def _distilled(experiment: Experiment, context: Context) -> Node:
     }
     return context.node(
         "distill",
-        f"{name}-{method}-ipc{experiment.ipc:g}",
+        f"{name}-{method}-ipc{experiment.ipc:g}-d{experiment.draw}",
         {"method": recipe.reference, "ipc": experiment.ipc},
         inputs=inputs,
         code=[*recipe.modules, *([network.module] if network else [])],
         dataset=name,
+        streams=streams_of(experiment, context),
     )
 
 

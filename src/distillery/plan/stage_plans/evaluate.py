@@ -13,6 +13,7 @@ from distillery.plan.nodes import Node, NodeInputs
 from distillery.plan.stage_plans.distill import plan_viewed_set
 from distillery.plan.stage_plans.label import plan_labels, resolve_labels
 from distillery.plan.stage_plans.protocol import Protocol, resolve_protocol
+from distillery.plan.stage_plans.streams import streams_of
 from distillery.plan.stage_plans.teacher import plan_teachers, resolve_network
 from distillery.plan.types import Component
 
@@ -37,7 +38,7 @@ class Students:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """The recipe of an evaluation without its repeat."""
+        """The recipe of an evaluation."""
         parts = {"student": self.network.reference, "labels": self.labels.reference}
         return parts | self.protocol.recipe
 
@@ -67,23 +68,24 @@ def resolve_students(experiment: Experiment, context: Context) -> Students:
     return Students(network, labels, protocol, inputs, experiment.row.method)
 
 
-def plan_evaluations(experiment: Experiment, repeats: int, context: Context) -> tuple[Node, ...]:
-    """The students of an experiment, one artefact per repeat.
+def plan_evaluations(experiment: Experiment, count: int, context: Context) -> tuple[Node, ...]:
+    """The students of one draw of an experiment's set, `count` artefacts.
 
     Raises:
         PlanError: as `resolve_students` does.
     """
     students, row = resolve_students(experiment, context), experiment.row
     stem = f"{experiment.dataset}-{row.method}-ipc{experiment.ipc:g}"
-    stem += f"-{students.labels.name}-{experiment.student}"
+    stem += f"-{students.labels.name}-{experiment.student}-d{experiment.draw}"
     return tuple(
         context.node(
             "evaluate",
-            f"{stem}-r{repeat}",
-            students.recipe | {"repeat": repeat},
+            f"{stem}-s{student}",
+            students.recipe,
             inputs=students.inputs,
             code=students.modules,
             dataset=experiment.dataset,
+            streams=streams_of(experiment, context, student),
         )
-        for repeat in range(repeats)
+        for student in range(count)
     )

@@ -10,6 +10,7 @@ from distillery.plan.context import Context
 from distillery.plan.nodes import Node
 from distillery.plan.stage_plans.distill import plan_distilled
 from distillery.plan.stage_plans.protocol import resolve_protocol
+from distillery.plan.stage_plans.streams import streams_of
 from distillery.plan.stage_plans.teacher import plan_teachers
 from distillery.plan.types import Component, component, traits
 
@@ -57,7 +58,7 @@ def plan_labels(experiment: Experiment, context: Context) -> Node | None:
     dataset, method = experiment.dataset, experiment.row.method
     return context.node(
         "label",
-        f"{dataset}-{method}-ipc{experiment.ipc:g}-{labels.name}",
+        f"{dataset}-{method}-ipc{experiment.ipc:g}-{labels.name}-d{experiment.draw}",
         labels.reference,
         inputs={
             "distilled": plan_distilled(experiment, context),
@@ -65,4 +66,5 @@ def plan_labels(experiment: Experiment, context: Context) -> Node | None:
         },
         code=[*labels.modules, module_name("method", method)],
         dataset=dataset,
+        streams=streams_of(experiment, context),
     )

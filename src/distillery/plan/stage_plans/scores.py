@@ -17,11 +17,11 @@ HARD_LABELS = RowLabels(kind="hard", recipe="hard")
 
 
 def plan_scores(
-    experiment: Experiment, repeats: int, context: Context
+    experiment: Experiment, count: int, context: Context
 ) -> dict[str, tuple[Node, ...]]:
-    """The artefacts that the scores need beside the experiment's own evaluations (`table.scores`).
+    """The artefacts that the scores need beside the evaluations of one draw (`table.scores`).
 
-    Random images are one draw of the same ipc, under the same labels and protocol.
+    Random images are a draw of the same number and ipc, under the same labels and protocol.
 
     Returns:
         By the name of the accuracy: "real_hard" the teacher of the student's network, "syn_hard"
@@ -40,7 +40,7 @@ def plan_scores(
         "rdm_noaug": replace(random, augmented=False),
     }
     return {"real_hard": (_on_real_data(experiment, context),)} | {
-        name: plan_evaluations(other, repeats, context) for name, other in compared.items()
+        name: plan_evaluations(other, count, context) for name, other in compared.items()
     }
 
 

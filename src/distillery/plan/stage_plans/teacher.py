@@ -70,13 +70,16 @@ def _teacher(name: str, dataset: str, context: Context, named: Where | str | Non
         loss = component("loss", values.get("loss", "ce"), where / "loss")
         recipe |= {"training": training, "loss": loss.reference}
         code += [loss.module, *named_modules(Training, training)]
+    data = plan_data(dataset, context)
     return context.node(
         "teacher",
         f"{dataset}-{name}",
         recipe,
-        inputs={"data": plan_data(dataset, context)},
+        inputs={"data": data},
         code=code,
         dataset=dataset,
+        # Networks of an ensemble start apart; another recipe of the same network starts alike.
+        streams={"data": data.key, "network": network.reference},
     )
 
 

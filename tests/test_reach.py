@@ -333,7 +333,7 @@ def test_every_function_that_a_job_runs_counts(project):
     scale.write_text(yaml.safe_dump(merge(yaml.safe_load(scale.read_text()), SCALE)))
     table = project / "workflow/tables/infer/table2.yaml"
     table.write_text(yaml.safe_dump(yaml.safe_load(table.read_text()) | {"rows": ROWS}))
-    nodes = Plan(project, read_yaml(project / "params.yaml") | {"repeats": 1}).missing(["table2"])
+    nodes = Plan(project, read_yaml(project / "params.yaml") | {"students": 1}).missing(["table2"])
     assert {node.spec.stage for node in nodes} == {
         *("data", "teacher", "distill", "label", "evaluate")
     }

@@ -133,7 +133,7 @@ CHANGES = (
     ),
     Change(
         "one more student for each cell",
-        replaced("params.yaml", "repeats: 2", "repeats: 3"),
+        replaced("params.yaml", "students: 2", "students: 3"),
         {"evaluate": 2, "table": 1},
         "the others stay",
     ),

@@ -13,7 +13,7 @@ from matplotlib.text import Text
 
 from distillery.components import registry
 from distillery.errors import PlanError
-from distillery.figures.panel import Entry, Panel, facets, names
+from distillery.figures.panel import Entry, Panel, facets, names, spread
 from distillery.figures.style import COLOURS, places, rendered
 
 ROWS = ("SRe2L", "INFER", "Random")
@@ -112,11 +112,11 @@ CLASSES = ("apple", "bear", "castle", "lamp", "orchid", "tank", "worm")
 
 def boundary() -> list[Entry]:
     found = []
-    for row, spread in zip(ROWS, (9.0, 5.0, 14.0), strict=True):
+    for row, width in zip(ROWS, (9.0, 5.0, 14.0), strict=True):
         random = np.random.default_rng(0)
         centres = 30 * np.stack([np.cos(np.arange(7) * 0.9), np.sin(np.arange(7) * 0.9)], 1)
         labels = np.repeat(np.arange(7), 40)
-        points = (centres[labels] + spread * random.standard_normal((280, 2))).astype(np.float32)
+        points = (centres[labels] + width * random.standard_normal((280, 2))).astype(np.float32)
         axis = np.linspace(-60, 60, 120, dtype=np.float32)
         place = np.stack(np.meshgrid(axis, axis), -1)
         region = np.linalg.norm(place[:, :, None] - centres, axis=-1).argmin(-1)
@@ -159,17 +159,22 @@ def continual() -> list[Entry]:
     found = []
     for row, start in zip(ROWS[:2], (48.0, 55.0), strict=True):
         rows = [
-            (repeat, i, 40 * i, 400 * i, start - 6 * i + repeat)
-            for repeat in range(3)
+            (0, student, i, 40 * i, 400 * i, start - 6 * i + student)
+            for student in range(3)
             for i in range(1, 6)
         ]
-        columns = ["repeat", "step", "classes_seen", "memory", "accuracy"]
+        columns = ["draw", "student_of_draw", "step", "classes_seen", "memory", "accuracy"]
         found.append(entry(row, values=pd.DataFrame(rows, columns=columns)))
     return found
 
 
 def convergence() -> list[Entry]:
-    steps = {"meta_step": [100, 200, 100, 200], "accuracy": [20.0, 30.0, 22.0, 31.0]}
+    steps = {
+        "draw": 0,
+        "student_of_draw": [0, 0, 1, 1],
+        "meta_step": [100, 200, 100, 200],
+        "accuracy": [20.0, 30.0, 22.0, 31.0],
+    }
     return [entry(row, value=30.5, n=2, values=pd.DataFrame(steps)) for row in ROWS[:2]]
 
 
@@ -183,7 +188,7 @@ def order_accuracy() -> list[Entry]:
         "d": (0.21, 35.0),
     }
     frames = {
-        name: pd.DataFrame({"score": [x, x], "accuracy": [y - 1, y + 1]})
+        name: pd.DataFrame({"draw": 0, "score": [x, x], "accuracy": [y - 1, y + 1]})
         for name, (x, y) in places.items()
     }
     return [
@@ -410,7 +415,7 @@ def test_landscapes_share_their_colours():
     assert low <= losses.min() and losses.max() <= high and high - low < 1.3 * np.ptp(losses)
 
 
-def test_repeats_are_averaged():
+def test_students_are_averaged():
     both = difficulty()[0]
     again = both.values.assign(correct=both.values["correct"] + 10)
     merged = replace(both, values=pd.concat([both.values, again]))
@@ -419,7 +424,7 @@ def test_repeats_are_averaged():
     assert [bar.get_height() for bar in quantiles] == expected.tolist()
 
 
-def test_curves_are_means_and_their_bars_standard_deviations_over_repeats():
+def test_curves_are_means_and_their_bars_standard_deviations_over_students():
     (axes,) = draw("continual").axes
     line, bars = axes.containers[0].lines[0], axes.containers[0].lines[2][0]
     assert line.get_xdata().tolist() == [40, 80, 120, 160, 200]
@@ -431,6 +436,25 @@ def test_curves_are_means_and_their_bars_standard_deviations_over_repeats():
         19.0,
     ]  # 48 - 6 step + (0, 1, 2): mean 1, ddof 1 std 1
     assert bars.get_segments()[0][:, 1].tolist() == [42.0, 44.0]
+
+
+def test_of_several_draws_each_counts_once():
+    rows = [
+        (0, "a", 1.0),
+        (0, "a", 3.0),
+        (1, "a", 6.0),
+        (0, "b", 5.0),
+        (0, "b", 7.0),
+        (1, "b", 6.0),
+    ]
+    values = pd.DataFrame(rows, columns=["draw", "at", "value"])
+    several = spread(values, "value", ["at"])
+    assert several["mean"].tolist() == [4.0, 6.0]  # of (2, 6) and of (6, 6)
+    assert several["std"].tolist() == pytest.approx([8**0.5, 0.0])
+    one = spread(values[values["draw"] == 0], "value", ["at"])
+    assert one["mean"].tolist() == [2.0, 6.0]
+    assert one["std"].tolist() == pytest.approx([2**0.5, 2**0.5])
+    assert spread(values[:1], "value")["std"].tolist() == [0.0]
 
 
 def test_a_sweep_goes_along_the_tables_own_axis():

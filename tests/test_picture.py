@@ -94,8 +94,8 @@ def test_the_value_of_a_figure_is_what_its_analyses_found(built):
 def test_the_data_stand_beside_the_picture(built):
     values = pd.read_csv(built / "results/infer/figure8.values.csv")
     assert list(values.columns[:4]) == ["row", "dataset", "ipc", "student"]
-    assert set(values["repeat"]) == {0, 1}
-    one = values[(values["repeat"] == 0) & (values["bins"] == values["bins"].iloc[0])]
+    assert set(values["student_of_draw"]) == {0, 1}
+    one = values[(values["student_of_draw"] == 0) & (values["bins"] == values["bins"].iloc[0])]
     assert one["total"].sum() == 360  # every test image of the digits is in one bin
     with Image.open(built / "results/infer/figure8.png") as image:
         assert image.size[0] > 1000
@@ -137,7 +137,7 @@ def test_accuracies_are_drawn_from_the_table_alone(copy):
 def test_a_picture_is_of_the_plan_that_snakemake_was_given(copy):
     snakemake(copy, "results/infer/figure8.png", "--config", "students=1")
     values = pd.read_csv(copy / "results/infer/figure8.values.csv")
-    assert set(values["repeat"]) == {0}
+    assert set(values["student_of_draw"]) == {0}
     assert "Nothing to be done" in snakemake(
         copy, "results/infer/figure8.png", "--config", "students=1"
     )
@@ -161,11 +161,9 @@ def test_a_picture_over_a_tables_own_axis_and_its_data(tmp_path):
     store, stem, gammas = tmp_path / "store", tmp_path / "figure3", (0.5, 0.0)
     for gamma in gammas:
         put(store, f"evaluate/{gamma}", evaluation(40 - 10 * gamma, 45.0))
-    own = {"distilled": "distill/s", "data": "data/d"}
-    cells = [
-        cell("RDED", "rded", "dynamic", axes={"gamma": g}, evaluations=(f"evaluate/{g}",), **own)
-        for g in gammas
-    ]
+    own = {"distilled": ("distill/s",), "data": "data/d"}
+    made = [{"axes": {"gamma": g}, "evaluations": ((f"evaluate/{g}",),)} | own for g in gammas]
+    cells = [cell("RDED", "rded", "dynamic", **changes) for changes in made]
     shape = TableShape(("RDED",), ("student", "ipc", "gamma"), "dataset")
     sweep = document(cells, table="gift/figure3", figure="sweep", axes=("gamma",), shape=shape)
     plan = tmp_path / "plan.json"

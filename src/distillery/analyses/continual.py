@@ -71,7 +71,7 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     """Test accuracy on the classes seen so far, after each step.
 
     GDumb (Prabhu et al. 2020) as DM evaluates it (Zhao and Bilen 2023). The classes arrive in a
-    random order, one per repeat and the same for all rows. At each step the memory is the instances
+    random order, one per student, the same for all rows. At each step the memory is the instances
     of the classes seen; a fresh student, with an output for each of them, is trained on it by the
     protocol of the row. Teacher logits, stored or not, lose the columns of the other classes before
     the loss sees them.

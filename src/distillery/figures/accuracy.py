@@ -22,7 +22,7 @@ NAMES = ("accuracy",)
 def draw(panel: Panel) -> Figure:
     """A group of bars per ipc, a bar per row, axes of their own for each data set and student.
 
-    Error bars are the standard deviation over repeats. Uses each entry's value, in percent.
+    Error bars are the table's standard deviation. Uses each entry's value, in percent.
     """
     groups = facets(panel.having("value"))
     rows = unique(entry.row for entry in panel.having("value"))

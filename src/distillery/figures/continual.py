@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distillery.figures.panel import facets
+from distillery.figures.panel import facets, spread
 from distillery.figures.style import curve, curve_legend, facet_canvas, look, unique
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def draw(panel: Panel) -> Figure:
     """A line per row over the classes seen.
 
     Each data set, student, ipc and number of steps has axes of its own; error bars are the standard
-    deviation (ddof 1) over repeats. Uses the values, in percent.
+    deviation (ddof 1) over draws, or over students of one draw. Uses the values, in percent.
     """
     entries = panel.having("values")
     groups = facets(entries, ("dataset", "student", "ipc", "steps"))
@@ -43,5 +43,5 @@ def draw(panel: Panel) -> Figure:
 
 
 def _line(axes: Axes, entry: Entry, place: int) -> Artist:
-    accuracy = entry.values.groupby("classes_seen")["accuracy"].agg(["mean", "std"])
-    return curve(axes, place, accuracy.index, accuracy["mean"], accuracy["std"].fillna(0.0))
+    accuracy = spread(entry.values, "accuracy", ["classes_seen"])
+    return curve(axes, place, accuracy.index, accuracy["mean"], accuracy["std"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distillery.figures.panel import facets, names
+from distillery.figures.panel import facets, names, spread
 from distillery.figures.style import MARKERS, canvas, colour, look
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ NAMES = ("convergence",)
 def draw(panel: Panel) -> Figure:
     """A line per row and ipc over the meta-steps, axes of their own for each data set and student.
 
-    Error bars are the standard deviation (ddof 1) over the students. Uses the values, in percent.
+    Error bars are the standard deviation (ddof 1) over draws, or over
+    students of one draw. Uses the values, in percent.
     """
     groups = facets(panel.having("values"))
     figure, grid = canvas(panel.title, 0.6 + 2.6 * len(groups), len(groups))
@@ -34,11 +35,11 @@ def draw(panel: Panel) -> Figure:
 
 
 def _line(axes: Axes, entry: Entry, name: str, place: int) -> None:
-    accuracy = entry.values.groupby("meta_step")["accuracy"].agg(["mean", "std"])
+    accuracy = spread(entry.values, "accuracy", ["meta_step"])
     axes.errorbar(
         accuracy.index,
         accuracy["mean"],
-        accuracy["std"].fillna(0.0),
+        accuracy["std"],
         label=name,
         color=colour(place),
         marker=MARKERS[place % len(MARKERS)],

@@ -25,7 +25,8 @@ def draw(panel: Panel) -> Figure:
     """Bars per interval of the teacher's cross entropy.
 
     Grey for all test images, one per row for those that its student gets right. Left intervals of
-    equal width (counts logarithmic), right of equal count. Uses the values, mean over repeats.
+    equal width (counts logarithmic), right of equal count. Uses the values, mean over draws and
+    students.
     """
     entries = panel.having("values")
     groups = facets(entries, ("dataset", "student", "ipc"))

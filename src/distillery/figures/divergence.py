@@ -25,7 +25,7 @@ def draw(panel: Panel) -> Figure:
     """KL between dynamic and static labels of mixed images.
 
     Axes per temperature, bars per row, with and without augmentation on the dynamic side; error
-    bars are the standard error over mixes. Uses the values, mean over repeats.
+    bars are the standard error over mixes. Uses the values, mean over draws and students.
     """
     entries = panel.having("values")
     groups = facets(entries, ("dataset", "student", "ipc"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distillery.figures.panel import facets, names
+from distillery.figures.panel import facets, names, spread
 from distillery.figures.style import MARKERS, canvas, colour, look
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ def draw(panel: Panel) -> Figure:
     """A point per class order at its score and mean accuracy, in percent; uses the values.
 
     The first entry is the order of the method and is named. Error bars are the standard deviation
-    (ddof 1) over the students. The title has the correlation over the orders and its 95 % interval.
+    (ddof 1) over draws, or over students of one draw. The title has the correlation over
+    the orders and its 95 % interval.
     """
     groups = facets(panel.having("values"), ("dataset", "student", "ipc"))
     figure, grid = canvas(panel.title, 0.6 + 2.6 * len(groups), len(groups))
@@ -36,11 +37,11 @@ def draw(panel: Panel) -> Figure:
             zip(scores, accuracies, members, names(members), strict=True)
         ):
             of_the_method = place == 0
-            spread = np.nan_to_num(entry.values["accuracy"].std())
+            (bar,) = spread(entry.values, "accuracy")["std"]
             axes.errorbar(
                 [x],
                 [y],
-                [spread],
+                [bar],
                 elinewidth=0.8,
                 color=colour(1 if of_the_method else 0),
                 marker=MARKERS[1 if of_the_method else 0],

@@ -21,12 +21,13 @@ class Entry:
         dataset: where it stands; likewise `ipc` and `student`.
         ipc: images per class.
         student: a network; None where the table has no such axis.
-        value: mean over the repeats; None where nothing was measured.
-        std: standard deviation over the repeats (ddof 1); None for one repeat.
-        n: number of repeats.
-        values: the tidy rows of the analysis, of one repeat or of several; none where nothing was
+        value: mean over draws and students; None where nothing was measured.
+        std: standard deviation (ddof 1) over draws where there are several, else over students;
+            None for one value.
+        n: number of values that the spread is over.
+        values: the tidy rows of the analysis, of all draws and students; none where nothing was
             analysed.
-        arrays: the arrays of the analysis, of one repeat.
+        arrays: the arrays of the analysis, of the first draw and student.
         extra: where it stands on the table's own axes, by their names.
     """
 
@@ -66,6 +67,24 @@ class Panel:
         if not entries:
             raise PlanError(f"figure '{self.title}': no entry has {part}; make its analyses first")
         return entries
+
+
+def spread(values: pd.DataFrame, of: str, by: Sequence[str] = ()) -> pd.DataFrame:
+    """Mean and standard deviation of a column of an entry's values, as a table states them.
+
+    Args:
+        values: tidy rows with the columns `draw` and `student_of_draw`.
+        of: the column.
+        by: columns; each of their values gets a row of its own.
+
+    Returns:
+        Columns mean and std (ddof 1; 0 for one value), indexed by `by`. Of several draws each
+        counts once, with the mean of its students; of one draw its students count.
+    """
+    if values["draw"].nunique() > 1:
+        values = values.groupby([*by, "draw"], as_index=False)[of].mean()
+    grouped = values.groupby(list(by)) if by else values.groupby(lambda _: of)
+    return grouped[of].agg(["mean", "std"]).fillna(0.0)
 
 
 def _is_there(part: object) -> bool:

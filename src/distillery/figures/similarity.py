@@ -21,7 +21,7 @@ NAMES = ("similarity",)
 def draw(panel: Panel) -> Figure:
     """A line per row over ipc (logarithmic), axes of their own for each data set and student.
 
-    Error bars are the standard deviation over repeats. Uses each entry's value.
+    Error bars are the table's standard deviation. Uses each entry's value.
     """
     groups = facets(panel.having("value"))
     rows = unique(entry.row for entry in panel.having("value"))

@@ -21,8 +21,8 @@ NAMES = ("sweep",)
 def draw(panel: Panel) -> Figure:
     """A line per row over the values of the axis, axes of their own for each setting.
 
-    A setting is a data set, student and ipc. Error bars are the standard deviation over repeats.
-    Uses each entry's value, in percent.
+    A setting is a data set, student and ipc. Error bars are the table's standard
+    deviation. Uses each entry's value, in percent.
 
     Raises:
         PlanError: the table has not one axis of its own, or its values are no numbers.

@@ -41,10 +41,10 @@ def make(job: Job) -> dict[str, Any]:
 
     Args:
         job: its recipe has analysis, a component reference, and student (network reference or
-            None), labels (component reference or None) and repeat (enters the seeds) where the
-            analysis reads them. inputs: data, and what the analysis names under `needs` of
-            distilled, label (stored labels), teachers (list), embeddings and student (an
-            evaluation that kept its weights); the set's whitening where it has one. An analysis
+            None) and labels (component reference or None) where the analysis reads them.
+            inputs: data, and what the analysis names under `needs` of distilled, label (stored
+            labels), teachers (list), embeddings and student (an evaluation that kept its weights);
+            the set's whitening where it has one. An analysis
             that needs a protocol trains students itself: recipe and inputs are then also those of
             an evaluation, as `training.protocol.evaluation_protocol` reads them.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,13 +60,13 @@ def _entries(
 ) -> Iterator[Entry]:
     """The measured cells, with what their analyses found, which are put into `analyses`.
 
-    The arrays are the first repeat's.
+    The arrays are those of the first draw and its first student.
     """
     for cell, record in zip(document.cells, table.to_dict("records"), strict=True):
         if cell.evaluations:
-            found = [open_artefact(store / a) for a in cell.students if document.analysis]
-            analyses |= dict(zip(cell.students, found, strict=False))
-            values, arrays = _analysed(found) if found else NOTHING
+            found = {a: open_artefact(store / a) for a in cell.students if document.analysis}
+            analyses |= found
+            values, arrays = _analysed(cell.evaluations, found) if found else NOTHING
             yield Entry(
                 row=cell.row,
                 dataset=cell.place.dataset,
@@ -81,13 +81,25 @@ def _entries(
             )
 
 
-def _analysed(analyses: list[Artefact]) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """The rows of all repeats, numbered in a column `repeat`, and the arrays of the first one."""
+def _analysed(
+    draws: Sequence[Sequence[str]], analyses: Mapping[str, Artefact]
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """The rows of all analyses, and the arrays of the first one.
+
+    The rows say whose they are in the columns `draw` and `student_of_draw`, both from 0.
+
+    Args:
+        draws: for each draw of the set the addresses of its analyses, one per student.
+        analyses: by address.
+    """
     frames = [
-        pd.read_parquet(analysis.path / ANALYSIS_VALUES).assign(repeat=repeat)
-        for repeat, analysis in enumerate(analyses)
+        pd.read_parquet(analyses[address].path / ANALYSIS_VALUES).assign(
+            draw=draw, student_of_draw=student
+        )
+        for draw, addresses in enumerate(draws)
+        for student, address in enumerate(addresses)
     ]
-    arrays = analyses[0].path / ANALYSIS_ARRAYS
+    arrays = analyses[draws[0][0]].path / ANALYSIS_ARRAYS
     return pd.concat(frames, ignore_index=True), load_file(arrays) if arrays.is_file() else {}
 
 

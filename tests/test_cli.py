@@ -169,6 +169,6 @@ def test_more_images_per_class_than_there_are(own_data, edit, capsys):
     root, _ = own_data
     edit(root / "workflow/scales/tiny.yaml", "ipc: [3]", "ipc: [7]")
     assert main(["data", "flowers", "--root", str(root)]) == 0
-    message = fails(capsys, "distill", "flowers-random-ipc7", "--root", str(root))
+    message = fails(capsys, "distill", "flowers-random-ipc7-d0", "--root", str(root))
     assert "7 images per class asked for, class 'iris' has 6; lower ipc to 6 or less" in message
     assert not list(root.glob("results/store/distill/*/*"))

@@ -231,7 +231,7 @@ def test_a_refinement_is_a_part_of_the_protocol_that_names_it(project):
 def test_a_refinement_switched_off_again_leaves_no_trace(project):
     assert ids(planned(project, evaluate={"static": {"refine": None}})) == ids(planned(project))
     changed = moved(planned(project), planned(project, evaluate={"static": {"refine": "gift"}}))
-    assert {label.partition("-r")[0] for label in changed} == {
+    assert {label.partition("-d0")[0] for label in changed} == {
         "evaluate/digits-infer-ipc5-static-net-a"
     }
 

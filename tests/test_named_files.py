@@ -64,7 +64,7 @@ def planned_set(project) -> str:
     """The id of the set of the method that reads a file."""
     done = distillery(project, "plan", "table2")
     assert done.returncode == 0, done.stderr
-    (found,) = set(re.findall(r"digits-reading-ipc5-[0-9a-f]{12}(?= )", done.stdout))
+    (found,) = set(re.findall(r"digits-reading-ipc5-d0-[0-9a-f]{12}(?= )", done.stdout))
     return found
 
 

@@ -302,7 +302,7 @@ def test_keys_beside_recipes(layered, capsys):
         ),
         (["evaluate"], "evaluate: no such block:"),
         (["evaluate.hard.training.epoch"], "did you mean 'evaluate.hard.training.epochs'?"),
-        (["repeat"], "repeat: is set nowhere and has no default: did you mean 'students'?"),
+        (["student"], "student: is set nowhere and has no default: did you mean 'students'?"),
         ([EPOCHS, "--dataset", "digit"], "dataset 'digit' does not exist: did you mean 'digits'?"),
         ([EPOCHS, "--table", "table9"], "--table and --row: give both, or none"),
         ([EPOCHS, "--table", "table9", "--row", "lng"], "has no row 'lng': did you mean 'long'?"),

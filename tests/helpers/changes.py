@@ -208,7 +208,7 @@ CHANGES = (
     ),
     Change(
         "the labels, the table and one student of INFER deleted",
-        removed("results/store/label", f"{TABLE}.csv", "results/store/evaluate/*infer*-r0-*"),
+        removed("results/store/label", f"{TABLE}.csv", "results/store/evaluate/*infer*-d0-s0-*"),
         {"label": 1, "evaluate": 1, "table": 1},
         "that student reads the labels",
     ),

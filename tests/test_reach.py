@@ -21,7 +21,7 @@ from distillery.store.source_text import package_modules
 from distillery.store.spec import STAGES
 from helpers.components import forget, package_copy
 from helpers.planning import at
-from helpers.rewording import add_unused, reword
+from helpers.rewording import add_unused, functions, reword
 from helpers.traced import traced
 
 ROOTS = ["distillery.store.job", "distillery.store.runtime"]
@@ -276,10 +276,9 @@ def test_a_change_of_a_definition_changes_the_digests_that_count_it_and_no_other
         files = stream.sample(sorted(package.rglob("*.py")), 20)
         for file in files:
             text = file.read_text()
-            functions = [n for n in ast.parse(text).body if isinstance(n, ast.FunctionDef)]
-            if not functions:
+            if not (found := functions(file)):
                 continue
-            chosen = stream.choice(functions)
+            chosen = stream.choice(found)
             module = ".".join(file.relative_to(tmp_path).with_suffix("").parts)
             reword(file, chosen.name)
             forget()

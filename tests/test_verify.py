@@ -50,10 +50,10 @@ def adopted(project: Path) -> list[str]:
 
 
 EVERYTHING = [
-    *("data/digits", "distill/digits-infer-ipc5", "distill/digits-random-ipc5"),
-    *(f"evaluate/digits-infer-ipc5-static-net-a-r{n}" for n in range(2)),
-    *(f"evaluate/digits-random-ipc5-hard-net-a-r{n}" for n in range(2)),
-    *("label/digits-infer-ipc5-static", "teacher/digits-net-a", "teacher/digits-net-b"),
+    *("data/digits", "distill/digits-infer-ipc5-d0", "distill/digits-random-ipc5-d0"),
+    *(f"evaluate/digits-infer-ipc5-static-net-a-d0-s{n}" for n in range(2)),
+    *(f"evaluate/digits-random-ipc5-hard-net-a-d0-s{n}" for n in range(2)),
+    *("label/digits-infer-ipc5-static-d0", "teacher/digits-net-a", "teacher/digits-net-b"),
 ]
 RUNTIME = "src/distillery/store/runtime.py"
 
@@ -110,8 +110,8 @@ def test_a_teacher_that_differs_takes_along_what_learned_from_it(copy, edit):
     assert done.returncode == 1
     assert "weights.safetensors differs" in done.stderr
     # Random's set and students know no teacher.
-    random = [f"evaluate/digits-random-ipc5-hard-net-a-r{repeat}" for repeat in range(2)]
-    assert adopted(copy) == ["data/digits", "distill/digits-random-ipc5", *random]
+    random = [f"evaluate/digits-random-ipc5-hard-net-a-d0-s{student}" for student in range(2)]
+    assert adopted(copy) == ["data/digits", "distill/digits-random-ipc5-d0", *random]
     assert "6 artefacts not adopted" in done.stderr and "4 have inputs" in done.stderr
     assert "4 artefacts adopted" in done.stdout
 

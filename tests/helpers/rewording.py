@@ -16,11 +16,17 @@ def reword(file: Path, only: str | None = None) -> None:
         only: the name of one function.
     """
     lines = file.read_text().splitlines()
-    for node in reversed(ast.parse(file.read_text()).body):
-        if isinstance(node, ast.FunctionDef) and only in (None, node.name):
+    for node in reversed(functions(file)):
+        if only in (None, node.name):
             first = next(part for part in node.body if not is_text(part))
             lines.insert(first.lineno - 1, " " * first.col_offset + "_ = 0")
     file.write_text("\n".join(lines) + "\n")
+
+
+def functions(file: Path) -> list[ast.FunctionDef]:
+    """Those at the top of a file that do anything; a signature of an overload does nothing."""
+    found = [n for n in ast.parse(file.read_text()).body if isinstance(n, ast.FunctionDef)]
+    return [node for node in found if not all(map(is_text, node.body))]
 
 
 def is_text(node: ast.stmt) -> bool:

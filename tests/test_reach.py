@@ -1,6 +1,5 @@
 """What of a module counts: all that can run, as the interpreter itself says, and little more."""
 
-import ast
 import functools
 import itertools
 import random

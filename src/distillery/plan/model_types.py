@@ -15,6 +15,7 @@ Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]*$")]  # of
 Share = Annotated[float, Field(ge=0, le=1)]  # of pixels in [0, 1], not of 0 to 255
 Side = Annotated[int, Field(gt=0, le=8192)]  # of an image in pixels
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
+Counted = Annotated[int, Field(ge=1, le=1000)]  # how often a number is measured
 
 
 def _key(name: str) -> str:

@@ -16,13 +16,20 @@ from pydantic import (
 
 from distillery.components.fields import MOST
 from distillery.errors import PlanError, nearest, shown
-from distillery.plan.model_types import Axis, Block, Key, Names, PositiveShare, Share, Side, Text
+from distillery.plan.model_types import (
+    Axis,
+    Block,
+    Counted,
+    Key,
+    Names,
+    PositiveShare,
+    Share,
+    Side,
+    Text,
+)
 from distillery.plan.origins import Where
 from distillery.plan.types import explain
 from distillery.table.published import PaperNames
-
-
-Counted = Annotated[int, Field(ge=1, le=1000)]  # how often a number is measured
 
 
 class Strict(BaseModel):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distillery.components.registry import index
-from distillery.errors import PlanError, nearest, shown
+from distillery.errors import PlanError, nearest
 from distillery.plan.models import Dataset, Paper, Params, Row, Scale, Table, TableCounts, checked
 from distillery.plan.origins import (
     Leaf,

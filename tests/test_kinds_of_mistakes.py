@@ -7,12 +7,14 @@ case is one row. The tables of other kinds of mistakes are listed in CONTRIBUTIN
 from __future__ import annotations
 
 import copy
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from distillery.errors import PlanError
+from distillery.plan.cost import Estimator
 from distillery.plan.plan import Plan
 from helpers import wide
 from helpers.wide import AXES, PAPER, PARAMS, SCALE, SWEEP, TABLE
@@ -195,3 +197,39 @@ def test_a_table_whose_axes_params_alone_give_is_planned(planned):
         plan(root)
     finally:
         wide.write(root, {name: content[name] for name in (SCALE, PARAMS)})
+
+
+COSTS = "workflow/costs.yaml"
+
+
+@pytest.mark.parametrize(
+    ("costs", "said"),
+    [
+        ([], "costs.yaml: holds list, expected keys and values"),
+        ({"networks": {}}, "costs.yaml.multiply_adds_per_second: is required"),
+        ({"multiply_adds_per_second": {"demo": 0.0}, "networks": {}}, "per_second.demo = 0.0: "),
+        (
+            {"multiply_adds_per_second": {}, "networks": {"convnet": {8: {"multiply_add": 1.0}}}},
+            "costs.yaml.networks.convnet.8.multiply_add: unknown key: did you mean 'multiply_adds'",
+        ),
+        ({"multiply_adds_per_second": {}, "networks": {"convnet": {}}}, "networks.convnet = {}: "),
+    ],
+)
+def test_a_mistake_in_the_costs_is_one_line(planned, costs, said):
+    root, _ = planned
+    good = (root / COSTS).read_text()
+    wide.write(root, {COSTS: costs})
+    try:
+        with pytest.raises(PlanError) as error:
+            Estimator(Plan(root).settings, root / "results/store")
+    finally:
+        (root / COSTS).write_text(good)
+    assert str(error.value).startswith(COSTS) and said in str(error.value), error.value
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.timeout(20)
+def test_settings_that_are_no_file_are_not_waited_for(make, tmp_path):
+    make(tmp_path / "params.yaml")
+    with pytest.raises(PlanError, match=r"params\.yaml: is no regular file"):
+        Plan(tmp_path)

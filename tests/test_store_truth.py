@@ -108,6 +108,20 @@ def test_a_meta_json_that_is_a_folder_is_named(finished):
         read_meta(folder)
 
 
+@pytest.mark.timeout(60)
+def test_a_meta_json_that_is_a_pipe_is_not_waited_for(finished, capsys):
+    pipe = artefacts(finished, "evaluate")[0] / META
+    pipe.unlink()
+    os.mkfifo(pipe)
+    with pytest.raises(ArtefactError, match=r"unreadable .*no regular file"):
+        read_meta(pipe.parent)
+    (finished / "results/table2.csv").unlink()
+    assert main(["plan", "table2", "--root", str(finished)]) == 0
+    assert main(["make", "table2", "--root", str(finished)]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert str(pipe) in said and "no regular file" in said and "delete the folder" in said
+
+
 @pytest.mark.parametrize("stage", ["distill", "evaluate", "teacher"])
 def test_two_artefacts_that_changed_places_are_refused(stage, finished):
     first, second = artefacts(finished, stage)[:2]

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from distillery.errors import DataError
-from distillery.store.canonical import loads
+from distillery.store.canonical import read_json
 
 # What DVC never tracks; patterns of a .dvcignore are not looked at.
 UNTRACKED = (".git", ".hg", ".dvc")
@@ -179,7 +179,7 @@ def _tracked(file: Path) -> str | None:
 
 def _load(cache: Path | None) -> Cache:
     with contextlib.suppress(OSError, ValueError):
-        content = loads(cache.read_text()) if cache else {}
+        content = read_json(cache) if cache else {}
         return content if isinstance(content, dict) else {}
     return {}
 

@@ -16,7 +16,7 @@ from distillery.plan.plan import Plan
 from distillery.plan.preflight import Preflight
 from distillery.plan.upgrade import upgraded
 from distillery.store.artefact import META, check_meta, check_shape, is_earlier
-from distillery.store.canonical import loads
+from distillery.store.canonical import read_json
 from distillery.store.fingerprint import module_digests
 from distillery.store.spec import STAGES, Spec
 
@@ -77,7 +77,7 @@ def stored_metas(store: Path) -> list[dict[str, Any]]:
 def _readable_metas(store: Path) -> Iterator[dict[str, Any]]:
     for path in sorted(store.glob(f"*/*/{META}")):
         try:
-            stored = loads(path.read_text(encoding="utf-8"))
+            stored = read_json(path)
             if not is_earlier(stored):
                 check_meta(stored, path.parent)
             meta = upgraded(stored)

@@ -240,6 +240,27 @@ class Paper(Strict):
     printed: dict[str, dict[str, Annotated[float, Field(allow_inf_nan=False)]]] = {}
 
 
+class Counted(Strict):
+    """What is counted of a network on one image, and the width that it had."""
+
+    multiply_adds: float = Field(gt=0)
+    activations: float = Field(gt=0)
+    parameters: float = Field(gt=0)
+    width: float = Field(default=1, gt=0)
+
+
+class Costs(Strict):
+    """workflow/costs.yaml: what is counted of networks, for estimates.
+
+    Attributes:
+        multiply_adds_per_second: of a job, by scale.
+        networks: by name and side of the images, what `plan.network_costs.NetworkCost` says.
+    """
+
+    multiply_adds_per_second: dict[str, Annotated[float, Field(gt=0)]]
+    networks: dict[str, Annotated[dict[int, Counted], Field(min_length=1)]]
+
+
 class AxisMeaning(Strict):
     """What the values of an axis beyond dataset, student and ipc change.
 
@@ -387,6 +408,7 @@ NESTED: dict[type[Strict], tuple[type[Strict], ...]] = {
     Scale: (Dataset, Expected, TableCounts),
     Params: (TableCounts,),
     Paper: (PaperWords,),
+    Costs: (Counted,),
 }
 
 

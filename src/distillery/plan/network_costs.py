@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 from distillery.components.registry import PACKAGE, module_name
 from distillery.errors import PlanError
+from distillery.plan.models import Costs, checked
 from distillery.plan.yaml_files import read_yaml
-from distillery.store.canonical import digest, loads
+from distillery.store.canonical import digest, loads, read_json
 from distillery.store.fingerprint import code_digest
 
 FILE = "workflow/costs.yaml"
@@ -50,9 +51,9 @@ class NetworkCosts:
 
     def __init__(self, root: Path) -> None:
         """Read the known costs of the project at `root`."""
-        table = read_yaml(root / FILE)
-        self.rates: dict[str, float] = table["multiply_adds_per_second"]
-        self._known: dict[str, dict[int, dict[str, float]]] = table["networks"]
+        table: Costs = checked(Costs, read_yaml(root / FILE), FILE)
+        self.rates = table.multiply_adds_per_second
+        self._known = table.networks
         self._folder = root / MEASURED
         self._found: dict[str, NetworkCost | None] = {}
 
@@ -74,12 +75,12 @@ class NetworkCosts:
         entry, size = self._known[network["name"]], shape[1]
         nearest = min(entry, key=lambda counted: abs(counted - size))
         row, area = entry[nearest], (size / nearest) ** 2
-        counted_width = row.get("width", 1)
+        counted_width = row.width
         width = network.get("width", counted_width) / counted_width
         return NetworkCost(
-            row["multiply_adds"] * area * width**2,
-            row["activations"] * 4 * area * width,
-            row["parameters"] * width**2,
+            row.multiply_adds * area * width**2,
+            row.activations * 4 * area * width,
+            row.parameters * width**2,
         )
 
     def _kept(self, network: Mapping[str, Any], shape: Shape) -> NetworkCost | None:
@@ -102,7 +103,7 @@ class NetworkCosts:
 
 def _read(file: Path) -> dict[str, float] | None:
     try:
-        row: dict[str, float] = loads(file.read_text())
+        row: dict[str, float] = read_json(file)
     except (OSError, ValueError):
         return None
     return row

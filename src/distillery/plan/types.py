@@ -263,8 +263,10 @@ def explain(
     unknown = ("unexpected_keyword_argument", "extra_forbidden")
     names = {**RENAMED, **renamed}
     found = error.errors()
-    old = [e for e in found if e["type"] in unknown and e["loc"][-1] in names]
-    first = (old or found)[0]
+    # A misspelt key is missing too; that it is unknown says more.
+    strange = [e for e in found if e["type"] in unknown]
+    old = [e for e in strange if e["loc"][-1] in names]
+    first = (old or strange or found)[0]
     place = below(where, *(key for key in first["loc"] if key != "[key]"))  # of a wrong name
     if first["type"] in unknown:
         return f"{place}: {unknown_key(str(first['loc'][-1]), fields, names)}"

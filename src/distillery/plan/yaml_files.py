@@ -109,6 +109,8 @@ def read_yaml(path: Path) -> Any:
     Raises:
         PlanError: it is missing or malformed, or a key stands twice in one of its mappings.
     """
+    if path.exists() and not path.is_file():
+        raise PlanError(f"{path}: is no regular file; put the settings' file there")
     if not path.is_file():
         others = (file.stem for file in path.parent.glob("*.yaml"))
         raise PlanError(f"{path}: no such file: {nearest(path.stem, others)}")

@@ -21,7 +21,7 @@ from distillery.components.registry import load
 from distillery.errors import ArtefactError, ClassOrderError
 from distillery.sets.jpeg import decoder
 from distillery.sets.parts import PARTS, SIDECAR, Kind, Part, check_lengths
-from distillery.store.canonical import class_order_hash, loads
+from distillery.store.canonical import class_order_hash, read_json
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class DistilledSet:
             ClassOrderError: the sidecar's hash is not that of its classes.
         """
         try:
-            sidecar = loads((folder / SIDECAR).read_text())
+            sidecar = read_json(folder / SIDECAR)
             order, stated = sidecar.pop("class_order"), sidecar.pop("parts")
             for name in ("classes", "mean", "std", "value_range"):
                 sidecar[name] = tuple(sidecar[name])

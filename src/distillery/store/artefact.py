@@ -15,7 +15,7 @@ from typing import Any, NotRequired, TypedDict
 
 from distillery.errors import ArtefactError, shown
 from distillery.store.atomic import Write, text_writer
-from distillery.store.canonical import digest, file_sha256, loads
+from distillery.store.canonical import digest, file_sha256, read_json
 from distillery.store.spec import Spec
 
 META = "meta.json"
@@ -146,7 +146,7 @@ def read_meta(path: Path) -> Meta:
     """
     file = path / META
     try:
-        meta = loads(file.read_text(encoding="utf-8"))
+        meta = read_json(file)
     except FileNotFoundError:
         raise ArtefactError(
             f"{path}: not in the store; run the plan that makes it, or `dvc pull` it"
@@ -276,7 +276,7 @@ def is_whole(path: Path) -> bool:
     whether meta.json is sound, `open_artefact` finds out and says.
     """
     try:
-        files = loads((path / META).read_text(encoding="utf-8"))["files"]
+        files = read_json(path / META)["files"]
         return all((path / name).is_file() for name in files)
     except FileNotFoundError:
         return False

@@ -39,7 +39,7 @@ from distillery.store.artefact import (
     verify_files,
 )
 from distillery.store.atomic import copier, write_file, write_together
-from distillery.store.canonical import digest, file_sha256, loads
+from distillery.store.canonical import digest, file_sha256, read_json
 from distillery.store.fingerprint import code_digest, module_digests
 from distillery.store.named_files import check_files
 from distillery.store.runtime import prepare_torch, seed
@@ -334,7 +334,7 @@ def _says_the_same(out: Path, target: Path) -> bool:
 
 
 def _read_out(out: Path) -> Meta:
-    meta: Meta = loads((out / META).read_text(encoding="utf-8"))
+    meta: Meta = read_json(out / META)
     return meta
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from distillery.errors import PlanError, nearest
-from distillery.store.canonical import digest, loads
+from distillery.store.canonical import digest, read_json
 from distillery.table.published import PrintedNumber
 
 AxisValue = str | bool | int | float | None
@@ -197,7 +197,7 @@ def read_document(file: Path) -> TableDocument:
         PlanError: it cannot be read, or is no plan document.
     """
     try:
-        values = loads(Path(file).read_text(encoding="utf-8"))
+        values = read_json(Path(file))
     except (OSError, ValueError) as error:
         raise PlanError(f"{file}: not a readable plan ({error}); {ADVICE}") from None
     return TableDocument.parse(values, str(file))

@@ -16,7 +16,7 @@ from typing import Any
 from distillery.errors import ArtefactError
 from distillery.store.artefact import META, content, read_meta
 from distillery.store.atomic import Write, write_together
-from distillery.store.canonical import file_sha256, loads
+from distillery.store.canonical import file_sha256, read_json
 
 FILES, ARTEFACTS = "files", "artefacts"
 
@@ -70,7 +70,7 @@ def is_sealed(
             it lacks are taken at the sidecar's word, so that a clone needs no store.
     """
     try:
-        sealed = loads(Path(f"{stem}{sidecar}").read_text(encoding="utf-8"))
+        sealed = read_json(Path(f"{stem}{sidecar}"))
         files, artefacts = sealed.pop(FILES), sealed.pop(ARTEFACTS)
         return (
             sealed == dict(identity)

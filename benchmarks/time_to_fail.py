@@ -37,7 +37,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "a scale that is a path": ({"scale": "../scales/demo"}, "params.yaml.scale"),
     "a misspelt key": ({"evaluate": {"hard": {"trainin": {}}}}, "did you mean 'training'"),
     "a million images per class": ({"grid": {"table2": {"ipc": [1000000]}}}, "training images"),
-    "ten million students": ({"repeats": 10**7}, "params.yaml.repeats"),
+    "ten million students": ({"students": 10**7}, "params.yaml.students"),
     "images of a million pixels": ({"datasets": {"digits": {"size": 10**6}}}, "digits.size"),
     "a mean of three channels": ({"datasets": {"digits": {"mean": [0.5] * 3}}}, "digits.mean"),
     "a network that pools too much": ({"networks": {"convnet-w16": {"depth": 9}}}, "depth = 9"),

@@ -240,7 +240,7 @@ class Paper(Strict):
     printed: dict[str, dict[str, Annotated[float, Field(allow_inf_nan=False)]]] = {}
 
 
-class Counted(Strict):
+class PassCost(Strict):
     """What is counted of a network on one image, and the width that it had."""
 
     multiply_adds: float = Field(gt=0)
@@ -258,7 +258,7 @@ class Costs(Strict):
     """
 
     multiply_adds_per_second: dict[str, Annotated[float, Field(gt=0)]]
-    networks: dict[str, Annotated[dict[int, Counted], Field(min_length=1)]]
+    networks: dict[str, Annotated[dict[int, PassCost], Field(min_length=1)]]
 
 
 class AxisMeaning(Strict):
@@ -408,7 +408,7 @@ NESTED: dict[type[Strict], tuple[type[Strict], ...]] = {
     Scale: (Dataset, Expected, TableCounts),
     Params: (TableCounts,),
     Paper: (PaperWords,),
-    Costs: (Counted,),
+    Costs: (PassCost,),
 }
 
 

@@ -105,6 +105,8 @@ class MethodTraits(Traits):
         compensators: whether its sets hold images and compensators that are added to them.
         free_pixels: whether pixels that are not whitened may lie outside [0, 1], being learned
             without bounds.
+        whole_data: whether its sets are all training images, which they refer to and do not store;
+            their budget is what the data have, whatever ipc is asked for.
     """
 
     ALLOWED: ClassVar[Mapping[str, tuple[str, ...]]] = {"needs": ("teachers",)}
@@ -114,6 +116,7 @@ class MethodTraits(Traits):
     poster: bool = False
     compensators: bool = False
     free_pixels: bool = False
+    whole_data: bool = False
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,10 @@ class Recipe:
     teachers: tuple[str, ...]
     dtype: Literal["float16", "float32"] = "float16"
 
+    def stored_bytes(self, instances: float, classes: int) -> float:
+        """Of all labels."""
+        return instances * classes * (2 if self.dtype == "float16" else 4)
+
 
 def make(
     recipe: Recipe,

@@ -92,6 +92,11 @@ class Recipe:
         """Training images of a set: (M + 1) K C, or M K C without the natural ones."""
         return (len(self.teachers) + self.natural_instances) * self.subsets(ipc, classes) * classes
 
+    def stored_bytes(self, ipc: float, classes: int, pixels: int) -> float:
+        """Natural images of a byte per number, compensators of two (float16)."""
+        images = classes + 2 * len(self.teachers)
+        return self.subsets(ipc, classes) * images * pixels
+
 
 def subsets(recipe: Recipe, ipc: int, classes: int) -> int:
     """K. Raises BudgetError when the budget holds not even one subset."""

@@ -283,7 +283,10 @@ def check_analysed(
 
 
 def check_labels(kind: str, method: Mapping[str, Any], row: str) -> None:
-    """Refuse labels that a set holds itself, of a method that makes none.
+    """Refuse labels that a method's sets cannot have.
+
+    They are those that a set holds itself, of a method that makes none, and those that are stored
+    for each image, of a method that stores nothing.
 
     Args:
         kind: of labels.
@@ -294,6 +297,11 @@ def check_labels(kind: str, method: Mapping[str, Any], row: str) -> None:
     Raises:
         PlanError: it is so.
     """
+    if traits("label", kind).stored and traits("method", method["name"]).whole_data:
+        raise PlanError(
+            f"{row}: labels '{kind}' are stored for each image, method '{method['name']}' stores "
+            "nothing; use hard, or dynamic"
+        )
     if not traits("label", kind).stored_in_set:
         return
     soft = traits("method", method["name"]).soft_labels

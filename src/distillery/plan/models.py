@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -339,6 +339,8 @@ class Row(Strict):
         against: another row of the table, from which this one's gain is measured; where only this
             one is measured, there is no gain, and a note under the table says so.
         only: the values of an axis at which the row stands; everywhere where it says nothing.
+        budget: "ipc": so many images per class; "bytes": the largest set that takes, with its
+            stored labels, no more bytes than so many images per class of a byte per number.
     """
 
     RENAMED: ClassVar[dict[str, str]] = {"label": "labels: {kind: ..., recipe: ...}"}
@@ -355,6 +357,7 @@ class Row(Strict):
     published: dict[str, str] = {}
     against: str | None = None
     only: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
+    budget: Literal["ipc", "bytes"] = "ipc"
 
     @field_validator("labels", mode="before")
     @classmethod

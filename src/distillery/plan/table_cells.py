@@ -10,6 +10,7 @@ from typing import Any
 
 from distillery.errors import PlanError, nearest, shown
 from distillery.plan.axes import GridPlace, counterpart, grid
+from distillery.plan.budgets import budgeted
 from distillery.plan.cell import Experiment, TableCell
 from distillery.plan.checks_of_printed import check_published, check_words
 from distillery.plan.context import Context
@@ -165,6 +166,7 @@ class _CellPlanner:
         """The artefacts of a measured cell, by the fields of `TableCell`."""
         context, students = self.context, self.counts.students
         context.settings.dataset(experiment.dataset, experiment.places["dataset"])
+        experiment = budgeted(experiment, context)
         draws = [replace(experiment, draw=number) for number in range(self.counts.draws)]
         labels = [plan_labels(draw, context) for draw in draws]
         made: dict[str, Any] = {

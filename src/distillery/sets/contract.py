@@ -26,6 +26,7 @@ SAMPLE = 256  # instances that are looked at when a set is loaded
 # Mean of |pixel| above which free pixels are taken for levels 0..255. Learned images seldom
 # reach 2; the darkest of the usual data sets (MNIST) has 33 as levels.
 LEVELS = 16.0
+_ANY_ORDER = ("poster", "whole_data")  # traits of methods whose instances come in any order
 # What a method's own code raises when its parts do not fit together.
 FAULTS = (LookupError, ValueError, TypeError, AttributeError, RuntimeError, OSError)
 
@@ -60,7 +61,9 @@ def check_made(
     check_form(distilled, who)
     instances = expanded(distilled, who)
     _check_labels(instances.labels, len(distilled.classes), who)
-    count, promised = len(instances.labels), _promised(recipe, ipc, len(train.classes))
+    whole = trait(distilled.module, "whole_data", False)
+    promised = len(train) if whole else _promised(recipe, ipc, len(train.classes))
+    count = len(instances.labels)
     if count != promised:
         raise SetError(
             f"{who}: labels: {count} instances, ipc {ipc:g} of {len(train.classes)} classes "
@@ -134,7 +137,7 @@ def check_instances(
         SetError: something is wrong.
     """
     _check_labels(instances.labels, len(distilled.classes), who)
-    if not trait(distilled.module, "poster", False):
+    if not any(trait(distilled.module, name, False) for name in _ANY_ORDER):
         _check_order(instances.labels, distilled.classes, who)
     if instances.soft is not None:
         _check_soft(instances.soft, len(instances.labels), len(distilled.classes), who)

@@ -8,10 +8,11 @@ it: what each part is, the method's layout, the budget, the classes in order, th
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,6 +23,11 @@ from distillery.errors import ArtefactError, ClassOrderError
 from distillery.sets.jpeg import decoder
 from distillery.sets.parts import PARTS, SIDECAR, Kind, Part, check_lengths
 from distillery.store.canonical import class_order_hash, read_json
+
+if TYPE_CHECKING:
+    from distillery.data.images import ImageSet
+
+TRAINING_IMAGES = "training images"  # the part that a set refers to, in its sizes
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ class DistilledSet:
         value_range: smallest and largest pixel value.
         whitening: the digest of the `whitening.Whitening` of a set whose instances are whitened;
             mean and std are then 0 and 1.
+        train: the training images, of a set that refers to them (trait `whole_data`); not stored.
     """
 
     method: str
@@ -80,6 +87,7 @@ class DistilledSet:
     layout: dict[str, Any] = field(default_factory=dict)
     value_range: tuple[float, float] = (0.0, 1.0)
     whitening: str | None = None
+    train: ImageSet | None = field(default=None, compare=False, repr=False)
 
     def __getitem__(self, name: str) -> Tensor:
         return self.parts[name].tensor
@@ -104,17 +112,28 @@ class DistilledSet:
     @property
     def kinds(self) -> dict[str, str]:
         """Kind of each part that `bytes` counts."""
-        return {name: str(part.kind) for name, part in self._counted.items()}
+        kinds = {name: str(part.kind) for name, part in self._counted.items()}
+        return kinds if self.train is None else kinds | {TRAINING_IMAGES: str(Kind.IMAGE)}
 
     @property
     def bytes(self) -> dict[str, int]:
-        """Bytes of each stored part, without what follows from the others."""
-        return {name: part.tensor.nbytes for name, part in self._counted.items()}
+        """Bytes of each stored part, without what follows from the others.
+
+        Training images that the set refers to count as decoded pixels, a byte each.
+        """
+        stored = {name: part.tensor.nbytes for name, part in self._counted.items()}
+        return stored | self._referred
 
     @property
     def numbers(self) -> dict[str, int]:
         """How many numbers each part holds that `bytes` counts; a file's bytes are numbers."""
-        return {name: part.tensor.numel() for name, part in self._counted.items()}
+        stored = {name: part.tensor.numel() for name, part in self._counted.items()}
+        return stored | self._referred
+
+    @property
+    def _referred(self) -> dict[str, int]:
+        train = self.train
+        return {} if train is None else {TRAINING_IMAGES: len(train) * math.prod(train.shape)}
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> DistilledSet:
         """This set with other tensors in the parts that `tensors` names."""

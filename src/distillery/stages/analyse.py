@@ -116,7 +116,7 @@ def _distilled(job: Job, train: ImageSet) -> DistilledSet | None:
     artefact = job.find_input("distilled")
     if artefact is None:
         return None
-    distilled = load_set(artefact.path)
+    distilled = load_set(artefact.path, job.input("data"))
     distilled.check_classes(train.class_order, f"data {job.input('data').id}")
     return distilled
 

@@ -62,7 +62,7 @@ def make(job: Job) -> dict[str, Any]:
         PlanError: the stored labels are for batches of another training; names the field.
     """
     data, recipe = job.input("data"), StudentRecipe.of(job.recipe)
-    distilled = load_set(job.input("distilled").path)
+    distilled = load_set(job.input("distilled").path, data)
     distilled.check_classes(data.metadata["class_order"], f"data {data.id}")
     owner = f"distilled set {job.input('distilled').id}"
     whitening = matching_whitening(

@@ -121,6 +121,11 @@ class Unrolled:
         per_image = 3 * plain + 12.3 * self.window
         return self.meta_steps * (self.images_per_step(ipc, classes) * per_image + 3 * self.batch)
 
+    def stored_bytes(self, ipc: float, classes: int, pixels: int) -> float:
+        """Pixels and soft labels of four bytes (float32), and two for the place of a class."""
+        images = ipc * classes
+        return 4 * images * pixels + 4 * max(images, classes) * classes + 2 * classes
+
     def images_per_step(self, ipc: float, classes: int) -> float:
         """Images of an inner step."""
         return ipc * classes

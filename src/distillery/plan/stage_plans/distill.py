@@ -15,7 +15,6 @@ from distillery.plan.checks import (
 )
 from distillery.plan.context import Context
 from distillery.plan.nodes import Node, NodeInputs
-from distillery.plan.origins import ResolvedBlock
 from distillery.plan.stage_plans.data import plan_data
 from distillery.plan.stage_plans.embed import plan_embeddings
 from distillery.plan.stage_plans.streams import streams_of
@@ -43,9 +42,7 @@ def plan_distilled(experiment: Experiment, context: Context) -> Node:
 
 def _distilled(experiment: Experiment, context: Context) -> Node:
     name, method = experiment.dataset, experiment.row.method
-    values = context.recipe("distill", experiment.row.distill or method, experiment)
-    recipe, network = _resolve_method(values, experiment, context)
-    check_teachers(recipe, values.where, method)
+    recipe, network = resolve_method(experiment, context)
     expected = context.dataset(experiment).expected
     check_budget(experiment, recipe.reference, expected)
     check_method(recipe, experiment.ipc, expected)
@@ -75,19 +72,23 @@ def _networks(method: Component, teachers: NodeInputs) -> dict[str, dict[str, An
     return {name: node.spec.recipe["network"] for name, node in zip(names, found, strict=True)}
 
 
-def _resolve_method(
-    values: ResolvedBlock, experiment: Experiment, context: Context
-) -> tuple[Component, Component | None]:
+def resolve_method(experiment: Experiment, context: Context) -> tuple[Component, Component | None]:
     """The method of an experiment by its recipe, and its own network, if it has one.
 
     The network is an entry of `networks`, a component, or "student".
+
+    Raises:
+        PlanError: the method or its recipe is wrong, or it needs teachers and names none.
     """
+    name = experiment.row.method
+    values = context.recipe("distill", experiment.row.distill or name, experiment)
     settings, where = context.settings, values.where / "network"
     if isinstance(values.get("network"), str):
         alias = settings.alias(values["network"], experiment)
         values["network"] = reference = settings.network(alias, experiment.dataset, where)
         where = reference.where
-    method = component("method", values | {"name": experiment.row.method}, values.where)
+    method = component("method", values | {"name": name}, values.where)
+    check_teachers(method, values.where, name)
     if "network" not in method.reference:
         return method, None
     network = component("network", method.get("network"), where)

@@ -209,7 +209,13 @@ def test_learned_labels_need_a_method_that_learns_some():
 
 def test_a_row_stands_only_where_it_says(tmp_path):
     rows = [(p.row.row, p.ipc) for p in at("demo").cells("podd/table1") if p.evaluations]
-    assert rows == [("Full data", 1.0), ("RaT-BPTT", 1.0), ("PoDD", 1.0), ("PoDD", 0.6), ("PoDD", 0.3)]
+    assert rows == [
+        ("Full data", 1.0),
+        ("RaT-BPTT", 1.0),
+        ("PoDD", 1.0),
+        ("PoDD", 0.6),
+        ("PoDD", 0.3),
+    ]
 
 
 # --- budgets below one image per class ------------------------------------------------------------

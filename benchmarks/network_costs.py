@@ -16,6 +16,7 @@ NETWORKS = (
     "resnet50",
     "resnet101",
     "mobilenet_v2",
+    "mobilenet_v2_plain",
     "efficientnet_b0",
     "shufflenet_v1",
     "shufflenet_v2",
@@ -35,7 +36,8 @@ def main() -> None:
             for size in SIZES
             if not (name.startswith("shufflenet_v1") and size > 64)
         }
-    networks["convnet"] = {size: {**row, "width": 128} for size, row in networks["convnet"].items()}
+    for name, width in {"convnet": 128, "mobilenet_v2_plain": 0.5}.items():  # their defaults
+        networks[name] = {size: {**row, "width": width} for size, row in networks[name].items()}
     text = (
         "# Rough costs for `distillery plan`, one image forward; by benchmarks/network_costs.py.\n"
     )

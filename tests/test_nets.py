@@ -26,6 +26,7 @@ SMALL = (
     "resnet10",
     "resnet18",
     "mobilenet_v2",
+    "mobilenet_v2_plain",
     "efficientnet_b0",
     "shufflenet_v1",
     "shufflenet_v2",
@@ -56,6 +57,7 @@ def parameters(net: nn.Module) -> int:
         ("convnet", {"norm": "instance"}, 320_010, 504_420),
         ("resnet18", {}, 11_173_962, 11_220_132),
         ("mobilenet_v2", {}, 2_296_922, 2_412_212),
+        ("mobilenet_v2_plain", {}, 697_546, 812_836),
         (
             "efficientnet_b0",
             {},
@@ -206,6 +208,7 @@ def _last_map(net: nn.Module, size: int) -> int:
         ("resnet18", {"width": 0.25}, 4),
         ("mobilenet_v2", {"width": 0.25}, 4),
         ("mobilenet_v2", {"width": 0.25, "stem_stride": 2}, 2),
+        ("mobilenet_v2_plain", {"width": 0.25}, 2),
         ("efficientnet_b0", {"width": 0.25}, 2),
         ("shufflenet_v1", {"width": 0.25}, 4),
         ("shufflenet_v2", {"width": 0.5}, 4),
@@ -221,7 +224,13 @@ def test_final_map_of_small_images(name: str, recipe: dict, side: int) -> None:
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("resnet18", 20), ("mobilenet_v2", 57), ("efficientnet_b0", 48), ("shufflenet_v1", 49)],
+    [
+        ("resnet18", 20),
+        ("mobilenet_v2", 57),
+        ("mobilenet_v2_plain", 53),
+        ("efficientnet_b0", 48),
+        ("shufflenet_v1", 49),
+    ],
 )
 def test_fired_batch_norms_of_the_authors_networks(name: str, count: int) -> None:
     assert len(fired_batch_norms(build(name), torch.randn(2, 3, 32, 32))) == count
@@ -334,6 +343,34 @@ def test_mobilenet_has_plain_relu_and_shortcuts_where_channels_change() -> None:
     shortcuts = [block.shortcut for block in net.features[1:-1]]
     assert [type(s).__name__ for s in shortcuts].count("NoneType") == 3  # the blocks of stride 2
     assert sum(isinstance(s, nn.Sequential) for s in shortcuts) == 4  # 32-16, 16-24, 64-96, 160-320
+
+
+def test_plain_mobilenet_has_identities_alone_and_widths_that_are_no_multiples_of_8() -> None:
+    net = build("mobilenet_v2_plain")
+    assert not any(isinstance(m, nn.ReLU6) for m in net.modules())
+    blocks = net.features[1:-1]
+    kinds = [type(block.shortcut).__name__ for block in blocks]
+    # of 17 blocks 3 have stride 2, and at 4 of stride 1 the channels change
+    assert (kinds.count("NoneType"), kinds.count("Identity")) == (3 + 4, 10)
+    outputs = [block.branch[-1][0].out_channels for block in blocks]
+    assert outputs == [8, *[12] * 2, *[16] * 3, *[32] * 4, *[48] * 3, *[80] * 3, 160]
+    assert (net.features[0][0].stride, net.features[0][0].out_channels) == ((2, 2), 16)
+    assert net.features[-1][0].out_channels == 1280
+
+
+def test_plain_mobilenet_starts_from_the_variance_of_its_outputs() -> None:
+    torch.manual_seed(0)
+    net = build("mobilenet_v2_plain")
+    depthwise = torch.cat(
+        [
+            b.branch[1][0].weight.flatten() * (b.branch[1][0].groups * 9 / 2) ** 0.5
+            for b in net.features[1:-1]
+        ]
+    )
+    head = net.features[-1][0].weight * (1280 / 2) ** 0.5
+    for weights in (depthwise, head, net.classifier[1].weight / 0.01):
+        assert abs(weights.std() - 1) < 0.02 and abs(weights.mean()) < 0.02
+    assert not net.classifier[1].bias.any()
 
 
 def test_shufflenet_v1_unit_of_stride_2_keeps_its_averaged_input() -> None:

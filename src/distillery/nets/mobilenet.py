@@ -1,6 +1,7 @@
 """MobileNetV2 (Sandler et al. 2018).
 
-Small images get the variant of the CIFAR model zoo, large ones torchvision's.
+Small images get the variant of the CIFAR model zoo, large ones torchvision's. G-VBSM's is another
+one, `mobilenet_plain.py`.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class Recipe:
     Attributes:
         width: factor on all channels, rounded to multiples of 8, the head's 1280 never below that
             (torchvision's rule).
-        stem_stride: stride of the first convolution below 128 px (UFC 1; G-VBSM 2); from 128 px on
-            it is torchvision's 2.
+        stem_stride: stride of the first convolution below 128 px (UFC: 1); from 128 px on it is
+            torchvision's 2.
     """
 
     width: Positive = 1.0
@@ -67,7 +68,7 @@ def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) 
         net = MobileNetV2(classes, recipe.width)
         restem(net, in_channels=channels)
         return net
-    net = MobileNetV2(classes, recipe.width, STAGES, block=_Block, dropout=0.0)
+    net = MobileNetV2(classes, recipe.width, STAGES, block=Block, dropout=0.0)
     restem(net, in_channels=channels, stride=recipe.stem_stride)
     for layer in (net.features[0], net.features[-1]):
         layer[2] = nn.ReLU(inplace=True)
@@ -75,13 +76,19 @@ def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) 
     return net
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """Inverted residual: 1x1 expansion, 3x3 depthwise, linear 1x1 projection.
 
     The signature is that of torchvision's block.
+
+    Attributes:
+        projects: whether a block of stride 1 has a shortcut also where the channels change.
     """
 
+    projects = True
+
     def __init__(self, inp: int, out: int, stride: int, expand_ratio: int, norm_layer: Any):
+        """A block from `inp` to `out` channels."""
         super().__init__()
         hidden = inp * expand_ratio
         self.branch = nn.Sequential(
@@ -89,13 +96,13 @@ class _Block(nn.Module):
             Conv2dNormActivation(hidden, hidden, 3, stride, groups=hidden),
             Conv2dNormActivation(hidden, out, 1, activation_layer=None),
         )
-        match = (
-            nn.Identity()
-            if inp == out
-            else Conv2dNormActivation(inp, out, 1, activation_layer=None)
-        )
-        self.shortcut = match if stride == 1 else None
+        self.shortcut: nn.Module | None = None
+        if stride == 1 and inp == out:
+            self.shortcut = nn.Identity()
+        elif stride == 1 and self.projects:
+            self.shortcut = Conv2dNormActivation(inp, out, 1, activation_layer=None)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images or features (B, inp, H, W) to features (B, out, H / stride, W / stride)."""
         branch: Tensor = self.branch(x)
         return branch if self.shortcut is None else branch + self.shortcut(x)

@@ -319,6 +319,10 @@ class RowLabels(Strict):
         return values
 
 
+def _all_in(place: Mapping[str, Any], values: Mapping[str, list[Any]]) -> bool:
+    return all(place.get(axis) in listed for axis, listed in values.items())
+
+
 class Row(Strict):
     """A row of a table: a method, labels, a protocol, and what differs from the scale's recipes.
 
@@ -333,7 +337,7 @@ class Row(Strict):
             workflow/published.
         measured: whether it is run; otherwise it shows the published numbers only.
         comparable: whether a difference from the printed number may be drawn where data set, ipc
-            and student are the paper's.
+            and student are the paper's; or at which values of axes, as `only` says them.
         override: changes of recipes, by stage.
         published: the keys that find it in workflow/published where they differ from its own.
         against: another row of the table, from which this one's gain is measured; where only this
@@ -352,7 +356,7 @@ class Row(Strict):
     protocol: Text | None = None
     variant: str = ""
     measured: bool = True
-    comparable: bool = True
+    comparable: bool | dict[str, list[Any]] = True
     override: dict[str, Block] = {}
     published: dict[str, str] = {}
     against: str | None = None
@@ -363,6 +367,16 @@ class Row(Strict):
     @classmethod
     def _labels_by_their_kind(cls, labels: Any) -> Any:
         return {"kind": labels} if isinstance(labels, str) else labels
+
+    def stands_at(self, place: Mapping[str, Any]) -> bool:
+        """Whether the row has a cell at a place, that is at the value of each axis."""
+        return _all_in(place, self.only)
+
+    def comparable_at(self, place: Mapping[str, Any]) -> bool:
+        """Whether a difference from the number printed for a place may be drawn."""
+        if isinstance(self.comparable, bool):
+            return self.comparable
+        return _all_in(place, self.comparable)
 
     @property
     def evaluation(self) -> str:

@@ -78,7 +78,7 @@ def plan_cells(name: str, context: Context, printed: PrintedNumbers) -> Iterator
     for row in table.rows:
         for place, paper in places:
             measured = row.row in chosen and _is_measured(row, place, table)
-            if all(place[axis] in values for axis, values in row.only.items()):
+            if row.stands_at(place):
                 yield planner.cell(row, place, paper, measured)
 
 
@@ -209,7 +209,7 @@ class _CellPlanner:
                 prefer_table=short,
             )
             if found:
-                return found, same and row.comparable
+                return found, same and row.comparable_at(setting)
         return None, False
 
     def _variant(self, setting: Mapping[str, Any]) -> dict[str, str]:

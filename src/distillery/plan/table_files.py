@@ -175,8 +175,12 @@ def _check_row(row: Row, table: Table, names: list[str], where: str) -> None:
         raise PlanError(f"{where}: against '{row.against}': no such row: {hint}")
     if row.against and row.measured:
         _check_against(row, next(one for one in table.rows if one.row == row.against), where)
-    for axis in set(row.only) - {table.panel, *table.columns}:
-        raise PlanError(f"{where}: only.{axis}: no such axis: {nearest(axis, table.columns)}")
+    places = {"only": row.only, "comparable": row.comparable}
+    for field, values in places.items():
+        for axis in set(() if isinstance(values, bool) else values) - {table.panel, *table.columns}:
+            raise PlanError(
+                f"{where}: {field}.{axis}: no such axis: {nearest(axis, table.columns)}"
+            )
     for stage in row.override:
         _check_stage(stage, f"{where}: override.{stage}")
     try:

@@ -26,7 +26,7 @@ def cells(plan: Plan, dataset: str, row: str) -> list:
     return found
 
 
-# INFER's Table 5 -----------------------------------------------------------------------------------
+# INFER's Table 5 --------------------------------------------------------------------------------
 
 FOUR = ["resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v1"]  # printed: ShuffleNetV2
 # Synthesis: Adam's betas 0.5 and 0.9, cosine decay; learning rate, iterations, augmentation,
@@ -73,7 +73,7 @@ def test_validation_is_that_of_table_5(paper, dataset, row):
         assert training["augment"] == augment and training["mix"]["name"] == "mixup"
 
 
-# G-VBSM's code -------------------------------------------------------------------------------------
+# G-VBSM's code ----------------------------------------------------------------------------------
 
 POOL = ["g-resnet18", "g-convnet128", "g-mobilenet_v2", "g-wrn16_2", "g-shufflenet_v2"]
 # Parameters, counted on the released networks: data set, side in pixels, classes.

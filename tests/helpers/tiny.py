@@ -29,6 +29,7 @@ class TinySet:
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.25,)
     shape: tuple[int, int, int] = field(default=(1, 8, 8))
+    keeps_originals: bool = False
 
     @property
     def class_order(self) -> str:

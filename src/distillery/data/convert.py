@@ -235,18 +235,33 @@ class Form:
             DataError: as `decode`; and for an image that differs from the first where the recipe
                 does not say what to do.
         """
-        original = decode(item)
-        image, remarks = self.treatment.apply(original, item.origin)
+        original, image, remarks = self._treated(item)
         self._check(item.origin, image)
         if image.mode != MODES[self.channels]:
             image = image.convert(MODES[self.channels])
         if image.size != (self.size, self.size):
             image = FITS[fit](image, self.size)
-        own_file = item.image if isinstance(item.image, bytes) and image is original else None
         pixels = image.tobytes()
         content = int.from_bytes(hashlib.blake2b(pixels, digest_size=8).digest(), "big")
-        encoded = own_file or _png(image)
+        encoded = _encoded(item, image, image is original)
         return Canonical(encoded, pixels, item.label, item.origin, content, remarks)
+
+    def original(self, item: Item) -> Canonical:
+        """`item` at its own size, treated: without pixels, content and remarks.
+
+        The encoded file stays as it is unless the treatment changes the picture.
+
+        Raises:
+            DataError: as `decode`.
+        """
+        original, image, _ = self._treated(item)
+        if image is not original:
+            image = image.convert(MODES[self.channels])
+        return Canonical(_encoded(item, image, image is original), b"", item.label, item.origin)
+
+    def _treated(self, item: Item) -> tuple[Image.Image, Image.Image, tuple[str, ...]]:
+        original = decode(item)
+        return original, *self.treatment.apply(original, item.origin)
 
     def _check(self, origin: str, image: Image.Image) -> None:
         if not self.resizes and image.size != (self.size, self.size):
@@ -259,6 +274,11 @@ class Form:
                 f"{origin}: is in colour, the images before it are grey; "
                 f"set `channels` to 3 or 1 for this data set"
             )
+
+
+def _encoded(item: Item, image: Image.Image, same: bool) -> bytes:
+    """The file of an item where the image is the `same` as it holds, else a new PNG."""
+    return item.image if same and isinstance(item.image, bytes) else _png(image)
 
 
 def _png(image: Image.Image) -> bytes:

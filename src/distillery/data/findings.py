@@ -30,10 +30,10 @@ class Findings:
     It keeps 12 bytes for each image.
     """
 
-    def __init__(self) -> None:
-        """Start with nothing found."""
-        self._contents = {split: array("Q") for split in SPLITS}
-        self._labels = {split: array("i") for split in SPLITS}
+    def __init__(self, splits: Sequence[str] = SPLITS) -> None:
+        """Start with nothing found in these splits."""
+        self._contents = {split: array("Q") for split in splits}
+        self._labels = {split: array("i") for split in splits}
         self._remarks: dict[tuple[str, str], tuple[int, str]] = {}
 
     def add(self, split: str, images: Sequence[Canonical]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ import torch.utils.dlpack
 from PIL import Image
 from torch import Tensor
 
-from distillery.data.columns import IMAGE, LABEL, split_file
+from distillery.data.columns import IMAGE, LABEL, ORIGINALS, split_file
+from distillery.data.convert import MODES
 from distillery.data.parallel import ordered_map
 from distillery.errors import ArtefactError, ClassOrderError
 from distillery.store.artefact import Artefact
@@ -42,15 +43,23 @@ class ImageSet:
         std: per channel, of training pixels in [0, 1].
         shape: (C, H, W) of an image.
         resident: whether all pixels are kept in memory.
+        keeps_originals: whether the images are there at the sizes of the source, too.
     """
 
-    def __init__(self, path: Path, metadata: Mapping[str, Any], limit: int = RESIDENT_LIMIT):
+    def __init__(
+        self,
+        path: Path,
+        metadata: Mapping[str, Any],
+        limit: int = RESIDENT_LIMIT,
+        originals: Path | None = None,
+    ):
         """Open a split.
 
         Args:
             path: parquet file as `stages.data` writes it.
             metadata: of the data artefact.
             limit: decoded bytes up to which all pixels are kept in memory.
+            originals: a file of the same images at the sizes of the source, if there is one.
         """
         channels, height, width = metadata["shape"]
         self.classes: tuple[str, ...] = tuple(metadata["classes"])
@@ -58,13 +67,11 @@ class ImageSet:
         self.mean: tuple[float, ...] = tuple(metadata["mean"])
         self.std: tuple[float, ...] = tuple(metadata["std"])
         self.shape: tuple[int, int, int] = (channels, height, width)
-        self._path = path
-        self._file = pq.ParquetFile(path, memory_map=True)
-        self._group_rows = self._file.metadata.row_group(0).num_rows
-        self._group = lru_cache(CACHED_GROUPS)(self._read_group)
+        self._rows = _EncodedRows(path)
+        self._originals = None if originals is None else _EncodedRows(originals)
+        self.keeps_originals: bool = originals is not None
         self._all: Tensor | None = None
-        column = self._file.read([LABEL])[LABEL].combine_chunks()
-        self.labels: Tensor = torch.utils.dlpack.from_dlpack(column).long()
+        self.labels: Tensor = self._rows.labels()
         self.resident: bool = len(self) * channels * height * width <= limit
 
     def __len__(self) -> int:
@@ -93,41 +100,89 @@ class ImageSet:
         if len(indices):
             self._check_range(int(indices.min()), int(indices.max()))
         if not self.resident:
-            return self._decoded(self._encoded(indices), len(indices))
+            return self._decoded(self._rows.some(indices), len(indices))
         if self._all is None:
-            self._all = self._decoded(self._all_encoded(), len(self))
+            self._all = self._decoded(self._rows.all(), len(self))
         return self._all[indices]
+
+    def originals(self, indices: Tensor) -> Iterator[Tensor]:
+        """Some images at the sizes that they have in the source, one by one.
+
+        Where the data keep none, or had one size already, they are those of `pixels`.
+
+        Args:
+            indices: (B,) int64, each in 0..N-1.
+
+        Yields:
+            (C, h, w) uint8 each, in the order of `indices`.
+
+        Raises:
+            IndexError: an index lies outside.
+            ArtefactError: an image cannot be decoded.
+        """
+        if self._originals is None:
+            yield from self.pixels(indices)
+            return
+        indices = indices.cpu()
+        if len(indices):
+            self._check_range(int(indices.min()), int(indices.max()))
+        channels, height, width = self.shape
+        convert = partial(self._originals.decode, mode=MODES[channels])
+        for image in ordered_map(convert, self._originals.some(indices), height * width):
+            yield torch.from_numpy(np.array(image).reshape(*image.size[::-1], -1)).movedim(2, 0)
 
     def _check_range(self, lowest: int, highest: int) -> None:
         if not 0 <= lowest <= highest < len(self):
             raise IndexError(
-                f"{self._path}: image {lowest} to {highest} asked for, it has {len(self)}"
+                f"{self._rows.path}: image {lowest} to {highest} asked for, it has {len(self)}"
             )
 
     def _decoded(self, encoded: Iterator[tuple[int, bytes]], count: int) -> Tensor:
         """Pixels (count, C, H, W) of (row, encoded) pairs."""
         channels, height, width = self.shape
         images = np.empty((count, channels, height, width), np.uint8)
-        for i, pixels in enumerate(ordered_map(self._decode, encoded, height * width)):
+
+        def decode(numbered: tuple[int, bytes]) -> bytes:
+            return self._rows.decode(numbered).tobytes()
+
+        for i, pixels in enumerate(ordered_map(decode, encoded, height * width)):
             interleaved = np.frombuffer(pixels, np.uint8).reshape(height, width, channels)
             images[i] = interleaved.transpose(2, 0, 1)
         return torch.from_numpy(images)
 
-    def _decode(self, numbered: tuple[int, bytes]) -> bytes:
+
+class _EncodedRows:
+    """The rows of a parquet file as `stages.data` writes it."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._file = pq.ParquetFile(path, memory_map=True)
+        self._group_rows = self._file.metadata.row_group(0).num_rows
+        self._group = lru_cache(CACHED_GROUPS)(self._read_group)
+
+    def labels(self) -> Tensor:
+        """(N,) int64."""
+        column = self._file.read([LABEL])[LABEL].combine_chunks()
+        return torch.utils.dlpack.from_dlpack(column).long()
+
+    def decode(self, numbered: tuple[int, bytes], mode: str | None = None) -> Image.Image:
+        """The image of a row; `mode`: what it is converted to."""
         row, encoded = numbered
         try:
-            with Image.open(io.BytesIO(encoded)) as image:
-                return image.tobytes()
+            image = Image.open(io.BytesIO(encoded))
+            image.load()
+            return image.convert(mode) if mode else image
         except Exception as error:  # a broken file makes each format's decoder raise something else
             raise ArtefactError(
-                f"{self._path} row {row}: unreadable image ({error}); delete the folder, run again"
+                f"{self.path} row {row}: unreadable image ({error}); delete the folder, run again"
             ) from None
 
-    def _all_encoded(self) -> Iterator[tuple[int, bytes]]:
+    def all(self) -> Iterator[tuple[int, bytes]]:
+        """All rows with their numbers."""
         batches = self._file.iter_batches(READ_ROWS, columns=[IMAGE])
         return enumerate(value.as_py() for batch in batches for value in batch[IMAGE])
 
-    def _encoded(self, indices: Tensor) -> Iterator[tuple[int, bytes]]:
+    def some(self, indices: Tensor) -> Iterator[tuple[int, bytes]]:
         """Rows in the order of `indices`, each row group read once."""
         wanted = indices.tolist()
         # In ascending order, so that each row group is read once while it is cached.
@@ -159,4 +214,6 @@ def load_images(artefact: Artefact, split: str, limit: int = RESIDENT_LIMIT) -> 
             f"{artefact.path}: its class order is not that of its class names; "
             f"delete it and run again"
         )
-    return ImageSet(artefact.file(split_file(split)), metadata, limit)
+    keeps = split == "train" and metadata.get(ORIGINALS) is not None
+    originals = artefact.file(split_file(ORIGINALS)) if keeps else None
+    return ImageSet(artefact.file(split_file(split)), metadata, limit, originals)

@@ -25,15 +25,14 @@ from distillery.matching.statistics import (
     reference_statistics,
     running_statistics,
 )
+from distillery.methods.shared.crops import augmented_reader
 from distillery.methods.shared.recovery import augment_groups, diverged, pixel_range, recover
 from distillery.nets.features import fired_layers
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.jpeg import image_parts, quantised
 from distillery.store.checkpoint import Checkpoint, folding, gathered
-from distillery.training.augment import normalising_pipeline
 from distillery.training.normalise import denormalise
 from distillery.training.recipe import Augmentations, NormalisedAugmentations
-from distillery.training.samples import Samples
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet
@@ -66,7 +65,8 @@ class Recipe:
         augment: names of training.augment, drawn once per step for the whole batch, as the authors
             do.
         reference_augment: names of training.augment, for the real images whose statistics the
-            convolutions are to match.
+            convolutions are to match; a first "resized-crop" cuts the original images where the
+            data keep them (ImageNet).
         reference_batch: real images per batch.
         reference_images: real images in all; None: the whole training set.
         jpeg: quality of the JPEG files that are stored; None stores without loss.
@@ -281,13 +281,9 @@ def real_batches(
         Batches of indices (reference_batch,) int64; a function from one, in their order, to its
         images (reference_batch, C, H, W) float32 on the device; the stream that it draws from.
     """
-    stream, samples = job.generator(f"reference/{j}"), Samples.from_images(train, job.device)
-    augment = normalising_pipeline(samples.normalise, recipe.reference_augment)
-    chosen = torch.randperm(len(samples), generator=stream)[: recipe.reference_images]
-
-    def read(indices: Tensor) -> Tensor:
-        return augment(samples.take(indices.to(job.device)), stream)
-
+    stream = job.generator(f"reference/{j}")
+    read = augmented_reader(train, recipe.reference_augment, stream, job.device)
+    chosen = torch.randperm(len(train), generator=stream)[: recipe.reference_images]
     return chosen.split(recipe.reference_batch), read, stream
 
 

@@ -15,13 +15,12 @@ from torch.nn import functional as F
 
 from distillery.components.fields import Count, Fraction, Quality
 from distillery.errors import BudgetError
+from distillery.methods.shared.crops import random_crops
 from distillery.methods.shared.selection import BATCH, rarest
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.jpeg import image_parts, quantised
 from distillery.store.checkpoint import gathered
-from distillery.training.boxes import draw_boxes
 from distillery.training.normalise import normalise
-from distillery.training.resample import resize_boxes
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet
@@ -65,7 +64,8 @@ def distill(
 ) -> DistilledSet:
     """Make `ipc` images of each class, each of factor x factor crops, one crop per real image.
 
-    A class with fewer than `pool` images uses all.
+    Crops are cut out of the original images where the data keep them (`originals`), as the authors
+    do, else out of the stored ones. A class with fewer than `pool` images uses all.
 
     Deviation: normalised as the teacher is, where the authors use ImageNet's constants for all
     data; without `jpeg` stored rounded and without loss.
@@ -167,9 +167,16 @@ def best_crops(
     """
     _, *shape = train.shape
     size = [side // recipe.factor for side in shape]
-    images = (train.pixels(members).to(job.device).float() / 255).repeat_interleave(recipe.crops, 0)
-    boxes = draw_boxes(len(images), shape, stream, recipe.smallest, (1, 1))
-    crops = resize_boxes(images, *boxes, size)
+    crops = random_crops(
+        train,
+        members,
+        recipe.crops,
+        stream,
+        job.device,
+        smallest=recipe.smallest,
+        ratios=(1, 1),
+        size=size,
+    )
     logits = teacher.model(centred(normalise(crops, teacher.mean, teacher.std), shape))
     labels = torch.full((len(crops),), label, device=job.device)
     losses = F.cross_entropy(logits, labels, reduction="none")

@@ -108,6 +108,9 @@ class Dataset(Recipes):
         channels: 1 grey, 3 RGB; None: as the first training image.
         mean: of each channel, of pixels in [0, 1]; None: measured.
         std: the same for the standard deviation.
+        orientation: what is done about EXIF tags.
+        transparency: what lies behind transparent pixels.
+        originals: "keep": the training images are stored at their own size, too.
         expected: what the planner may assume of it.
     """
 
@@ -122,6 +125,7 @@ class Dataset(Recipes):
     std: list[PositiveShare] | None = Field(default=None, min_length=1)
     orientation: str | None = None
     transparency: str | None = None
+    originals: str | None = None
     expected: Expected | None = None
 
 

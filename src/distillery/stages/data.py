@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,13 +15,13 @@ import numpy as np
 from distillery.components import registry
 from distillery.components.fields import Count, Positive, read
 from distillery.data import checks
-from distillery.data.columns import CLASSES, SPLITS, split_file
+from distillery.data.columns import CLASSES, ORIGINALS, SPLITS, split_file
 from distillery.data.convert import Canonical, Form, Treatment, decode
 from distillery.data.digest import folder_digest
 from distillery.data.expected import contradiction
 from distillery.data.findings import Findings
 from distillery.data.parallel import ordered_map
-from distillery.data.source import Source, Split, open_source, parse
+from distillery.data.source import Item, Source, Split, open_source, parse
 from distillery.data.write import Written, write_split
 from distillery.errors import DataError
 from distillery.store.atomic import copier
@@ -60,6 +61,8 @@ class DataRecipe:
         std: per channel, of pixels in [0, 1]; None: measured over the training pixels.
         orientation: whether an image is turned as its EXIF tag says ("obey") or not ("ignore");
             None: it is not, and a warning says how many have one.
+        originals: "keep": the training images are stored at their own size, too, for methods that
+            cut crops out of them (RDED, G-VBSM); read only where a size is stated.
         transparency: what is behind transparent pixels: "black", "white", or the colours that are
             stored there ("drop"); "refuse": such an image is an error; None: as "drop", and a
             warning says how many there are.
@@ -74,6 +77,7 @@ class DataRecipe:
     std: tuple[Positive, ...] | None = None
     orientation: Literal["obey", "ignore"] | None = None
     transparency: Literal["black", "white", "drop", "refuse"] | None = None
+    originals: Literal["keep"] | None = None
 
 
 EXPECTED = (
@@ -82,7 +86,7 @@ EXPECTED = (
 
 
 def make(job: Job) -> dict[str, Any]:
-    """Write train.parquet, test.parquet and classes.json.
+    """Write train.parquet, test.parquet, classes.json and, where they are kept, originals.parquet.
 
     Columns: `image`, an encoded file, and `label`, int32; rows in the source's order. All row
     groups of a file but the last have the same number of rows, at most 5000. Memory does not grow
@@ -93,7 +97,7 @@ def make(job: Job) -> dict[str, Any]:
         classes; class_order; shape [C, H, W]; mean and std per channel of pixels in [0, 1]
         (population values over all training pixels, 6 digits, unless stated); counts and bytes (of
         the files) by split; per_class_train; raw_bytes (decoded training pixels); source; warnings
-        (lines, which also go to the log).
+        (lines, which also go to the log); originals (bytes of that file), if it is there.
 
     Raises:
         DataError: the source is missing, changed since planning, unreadable, inconsistent, or not
@@ -111,8 +115,10 @@ def make(job: Job) -> dict[str, Any]:
     findings = Findings()
     splits = {name: Written.none(name, form, len(source.classes), findings) for name in SPLITS}
     for name, written in splits.items():
-        _write(job, written, source, form, getattr(recipe.fit, name), pixels)
+        split, fit = getattr(source, name), getattr(recipe.fit, name)
+        _write(job, written, source.classes, split, form, partial(form.apply, fit=fit), pixels)
         checks.check_no_class_empty(recipe.source, name, source.classes, written.per_class)
+    kept = _write_originals(job, recipe, source, form, pixels)
     (job.out / CLASSES).write_text(json.dumps(source.classes) + "\n")
     return {
         "classes": list(source.classes),
@@ -123,6 +129,7 @@ def make(job: Job) -> dict[str, Any]:
         "per_class_train": splits["train"].per_class.tolist(),
         "bytes": {split: (job.out / split_file(split)).stat().st_size for split in SPLITS},
         "raw_bytes": source.train.count * form.bytes,
+        **kept,
         "source": _without_path(recipe.source),
         "warnings": _reported(findings.warnings(source), recipe.source),
     }
@@ -163,13 +170,19 @@ def _without_path(source: str) -> str:
     return f"{kind}:{Path(place).name}" if _is_on_disk(kind) else source
 
 
-def _write(job: Job, written: Written, source: Source, form: Form, fit: str, pixels: int) -> None:
-    """Write a split, whose images have about so many `pixels` before they are fitted."""
-    split: Split = getattr(source, written.split)
+def _write(
+    job: Job,
+    written: Written,
+    classes: Sequence[str],
+    split: Split,
+    form: Form,
+    convert: Callable[[Item], Canonical],
+    pixels: int,
+) -> None:
+    """Write a split, whose images have about so many `pixels` before they are converted."""
 
     def images_from(row: int) -> Iterator[Canonical]:
-        items = checks.checked(split.starting(row), source.classes)
-        return ordered_map(lambda item: form.apply(item, fit), items, pixels)
+        return ordered_map(convert, checks.checked(split.starting(row), classes), pixels)
 
     try:
         file = write_split(job, written, images_from, split.count, form)
@@ -177,6 +190,18 @@ def _write(job: Job, written: Written, source: Source, form: Form, fit: str, pix
         (job.scratch / split_file(written.split)).unlink(missing_ok=True)
         raise
     copier(file)(job.out / file.name)
+
+
+def _write_originals(
+    job: Job, recipe: DataRecipe, source: Source, form: Form, pixels: int
+) -> dict[str, int]:
+    """Write the training images at their own size, where they are to be kept and have another."""
+    if recipe.originals is None or recipe.size is None:
+        return {}
+    findings = Findings((ORIGINALS,))
+    written = Written.none(ORIGINALS, form, len(source.classes), findings)
+    _write(job, written, source.classes, source.train, form, form.original, pixels)
+    return {ORIGINALS: (job.out / split_file(ORIGINALS)).stat().st_size}
 
 
 def _statistics(recipe: DataRecipe, histogram: np.ndarray) -> dict[str, list[float]]:

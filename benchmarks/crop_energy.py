@@ -3,7 +3,8 @@
 python benchmarks/crop_energy.py
 
 The two photographs of scikit-learn (640 x 427 px) stand for those of ImageNet, of about 500 x 375.
-Detail is the mean squared difference of neighbouring pixels. RDED's crops are squares of 112 px, G-VBSM's references rectangles of 224 px.
+Detail is the mean squared difference of neighbouring pixels. RDED's crops are squares of 112 px,
+G-VBSM's references rectangles that are resized to 224 px.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ from math import prod
 
 import pytest
 
-from distillery.errors import PlanError
 from distillery.nets.network import build_network
 from distillery.plan.models import Row
 from distillery.plan.plan import Plan

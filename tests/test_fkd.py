@@ -90,6 +90,28 @@ def test_students_of_stored_and_of_dynamic_labels_are_the_same(precision, mix, r
     assert not torch.equal(found["float16"]["4.weight"], expected["4.weight"])
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_labels_are_made_in_the_precision_of_the_student(precision, tmp_path):
+    """The teachers' logits of the very batches, computed by hand in one precision, then rounded."""
+    training = replace(TRAINING, epochs=1, precision=precision, mix=Mix("none"), augment=())
+    recipe = recipe_of(training)
+    stored = load_file(store(tmp_path, recipe).file("epoch-0000.safetensors"))
+    samples = Samples.from_instances(infer_set().expand(), device="cpu", **CONSTANTS)
+    images = samples.normalise(samples.take(torch.arange(len(samples))))
+    found = {}
+    for name, enabled in (("fp32", False), ("bf16", True)):
+        order = stored["order"].long()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            logits = [
+                torch.stack([t.model(images[part]).float() for t in TEACHERS]).mean(0)
+                for part in order.split(training.batch)
+            ]
+        found[name] = torch.cat(logits)[order.argsort()].half()
+    assert stored["logits"].dtype == torch.float16  # as the recipe says, whatever the precision
+    distances = {name: (stored["logits"] - own).abs().max() for name, own in found.items()}
+    assert distances.pop(precision) < 1e-4 < 4e-4 < min(distances.values())
+
+
 def test_another_student_seed_changes_the_student_and_not_what_it_sees(tmp_path):
     recipe, seen, students = recipe_of(TRAINING), [], []
     stored = store(tmp_path / "labels", recipe)

@@ -57,8 +57,9 @@ class Recipe:
         batch: of the student's training.
         augment: of the student's training.
         mix: of the student's training.
-        precision: of the student's training.
-        dtype: how the logits are stored.
+        precision: of the student's training, in which the teachers compute, too: with "bf16" a
+            label is what a bf16 forward pass says, as a dynamic one is.
+        dtype: how the logits are stored; they reach the student as float32.
         rescale: "norm" brings the teachers' logits to one norm per batch first (G-VBSM on
             ImageNet).
         batch_up_to: of the student's training.

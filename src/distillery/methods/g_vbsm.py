@@ -112,7 +112,9 @@ def distill(
 
     Deviation: the statistics are those of the whole batch, where the authors' two processes
     (CIFAR-100 and larger) take those of half a batch each; stored rounded, where they floor; the
-    averages start at the references (see AverageDistance).
+    averages start at the references (see AverageDistance). Normalised as the data set is, where
+    the authors use CIFAR-100's constants for CIFAR-10 and ImageNet's for Tiny-ImageNet: in pixels,
+    noise and steps are 22 to 27 % smaller than theirs on CIFAR-10, 1 % larger on Tiny-ImageNet.
 
     Args:
         train: the real images.

@@ -72,6 +72,26 @@ def test_validation_is_that_of_table_5(paper, dataset, row):
         assert training["augment"] == augment and training["mix"]["name"] == "mixup"
 
 
+# INFER's Tables 3 and 6: gains of more networks over one
+
+
+@pytest.mark.parametrize("table", ["infer/table3", "infer/table6"])
+def test_printed_gains_are_over_the_row_of_one_network_in_all_cells_but_one(paper, table):
+    found = {(c.row.row, c.ipc): c for c in paper.cells(table)}
+    gains, others = {}, {}
+    for (row, ipc), cell in found.items():
+        if cell.row.against is None:
+            assert row.startswith("1 network") and cell.published.gain is None
+            continue
+        base = found[cell.row.against, ipc]
+        assert base.row.labels == cell.row.labels
+        gains[row, ipc] = cell.published.gain
+        others[row, ipc] = round(cell.published.mean - base.published.mean, 1)
+    assert len(gains) == 12
+    wrong = {place: gain for place, gain in gains.items() if gain != others[place]}
+    assert wrong == ({("4 networks, +Dyn", 10): 16.3} if table == "infer/table3" else {})
+
+
 # G-VBSM's code ----------------------------------------------------------------------------------
 
 POOL = ["g-resnet18", "g-convnet128", "g-mobilenet_v2", "g-wrn16_2", "g-shufflenet_v2"]

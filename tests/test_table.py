@@ -363,6 +363,21 @@ def test_markdown_has_the_papers_shape(plan, store, tmp_path):
         show(tmp_path / "table9")
 
 
+def test_a_printed_gain_stands_apart_from_the_measured_one(plan, store, tmp_path):
+    number = replace(plan.cells[2].published, gain=16.3)
+    plan = changed(plan, 2, published=number, against="Random")
+    random, _, infer = made(plan, store, tmp_path / "gains")
+    assert (infer["gain_published"], random["gain_published"]) == ("16.3", "")
+    text = show(tmp_path / "gains")
+    assert grid(text, "Published gain (INFER, as printed)") == [
+        ["", "resnet18 ipc 10"],
+        ["Random", "–"],
+        ["G-VBSM", "–"],
+        ["INFER", "+16.3"],
+    ]
+    assert "16.3" not in str(grid(text, "Gain (row − the row it is compared with; * q < 0.05)"))
+
+
 def test_columns_keep_the_axes_order_when_a_row_lacks_some(plan, store, tmp_path):
     wide = [
         cell("INFER", "infer", "static", student=s, ipc=i) for s in ("a", "b") for i in (10, 50)
@@ -526,6 +541,7 @@ def test_gains_and_own_axes_have_columns_only_where_a_table_has_them(plan, store
         "gain_test",
         "gain_p",
         "gain_q",
+        "gain_published",
     ]
     assert (with_gain[2]["gain"], with_gain[2]["optimizer"]) == ("11.5000", "sgd")  # 43 - 31.5
     assert "Gain (row − the row it is compared with; * q < 0.05)" in show(tmp_path / "gain")

@@ -59,7 +59,7 @@ def layout(document: TableDocument, cells: Sequence[AssembledCell]) -> dict[str,
     """The grids of each panel.
 
     They are: measured; published; difference, where any number is comparable; gain, where a row is
-    compared with another; the scores of a table that has them; what is stored.
+    compared with another; printed gains; the scores of a table that has them; what is stored.
 
     Raises:
         PlanError: two cells fall into one place of a grid, or a cell lacks an axis.
@@ -77,11 +77,13 @@ def _grids(document: TableDocument, cells: list[AssembledCell]) -> list[TextGrid
     printed = [cell for cell in cells if cell.planned.published]
     compared = [cell for cell in cells if cell.difference is not None]
     gained = [cell for cell in cells if cell.gain]
+    claimed = [cell for cell in printed if _printed_gain(cell) is not None]
     shown = [
         (_measured_title(document, cells), cells, MEASURED),
         (_published_title(document, printed), printed, PUBLISHED),
         ("Difference (measured − published)", compared, DIFFERENCE),
         ("Gain (row − the row it is compared with; * q < 0.05)", gained, GAIN),
+        (f"Published gain ({document.paper_name}, as printed)", claimed, PUBLISHED_GAIN),
     ]
     grids = [_grid(title, document, some, what) for title, some, what in shown if some]
     return grids + [grid for grid in (_robustness(document, cells), _stored(cells)) if grid]
@@ -238,6 +240,15 @@ def _gain_text(cell: AssembledCell, digits: int) -> str:
     return f"{gain.difference:+.{digits}f}{'*' if gain.starred else ''}"
 
 
+def _printed_gain(cell: AssembledCell) -> float | None:
+    return cell.planned.published.gain if cell.planned.published else None
+
+
+def _printed_gain_text(cell: AssembledCell, digits: int) -> str:
+    gain = _printed_gain(cell)
+    return EMPTY if gain is None else f"{gain:+}"
+
+
 def _own_place(cell: AssembledCell) -> Place:
     return cell.planned.place
 
@@ -262,6 +273,7 @@ MEASURED = GridContent(_own_place, _measured_ratio, _measured_text)
 PUBLISHED = GridContent(_published_place, _published_ratio, _published_text)
 DIFFERENCE = GridContent(_own_place, _no_ratio, _difference_text)
 GAIN = GridContent(_own_place, _no_ratio, _gain_text)
+PUBLISHED_GAIN = GridContent(_published_place, _no_ratio, _printed_gain_text)
 
 
 def _percent(value: float | None) -> str:

@@ -22,6 +22,7 @@ PrintedCell = Mapping[str, str]  # a row of a file of workflow/published, by col
 _OPEN_COLUMNS = ("ipc", "eval_arch", "labels")
 _NUMBERS = ("mean", "std", "compression_ratio")
 _OF_PLACE = ("paper", "table", "dataset", "ipc", "eval_arch", "metric", "note")
+_GAIN = "gain"  # some files have it: over the first row of its kind, as printed
 _NAMED = ("table", "dataset", "method", "variant", *_OPEN_COLUMNS)
 
 
@@ -36,6 +37,8 @@ class PrintedNumber:
         table: the table that prints it, "2" or "figure6".
         network_stated: whether the paper names the network that was trained; otherwise no
             difference from a measured number may be drawn.
+        gain: points that the paper prints beside it as the gain over another row, as they are
+            printed; None where none is.
     """
 
     mean: float
@@ -43,6 +46,7 @@ class PrintedNumber:
     compression_ratio: float | None
     table: str
     network_stated: bool
+    gain: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class PublishedNumbers:
     @property
     def told_apart(self) -> list[str]:
         """The columns by which `find` may be asked beside a cell's place."""
-        return sorted(self._printed.keys() - {*_OF_PLACE, *_NUMBERS})
+        return sorted(self._printed.keys() - {*_OF_PLACE, *_NUMBERS, _GAIN})
 
     def names(self, column: str) -> set[str]:
         """All names in a column, as printed and in the common words."""
@@ -199,7 +203,7 @@ def _check_row(row: Mapping[str | None, Any], columns: Sequence[str], where: str
             raise PlanError(
                 f"{where}: has no column '{column}'; add it, empty where nothing is said"
             )
-    for column in ("ipc", *_NUMBERS):
+    for column in ("ipc", *_NUMBERS, *[name for name in [_GAIN] if name in row]):
         text = row[column]
         if (text or column == "mean") and not _is_number(text):
             raise PlanError(
@@ -226,17 +230,18 @@ def _best(
 
 
 def _printed_number(cell: PrintedCell) -> PrintedNumber:
-    std, ratio = (
-        float(cell[name]) if cell[name] else None for name in ("std", "compression_ratio")
+    std, ratio, gain = (
+        float(cell[name]) if cell.get(name) else None for name in (*_NUMBERS[1:], _GAIN)
     )
-    return PrintedNumber(float(cell["mean"]), std, ratio, cell["table"], bool(cell["eval_arch"]))
+    stated = bool(cell["eval_arch"])
+    return PrintedNumber(float(cell["mean"]), std, ratio, cell["table"], stated, gain)
 
 
 def _ambiguous(paper: str, cells: list[PrintedCell]) -> PlanError:
     differ = {
         column: sorted({cell[column] for cell in cells})
         for column in cells[0]
-        if column not in (*_NUMBERS, "note") and len({cell[column] for cell in cells}) > 1
+        if column not in (*_NUMBERS, _GAIN, "note") and len({cell[column] for cell in cells}) > 1
     }
     choices = "; ".join(f"{column}: {', '.join(values)}" for column, values in differ.items())
     first = cells[0]

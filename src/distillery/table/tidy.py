@@ -43,14 +43,16 @@ COLUMNS = (
     *STORED_COLUMNS,
     *ADDRESS_COLUMNS,
 )
-GAIN_COLUMNS = ("against", "gain", "gain_test", "gain_p", "gain_q")
+GAIN_COLUMNS = ("against", "gain", "gain_test", "gain_p", "gain_q", "gain_published")
 
 _AS_PRINTED = "{!r}".format  # a printed number keeps its printed digits
 _TWO = "{:.2f}".format
 _WITH_DIGITS = ("measured", "std", "ci95", "gain")
 _FORMATS: dict[str, Callable[[Any], str]] = {
     **dict.fromkeys(("ipc", "published_ipc"), "{:g}".format),
-    **dict.fromkeys(("published", "published_std"), lambda x: _AS_PRINTED(float(x))),
+    **dict.fromkeys(
+        ("published", "published_std", "gain_published"), lambda x: _AS_PRINTED(float(x))
+    ),
     **dict.fromkeys(("measured_best", "rise", "cr_published", "cr_paper", "cr_stored"), _TWO),
     **dict.fromkeys(("gain_p", "gain_q", *ACCURACIES, *SCORES), "{:.4f}".format),
     "difference": lambda x: _TWO(round(x, 2) + 0.0),  # no -0.00
@@ -181,10 +183,11 @@ def _stored(assembled: AssembledCell) -> dict[str, object]:
 
 
 def _gain(assembled: AssembledCell) -> dict[str, object]:
-    gain = assembled.gain
+    gain, printed = assembled.gain, assembled.planned.published
+    of_paper: dict[str, object] = {"gain_published": printed and printed.gain}
     if gain is None:
-        return {}
-    return {
+        return of_paper
+    return of_paper | {
         "against": gain.against,
         "gain": gain.difference,
         "gain_test": gain.test,

@@ -191,9 +191,10 @@ def test_g_vbsms_references_are_cut_out_of_the_originals_then_mirrored(kept, tmp
     assert (same[0] | same[1]).all() and same[0].any() and same[1].any()
 
 
-def test_g_vbsms_other_references_are_the_stored_images(kept, tmp_path):
+@pytest.mark.parametrize("names", [(), ("roll:0",)])
+def test_g_vbsms_other_references_are_the_stored_images(kept, names, tmp_path):
     train = load_images(kept, "train")
-    found, indices, _ = g_vbsm_reads(train, tmp_path / "a")
+    found, indices, _ = g_vbsm_reads(train, tmp_path / "a", *names)
     torch.testing.assert_close(found, (train.pixels(indices).float() / 255 - 0.5) / 0.25)
 
 

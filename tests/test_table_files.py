@@ -5,6 +5,8 @@ import pytest
 from distillery.errors import PlanError
 from distillery.plan.models import Row, Table, checked
 from distillery.plan.plan import Plan
+from distillery.plan.table_files import check_table
+from helpers.project import ROOT
 
 TABLE = {"title": "a table", "columns": ["student", "ipc"]}
 
@@ -76,3 +78,11 @@ def test_a_table_without_a_budget_is_one_line(project, edit):
     edit(project / "workflow/tables/infer/table2.yaml", "[student, ipc]", "[student]")
     with pytest.raises(PlanError, match=r"table2\.yaml\.columns: lack the axis 'ipc', on which"):
         Plan(project).document("table2")
+
+
+@pytest.mark.parametrize("field", ["only", "comparable"])
+def test_values_of_an_axis_that_the_table_lacks_are_named(field):
+    rows = [{"row": "one", "method": "random", "labels": "hard", field: {"studnet": ["a"]}}]
+    table = checked(Table, TABLE | {"rows": rows}, "t.yaml")
+    with pytest.raises(PlanError, match=rf"row 'one': {field}\.studnet: no such axis: .*'student'"):
+        check_table(table, ROOT, "t.yaml")

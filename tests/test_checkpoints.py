@@ -112,7 +112,7 @@ def converted(kind: str, job: Job) -> dict[str, object]:
             folders(root, count=7, mode="RGBA")
         else:
             parquets(root, (0, 1, 1, 0, 1, 0, 0), (0, 1, 1, 0, 0), rows=2)
-    made = run_in(job.out.parent, f"{kind}:{root}", size=6)
+    made = run_in(job.out.parent, f"{kind}:{root}", size=6, originals="keep")
     return files(job) | {"metadata": json.dumps(made.metadata)}
 
 

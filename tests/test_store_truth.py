@@ -221,6 +221,17 @@ def test_what_is_missing_from_a_read_only_store_is_one_line(finished, read_only)
     assert files(finished) == before, "nothing is half-written"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="gives up root's rights as Linux names them")
+def test_snakemake_says_in_one_line_that_it_cannot_write(finished, read_only):
+    (finished / "results/table2.csv").unlink()
+    read_only(finished / "results")
+    done = run_as_ordinary_user(finished, "-m", "snakemake", "--cores", "1", "results/table2.csv")
+    said = done.stderr.splitlines()
+    assert done.returncode == 1 and "Traceback (most recent call last)" not in said, done.stderr
+    (line,) = [line for line in said if "ermission denied" in line]
+    assert "results/" in line and "let" in line
+
+
 def test_make_finishes_the_first_table_before_it_starts_the_second(project, edit, capsys):
     tables = project / "workflow/tables/infer"
     (tables / "table9.yaml").write_text((tables / "table2.yaml").read_text())

@@ -2,6 +2,7 @@
 # existence is all there is to check, and neither modification times nor Snakemake's own metadata matter. All outputs are `update`:
 # jobs replace them in one step, so that another Snakemake at the same folder, or a failed job, never takes a finished one away.
 
+import functools
 import shlex
 import shutil
 import sys
@@ -12,6 +13,7 @@ from distillery.plan.cost import Estimator
 from distillery.plan.explain import describe, summary
 from distillery.plan.plan import Plan
 from distillery.plan.preflight import Preflight, judge, on_host, over_limits
+from distillery.store.failures import explained
 from distillery.store.spec import STAGES
 
 # Shows stored artefacts too; for --dag, --rulegraph and --report.
@@ -24,6 +26,21 @@ try:
     PREFLIGHT = Preflight(PLAN.settings, ESTIMATOR)
 except DistilleryError as error:
     raise WorkflowError(str(error))
+
+
+def in_one_line(answer):
+    # What a user, a file or the machine is to blame for ends the run in one line; a bug of ours keeps its traceback.
+    @functools.wraps(answer)
+    def answered(*arguments, **named):
+        try:
+            return answer(*arguments, **named)
+        except DistilleryError as error:
+            raise WorkflowError(str(error))
+        except OSError as error:
+            raise WorkflowError(explained(error) or str(error))
+
+    return answered
+
 
 # Of a failed job whose output was not there before, as is usual here: no news.
 logger.addFilter(lambda record: "no backup found" not in record.getMessage())
@@ -57,6 +74,7 @@ def node_of(stage, wildcards):
 
 
 def upstream(stage):
+    @in_one_line
     def inputs(wildcards):
         node = node_of(stage, wildcards)
         # An artefact of which no more than meta.json was fetched is there in Snakemake's eyes; a mark makes it again.
@@ -141,25 +159,25 @@ def runtime(stage):
     return minutes
 
 
+@in_one_line
 def table_inputs(wildcards):
     # Whether a table is stale, its own sidecar says; only then does it depend on anything: the missing artefacts that it reads, and
     # a mark that makes Snakemake assemble it.
-    try:
-        nodes = PLAN.table_inputs(wildcards.table)
-        if FULL:
-            return [meta(node) for node in nodes]
-        if PLAN.fresh(wildcards.table):
-            return []
-        look_ahead(PLAN.missing([wildcards.table]))
-        return [*absent(nodes, PLAN.have), PLAN.mark_table(wildcards.table)]
-    except DistilleryError as error:
-        raise WorkflowError(str(error))
+    nodes = PLAN.table_inputs(wildcards.table)
+    if FULL:
+        return [meta(node) for node in nodes]
+    if PLAN.fresh(wildcards.table):
+        return []
+    look_ahead(PLAN.missing([wildcards.table]))
+    return [*absent(nodes, PLAN.have), PLAN.mark_table(wildcards.table)]
 
 
+@in_one_line
 def table_plan(wildcards):
     return PLAN.write_plan_stamp(wildcards.table)
 
 
+@in_one_line
 def picture_plan(wildcards):
     return PLAN.write_plan_stamp(wildcards.figure)
 
@@ -180,17 +198,15 @@ def targets(tables):
     ]
 
 
+@in_one_line
 def picture_inputs(wildcards):
     # As for tables: a picture whose sidecar names the present plan, of a table that is fresh, depends on nothing.
     name = wildcards.figure
-    try:
-        if not FULL and PLAN.drawn(name) and PLAN.fresh(name):
-            return []
-        look_ahead(PLAN.missing([name]))
-        return [
-            f"results/{name}.csv",
-            *absent(PLAN.figure_inputs(name)),
-            *([] if FULL else [PLAN.mark_picture(name)]),
-        ]
-    except DistilleryError as error:
-        raise WorkflowError(str(error))
+    if not FULL and PLAN.drawn(name) and PLAN.fresh(name):
+        return []
+    look_ahead(PLAN.missing([name]))
+    return [
+        f"results/{name}.csv",
+        *absent(PLAN.figure_inputs(name)),
+        *([] if FULL else [PLAN.mark_picture(name)]),
+    ]

@@ -22,6 +22,7 @@ from distillery.table.notes import notes
 from distillery.table.render import show
 from distillery.table.stats import summarize
 from distillery.table.tidy import COLUMNS, PLACE_COLUMNS
+from distillery.table.verdict import STATED
 from helpers.project import ROOT
 from helpers.tables import (
     RANDOM,
@@ -82,6 +83,7 @@ def test_cells_of_the_tidy_table(plan, store, tmp_path):
         "ci95": "8.9567",
         "measured_best": "43.83",
         "difference": "",
+        "verdict": "not comparable: another setting",
         "steps": "40",
         "instances": "70",
         "epochs": "20",
@@ -121,12 +123,16 @@ def test_difference_only_where_the_setting_is_the_papers(plan, store, tmp_path):
         "convnet-w32",
         "7",
     )
-    assert "Difference (measured − published)" in (tmp_path / "table2.md").read_text()
+    text = (tmp_path / "table2.md").read_text()
+    header, *_, last = grid(text, "Measured beside printed (INFER Table 2, imagenet-1k, digits)")
+    assert header[3:] == ["measured", "printed", "difference", "verdict", "CR printed (%)"]
+    assert last[3:] == ["43.0 ± 3.6", "28.7 ± 0.2", "+14.3", "above", "0.81"]
+    assert STATED in text
     anonymous = replace(plan.cells[2].published, network_stated=False)
     plan = changed(plan, 2, published=anonymous)
     *_, infer = made(plan, store, tmp_path / "other")
     assert (infer["comparable"], infer["difference"]) == ("no", "")
-    assert "Difference" not in (tmp_path / "other.md").read_text()
+    assert infer["verdict"] == "not comparable: the paper names no network"
 
 
 def test_dynamic_labels_are_counted_by_the_papers_ratio_and_not_stored(plan, store, tmp_path):
@@ -345,11 +351,13 @@ def test_markdown_has_the_papers_shape(plan, store, tmp_path):
         ["G-VBSM", "–", "–"],
         ["INFER", "8.12", "43.0 ± 3.6"],
     ]
-    assert grid(text, "Published (INFER Table 2, imagenet-1k)") == [
-        ["", "CR (%) ipc 10", "resnet18 ipc 10"],
-        ["Random", "0.78", "10.5 ± 0.4"],
-        ["G-VBSM", "4.53", "31.4 ± 0.5"],
-        ["INFER", "0.81", "28.7 ± 0.2"],
+    names = ["", "student", "ipc", "measured", "printed", "difference", "verdict", "CR printed (%)"]
+    other, place = "not comparable: another setting", ["convnet-w32", "7"]
+    assert grid(text, "Measured beside printed (INFER Table 2, imagenet-1k)") == [
+        names,
+        ["Random", *place, "31.5", "10.5 ± 0.4", "–", other, "0.78"],
+        ["G-VBSM", *place, "–", "31.4 ± 0.5", "–", "not measured", "4.53"],
+        ["INFER", *place, "43.0 ± 3.6", "28.7 ± 0.2", "–", other, "0.81"],
     ]
     assert grid(text, "Stored")[-1] == [
         "INFER",

@@ -86,7 +86,7 @@ def cell(row: str, method: str, labels: str, **changes: Any) -> DocumentCell:
     """A cell of digits, as in `changes`; published only unless they say more."""
     place = Place("digits", "convnet-w32", 7)
     place = replace(place, **{key: changes.pop(key) for key in PLACE_KEYS if key in changes})
-    published = {"paper": PAPER_PLACE, "published": None, "comparable": False}
+    published = {"paper": PAPER_PLACE, "published": None, "comparable": False, "reason": ""}
     counted = {"counted_as": labels, "label_epochs": 20, "original_bytes": None}
     artefacts = {"evaluations": (), "distilled": (), "label": (), "data": None, "scores": {}}
     named = {"row": row, "method": method, "labels": labels, "variant": "", "protocol": labels}
@@ -113,6 +113,7 @@ def document(cells: Sequence[DocumentCell], **changes: Any) -> TableDocument:
         "figure": None,
         "printed": {},
         "scores": False,
+        "compression_ratio": True,
         "shape": TableShape(rows, ("student", "ipc"), "dataset"),
         "axes": (),
         "code": "",

@@ -93,7 +93,8 @@ class TableCell:
         ipc: images per class.
         paper: the place of the paper's table that it stands for, if there is one.
         published: the printed number, if there is one.
-        comparable: whether the printed number is of this very setting.
+        comparable: whether the printed number is of this very setting, recipe and network.
+        reason: why it is not, where there is a printed number.
         evaluations: the artefacts that its number is read off: per draw, one per student.
         distilled: the distilled set of each draw.
         label: the stored labels of each draw, if their kind stores any.
@@ -110,6 +111,7 @@ class TableCell:
     paper: Place | None
     published: PrintedNumber | None
     comparable: bool
+    reason: str = ""
     evaluations: tuple[tuple[Node, ...], ...] = ()
     distilled: tuple[Node, ...] = ()
     label: tuple[Node, ...] = ()

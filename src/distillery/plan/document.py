@@ -35,11 +35,18 @@ def table_document(
         figure=table.figure,
         printed=paper.printed.get(short, {}),
         scores=table.scores,
-        shape=TableShape(tuple(row.row for row in table.rows), tuple(table.columns), table.panel),
+        compression_ratio=paper.compression_ratio,
+        shape=TableShape(_rows(table, cells), tuple(table.columns), table.panel),
         axes=tuple(table.axes),
         code=code_digest(["distillery.stages.table"]),
         cells=tuple(_cell(cell, settings) for cell in cells),
     )
+
+
+def _rows(table: Table, cells: list[TableCell]) -> tuple[str, ...]:
+    """The rows that have cells, in the order of the table's file."""
+    chosen = {cell.row.row for cell in cells}
+    return tuple(row.row for row in table.rows if row.row in chosen)
 
 
 def _cell(cell: TableCell, settings: Settings) -> DocumentCell:
@@ -56,6 +63,7 @@ def _cell(cell: TableCell, settings: Settings) -> DocumentCell:
         paper=cell.paper,
         published=cell.published,
         comparable=cell.comparable,
+        reason=cell.reason,
         label_epochs=_label_epochs(cell, settings),
         original_bytes=expected.original_bytes if expected else None,
         evaluations=tuple(map(_addresses, cell.evaluations)),

@@ -236,12 +236,14 @@ class Paper(Strict):
         words: what the words in its printed tables mean.
         printed: facts that it prints about a table or figure, by table, then by name; the figure
             that draws the table shows them.
+        compression_ratio: whether it counts a compression ratio (`table.budget.cr_paper`).
     """
 
     name: str
     title: str
     words: PaperWords = PaperWords()
     printed: dict[str, dict[str, Annotated[float, Field(allow_inf_nan=False)]]] = {}
+    compression_ratio: bool = False
 
 
 class PassCost(Strict):
@@ -342,6 +344,7 @@ class Row(Strict):
         measured: whether it is run; otherwise it shows the published numbers only.
         comparable: whether a difference from the printed number may be drawn where data set, ipc
             and student are the paper's; or at which values of axes, as `only` says them.
+        because: the reason where it may not.
         override: changes of recipes, by stage.
         published: the keys that find it in workflow/published where they differ from its own.
         against: another row of the table, from which this one's gain is measured; where only this
@@ -361,6 +364,7 @@ class Row(Strict):
     variant: str = ""
     measured: bool = True
     comparable: bool | dict[str, list[Any]] = True
+    because: str | None = None
     override: dict[str, Block] = {}
     published: dict[str, str] = {}
     against: str | None = None
@@ -371,6 +375,12 @@ class Row(Strict):
     @classmethod
     def _labels_by_their_kind(cls, labels: Any) -> Any:
         return {"kind": labels} if isinstance(labels, str) else labels
+
+    @model_validator(mode="after")
+    def _reasoned(self) -> Row:
+        if (self.comparable is True) == (self.because is not None):
+            raise ValueError("comparable: false and because: '<the reason>' belong together")
+        return self
 
     def stands_at(self, place: Mapping[str, Any]) -> bool:
         """Whether the row has a cell at a place, that is at the value of each axis."""

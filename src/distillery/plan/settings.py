@@ -136,6 +136,15 @@ class Settings:
         """File and key that say `key` of params.yaml, in the layer that wins."""
         return str(self._params.where / key)
 
+    def changes(self) -> dict[str, Tree]:
+        """What each layer of params.yaml and the command line says, the lowest first."""
+        return self._params.layers
+
+    def stated_dataset(self, name: str) -> dict[str, Any] | None:
+        """What the scale's file says of a data set, without params.yaml; None: nothing."""
+        found = as_tree(self._scale.get("datasets")).get(name)
+        return None if found is None else dict(plain(found))
+
     def plain_layers(self) -> dict[str, Tree]:
         """What the scale and params.yaml say beside recipes; the grid is called `tables`."""
         of_scale = {key: item for key, item in self._scale.items() if key not in RECIPES}

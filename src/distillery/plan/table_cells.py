@@ -13,6 +13,7 @@ from distillery.plan.axes import GridPlace, counterpart, grid
 from distillery.plan.budgets import budgeted
 from distillery.plan.cell import Experiment, TableCell
 from distillery.plan.checks_of_printed import check_published, check_words
+from distillery.plan.comparison import PaperScale, other_place
 from distillery.plan.context import Context
 from distillery.plan.models import Row, Table
 from distillery.plan.settings import Settings
@@ -36,6 +37,7 @@ class PrintedNumbers:
         """Read nothing yet; `settings` know the papers."""
         self._settings = settings
         self._papers: dict[str, PublishedNumbers] = {}
+        self.scale = PaperScale(settings)
 
     def of(self, paper: str) -> PublishedNumbers:
         """The printed numbers of a paper, a folder of workflow/tables."""
@@ -77,8 +79,8 @@ def plan_cells(name: str, context: Context, printed: PrintedNumbers) -> Iterator
     planner = _CellPlanner(name, table, context, printed)
     for row in table.rows:
         for place, paper in places:
-            measured = row.row in chosen and _is_measured(row, place, table)
-            if row.stands_at(place):
+            if row.stands_at(place) and row.row in chosen:
+                measured = _is_measured(row, place, table)
                 yield planner.cell(row, place, paper, measured)
 
 
@@ -134,9 +136,11 @@ class _CellPlanner:
         self, row: Row, place: GridPlace, paper: GridPlace | None, measured: bool
     ) -> TableCell:
         """The cell of a row at a place, which stands for the paper's place `paper`."""
-        number, comparable = self._printed_number(row, place, paper)
+        number, same = self._printed_number(row, place, paper)
         file = table_file(self.name)
         experiment = Experiment.at(place, self._at(row, place), self._places(place), file)
+        made = self._artefacts(experiment) if measured else self._no_artefacts()
+        reason = self._reason(row, place, paper, number, same, made) if number else ""
         return TableCell(
             row=row,
             extra={axis: place[axis] for axis in self.table.axes},
@@ -145,9 +149,31 @@ class _CellPlanner:
             ipc=place["ipc"],
             paper=None if paper is None else Place.on(paper),
             published=number,
-            comparable=comparable,
-            **(self._artefacts(experiment) if measured else self._no_artefacts()),
+            comparable=number is not None and same and not reason,
+            reason=reason,
+            **made,
         )
+
+    def _reason(
+        self,
+        row: Row,
+        place: GridPlace,
+        paper: GridPlace | None,
+        number: PrintedNumber,
+        same: bool,
+        made: Mapping[str, Any],
+    ) -> str:
+        """Why what is measured cannot be compared with the printed number; "" where it can."""
+        if not row.comparable_at(place if same else paper or place):
+            return str(row.because)
+        if not same:
+            return other_place(place, paper or {})
+        if not number.network_stated:
+            return "the paper does not name the network"
+        if not made.get("evaluations") or self.table.analysis:
+            return ""
+        student = made["evaluations"][0][0]
+        return self.printed.scale.reason(self.name, self.table, row, place, student)
 
     def _at(self, row: Row, place: GridPlace) -> Row:
         """The row with what the table's own axes override at a place."""
@@ -189,9 +215,9 @@ class _CellPlanner:
     ) -> tuple[PrintedNumber | None, bool]:
         """The printed number of exactly this setting, else of the paper's place in this cell.
 
-        With it whether it is comparable: of exactly this setting, and the row says nothing else.
+        With it whether it is of exactly this setting. A user's own data set has none.
         """
-        if not self.table.published:
+        if not self.table.published or self.printed.scale.is_users_own(place["dataset"]):
             return None, False
         source, _, short = self.name.partition("/")
         numbers = self.printed.of(source)
@@ -209,7 +235,7 @@ class _CellPlanner:
                 prefer_table=short,
             )
             if found:
-                return found, same and row.comparable_at(setting)
+                return found, same
         return None, False
 
     def _variant(self, setting: Mapping[str, Any]) -> dict[str, str]:

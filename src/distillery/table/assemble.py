@@ -32,7 +32,7 @@ class StoredSize:
 
     Attributes:
         cr_paper: compression ratio as the papers count it, percent; None where nobody said how
-            many epochs of labels it counts.
+            many epochs of labels it counts, or the paper of the table counts no ratio.
         cr_stored: bytes really stored over the raw bytes of the training images, percent.
         bytes_by_part: bytes of each part of the set, and of the labels.
         pixels: numbers stored for images; None where an artefact is older than this count.
@@ -120,12 +120,14 @@ def assemble(document: TableDocument, store: Path) -> list[AssembledCell]:
         lambda cell: _values(cell, metadata),
     )
     return [
-        _assembled(cell, gain, metadata)
+        _assembled(cell, gain, document.compression_ratio, metadata)
         for cell, gain in zip(document.cells, differences, strict=True)
     ]
 
 
-def _assembled(cell: DocumentCell, gain: Gain | None, metadata: StoreMetadata) -> AssembledCell:
+def _assembled(
+    cell: DocumentCell, gain: Gain | None, counts_ratio: bool, metadata: StoreMetadata
+) -> AssembledCell:
     if not cell.evaluations:
         return AssembledCell(cell)
     measurements = [metadata.measurement(address) for address in cell.students]
@@ -136,7 +138,7 @@ def _assembled(cell: DocumentCell, gain: Gain | None, metadata: StoreMetadata) -
         measured=summarize(_values(cell, metadata)),
         measured_best=None if None in best else fmean(filter(None, best)),
         efforts=tuple(one.effort for one in measurements if one.effort),
-        stored=_stored(cell, metadata),
+        stored=_stored(cell, counts_ratio, metadata),
         gain=gain,
         scores=_scores(cell, metadata),
         artefacts={address: metadata.content(address) for address in read},
@@ -170,7 +172,7 @@ def _scores(cell: DocumentCell, metadata: StoreMetadata) -> dict[str, float]:
     )
 
 
-def _stored(cell: DocumentCell, metadata: StoreMetadata) -> StoredSize | None:
+def _stored(cell: DocumentCell, counts_ratio: bool, metadata: StoreMetadata) -> StoredSize | None:
     """What the set and the labels take, as the first student states it; None where it does not.
 
     All draws of a set take as much, but for files of JPEG.
@@ -184,7 +186,7 @@ def _stored(cell: DocumentCell, metadata: StoreMetadata) -> StoredSize | None:
         stored.update(sizes[part]["bytes"])
     data = sizes["data"]
     return StoredSize(
-        _cr_paper(cell, data),
+        _cr_paper(cell, data) if counts_ratio else None,
         cr_stored(sum(stored.values()), data["raw_bytes"]),
         dict(sorted(stored.items())),
         **_numbers([sizes[part] for part in parts]),

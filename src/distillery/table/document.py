@@ -77,7 +77,8 @@ class DocumentCell:
         against: the row that its gain is measured from.
         paper: the paper's place that it stands for; None where the paper has none.
         published: the number that the paper prints for it.
-        comparable: whether that number is of this very setting.
+        comparable: whether that number is of this very setting, recipe and network.
+        reason: why it is not, where there is one.
         label_epochs: epochs of dynamic labels that the papers' compression ratio counts; 0 where
             nobody said.
         original_bytes: size of the training set as the paper counts it; None: its raw bytes.
@@ -100,6 +101,7 @@ class DocumentCell:
     paper: Place | None
     published: PrintedNumber | None
     comparable: bool
+    reason: str
     label_epochs: int
     original_bytes: int | None
     evaluations: tuple[tuple[str, ...], ...]
@@ -150,6 +152,7 @@ class TableDocument:
         figure: the figure that draws the table.
         printed: facts that the paper prints about this table or figure, by name.
         scores: whether DD-Ranking's scores stand beside the accuracies.
+        compression_ratio: whether the paper counts a compression ratio.
         shape: its grid.
         axes: names of the table's own axes.
         code: digest of the code that assembles tables.
@@ -167,6 +170,7 @@ class TableDocument:
     figure: str | None
     printed: dict[str, float]
     scores: bool
+    compression_ratio: bool
     shape: TableShape
     axes: tuple[str, ...]
     code: str

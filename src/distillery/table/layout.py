@@ -1,6 +1,6 @@
-"""A table in the paper's own shape: per panel a grid of measured numbers, then one of published.
+"""A table in the paper's own shape: per panel a grid of measured numbers, then of pairs.
 
-Measured and published numbers never share a grid.
+Measured and printed numbers have columns of their own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from distillery.table.findings import RISING
 from distillery.table.scores import SCORES
 from distillery.table.stats import Summary
 from distillery.table.tidy import by_part
+from distillery.table.verdict import verdict
 
 T = TypeVar("T")
 Metrics = dict[str, dict[str, dict[str, float]]]
@@ -58,7 +59,7 @@ class GridContent:
 def layout(document: TableDocument, cells: Sequence[AssembledCell]) -> dict[str, list[TextGrid]]:
     """The grids of each panel.
 
-    They are: measured; published; difference, where any number is comparable; gain, where a row is
+    They are: measured; measured beside printed, with difference and verdict; gain, where a row is
     compared with another; printed gains; the scores of a table that has them; what is stored.
 
     Raises:
@@ -75,18 +76,18 @@ def layout(document: TableDocument, cells: Sequence[AssembledCell]) -> dict[str,
 
 def _grids(document: TableDocument, cells: list[AssembledCell]) -> list[TextGrid]:
     printed = [cell for cell in cells if cell.planned.published]
-    compared = [cell for cell in cells if cell.difference is not None]
     gained = [cell for cell in cells if cell.gain]
     claimed = [cell for cell in printed if _printed_gain(cell) is not None]
     shown = [
         (_measured_title(document, cells), cells, MEASURED),
-        (_published_title(document, printed), printed, PUBLISHED),
-        ("Difference (measured − published)", compared, DIFFERENCE),
         ("Gain (row − the row it is compared with; * q < 0.05)", gained, GAIN),
         (f"Published gain ({document.paper_name}, as printed)", claimed, PUBLISHED_GAIN),
     ]
     grids = [_grid(title, document, some, what) for title, some, what in shown if some]
-    return grids + [grid for grid in (_robustness(document, cells), _stored(cells)) if grid]
+    if printed:
+        grids.insert(1, _beside_printed(document, printed))
+    scores, stored = _robustness(document, cells), _stored(document, cells)
+    return grids + [grid for grid in (scores, stored) if grid]
 
 
 def _measured_title(document: TableDocument, cells: list[AssembledCell]) -> str:
@@ -104,10 +105,26 @@ def _counted(measured: Summary) -> str:
     )
 
 
+def _beside_printed(document: TableDocument, cells: list[AssembledCell]) -> TextGrid:
+    """Each cell that has a printed number: place, measured, printed, difference and verdict."""
+    ratios = any(_published_ratio(cell) is not None for cell in cells)
+    rows = []
+    for cell in cells:
+        place, digits = cell.planned.place, document.digits
+        texts = [_plain(place.at(axis)) for axis in document.shape.columns]
+        texts += [_measured_text(cell, digits), _published_text(cell)]
+        texts += [_difference_text(cell, digits), verdict(cell) or "not measured"]
+        texts += [_percent(_published_ratio(cell))] if ratios else []
+        rows.append((cell.planned.row, texts))
+    names = [*document.shape.columns, "measured", "printed", "difference", "verdict"]
+    names += ["CR printed (%)"] if ratios else []
+    return TextGrid(_published_title(document, cells), [("", name) for name in names], rows)
+
+
 def _published_title(document: TableDocument, cells: list[AssembledCell]) -> str:
     tables = _joined(_table_title(c.planned.published.table) for c in cells if c.planned.published)
     datasets = _joined(str(_published_place(cell).dataset) for cell in cells)
-    return f"Published ({document.paper_name} {tables}, {datasets})"
+    return f"Measured beside printed ({document.paper_name} {tables}, {datasets})"
 
 
 def _table_title(table: str) -> str:
@@ -174,23 +191,23 @@ def _robustness(document: TableDocument, cells: list[AssembledCell]) -> TextGrid
     return TextGrid(ROBUSTNESS, columns, rows) if rows else None
 
 
-def _stored(cells: list[AssembledCell]) -> TextGrid | None:
+def _stored(document: TableDocument, cells: list[AssembledCell]) -> TextGrid | None:
     """What is stored, each different line of a row once."""
     sizes = [(cell, cell.stored) for cell in cells if cell.stored]
     counted = any(size.pixels is not None for _, size in sizes)
-    lines = _unique((cell.planned.row, *_sizes(cell, size, counted)) for cell, size in sizes)
+    ratio = document.compression_ratio
+    lines = _unique((cell.planned.row, *_sizes(cell, size, ratio, counted)) for cell, size in sizes)
     numbers = [("numbers", "of images"), ("numbers", "of labels")] if counted else []
-    ratios = [("CR (%)", "paper"), ("CR (%)", "stored")]
+    ratios = [("CR (%)", "paper"), ("CR (%)", "stored")] if ratio else []
     columns = [("", "ipc"), *ratios, ("", "bytes"), *numbers, ("", "by part")]
     return TextGrid("Stored", columns, [(row, texts) for row, *texts in lines]) if lines else None
 
 
-def _sizes(cell: AssembledCell, size: StoredSize, counted: bool) -> tuple[str, ...]:
+def _sizes(cell: AssembledCell, size: StoredSize, ratio: bool, counted: bool) -> tuple[str, ...]:
     numbers = (size.pixels, size.label_floats) if counted else ()
     return (
         _plain(cell.planned.place.ipc),
-        _percent(size.cr_paper),
-        _percent(size.cr_stored),
+        *((_percent(size.cr_paper), _percent(size.cr_stored)) if ratio else ()),
         *(EMPTY if number is None else str(number) for number in (size.bytes, *numbers)),
         by_part(size.bytes_by_part),
     )
@@ -221,7 +238,7 @@ def _measured_text(cell: AssembledCell, digits: int) -> str:
     return f"{measured.mean:.{digits}f}{spread}{RISING if cell.levelled_off is False else ''}"
 
 
-def _published_text(cell: AssembledCell, digits: int) -> str:
+def _published_text(cell: AssembledCell) -> str:
     """The printed digits, however many decimals the table has."""
     published = cell.planned.published
     if published is None:
@@ -270,8 +287,6 @@ def _no_ratio(cell: AssembledCell) -> None:
 
 
 MEASURED = GridContent(_own_place, _measured_ratio, _measured_text)
-PUBLISHED = GridContent(_published_place, _published_ratio, _published_text)
-DIFFERENCE = GridContent(_own_place, _no_ratio, _difference_text)
 GAIN = GridContent(_own_place, _no_ratio, _gain_text)
 PUBLISHED_GAIN = GridContent(_published_place, _no_ratio, _printed_gain_text)
 

@@ -12,7 +12,12 @@ from distillery.table.gains import LEVEL
 from distillery.table.layout import EMPTY
 from distillery.table.scores import SHARE
 from distillery.table.stats import DRAWS, STUDENTS
+from distillery.table.verdict import STATED
 
+_CR = (
+    "CR: INFER's accounting, images by number and labels by bytes. Stored: all bytes kept over the "
+    "raw bytes of the training images. Labels made during training count in the former only."
+)
 _SCORES = (
     "HLR: accuracy of the student's network on the real data minus that on this set with hard "
     "labels, low is good. IOR: accuracy on this set minus that on as many random real images, "
@@ -36,11 +41,10 @@ def notes(document: TableDocument, cells: Sequence[AssembledCell], csv_name: str
         *_tests(cells),
         *findings(document, cells),
         *([best] if last else []),
-        "CR: INFER's accounting, images by number and labels by bytes. Stored: all bytes kept over "
-        "the raw bytes of the training images. Labels made during training count in the former "
-        "only.",
-        "Published numbers are the paper's, in its own setting; a difference is drawn only where "
-        f"the measured setting is that one. {EMPTY}: not measured, or not printed.",
+        *([_CR] if document.compression_ratio else []),
+        "Printed numbers are the paper's, in its own setting; a difference is drawn only where the "
+        f"measured setting is that one. {EMPTY}: not measured, or not printed.",
+        *([STATED] if any(cell.planned.published for cell in cells) else []),
         *_without_gain(document, cells),
         *([_SCORES.format(csv_name)] if document.scores else []),
         *_mixed_versions(cells),

@@ -16,6 +16,7 @@ from typing import Any
 from distillery.table.assemble import AssembledCell
 from distillery.table.document import TableDocument
 from distillery.table.scores import ACCURACIES, SCORES
+from distillery.table.verdict import verdict
 
 PLACE_COLUMNS = (
     *("paper", "table", "row", "method", "variant", "labels", "protocol", "scale"),
@@ -27,7 +28,7 @@ PUBLISHED_COLUMNS = (
 )
 MEASURED_COLUMNS = (
     *("measured", "std", "n", "spread_over", "draws", "students", "ci95"),
-    *("measured_best", "difference"),
+    *("measured_best", "difference", "verdict"),
 )
 EFFORT_COLUMNS = ("steps", "instances", "epochs", "rise")
 STORED_COLUMNS = (
@@ -149,6 +150,7 @@ def _measured(assembled: AssembledCell) -> dict[str, object]:
         "ci95": measured.ci95,
         "measured_best": assembled.measured_best,
         "difference": assembled.difference,
+        "verdict": verdict(assembled),
         "ids": _ids(cell.students),
         "distilled_id": _ids(cell.distilled),
         "label_id": _ids(cell.label),

@@ -23,6 +23,7 @@ _OPEN_COLUMNS = ("ipc", "eval_arch", "labels")
 _NUMBERS = ("mean", "std", "compression_ratio")
 _OF_PLACE = ("paper", "table", "dataset", "ipc", "eval_arch", "metric", "note")
 _GAIN = "gain"  # some files have it: over the first row of its kind, as printed
+LINE = "line"  # of a printed cell: its file and line
 _NAMED = ("table", "dataset", "method", "variant", *_OPEN_COLUMNS)
 
 
@@ -39,6 +40,7 @@ class PrintedNumber:
             difference from a measured number may be drawn.
         gain: points that the paper prints beside it as the gain over another row, as they are
             printed; None where none is.
+        line: file and line that hold it, "gift_table1.csv:12"; "" where it is of no file.
     """
 
     mean: float
@@ -47,6 +49,7 @@ class PrintedNumber:
     table: str
     network_stated: bool
     gain: float | None = None
+    line: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,11 @@ class PublishedNumbers:
     def names(self, column: str) -> set[str]:
         """All names in a column, as printed and in the common words."""
         return self._printed.get(column, set())
+
+    def lines(self) -> dict[str, PrintedCell]:
+        """Every printed cell by its file and line."""
+        tables = (cells for by_table in self._cells.values() for cells in by_table.values())
+        return {cell[LINE]: cell for cells in tables for cell in cells}
 
     def find(
         self,
@@ -149,10 +157,12 @@ class PublishedNumbers:
         return None
 
     def _accuracies(self, file: Path) -> list[PrintedCell]:
-        rows = [row for row in _rows(file) if "mean" in row]
+        numbered = enumerate(_rows(file), 2)
+        rows = [row | {LINE: f"{file.name}:{n}"} for n, row in numbered if "mean" in row]
         cells = [self._in_common_words(row | {"ipc": _number(row["ipc"])}) for row in rows]
         for row, cell in zip(rows, cells, strict=True):
-            for column, name in row.items():
+            for column in row.keys() - {LINE}:
+                name = row[column]
                 self._printed.setdefault(column, set()).update({name, cell[column]} - {""})
         return [self._bound_to(cell["table"], self._hard_where_blank(cell)) for cell in cells]
 
@@ -234,14 +244,15 @@ def _printed_number(cell: PrintedCell) -> PrintedNumber:
         float(cell[name]) if cell.get(name) else None for name in (*_NUMBERS[1:], _GAIN)
     )
     stated = bool(cell["eval_arch"])
-    return PrintedNumber(float(cell["mean"]), std, ratio, cell["table"], stated, gain)
+    mean = float(cell["mean"])
+    return PrintedNumber(mean, std, ratio, cell["table"], stated, gain, cell[LINE])
 
 
 def _ambiguous(paper: str, cells: list[PrintedCell]) -> PlanError:
     differ = {
         column: sorted({cell[column] for cell in cells})
         for column in cells[0]
-        if column not in (*_NUMBERS, _GAIN, "note") and len({cell[column] for cell in cells}) > 1
+        if column not in (*_NUMBERS, _GAIN, "note", LINE) and len({cell[column] for cell in cells}) > 1
     }
     choices = "; ".join(f"{column}: {', '.join(values)}" for column, values in differ.items())
     first = cells[0]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from distillery.table.assemble import AssembledCell, assemble
-from distillery.table.document import DocumentCell
+from distillery.table.document import DocumentCell, PrintedTeacher
 from distillery.table.findings import findings
 from distillery.table.metadata import Effort, StoreMetadata
 from distillery.table.stats import summarize
@@ -214,3 +215,23 @@ def test_a_method_is_compared_with_its_own_random_alone(values, random):
 def test_analyses_measure_no_accuracy_to_doubt():
     cells = [measured("a", [43.0], ipc=5), measured("a", [10.0], ipc=10)]
     assert not said(*cells, analysis="continual") and said(*cells)
+
+
+# --- teachers -------------------------------------------------------------------------------------
+
+
+def test_a_teacher_below_its_printed_accuracy_is_told_once(tmp_path):
+    teachers = tuple(
+        PrintedTeacher(f"{name} on cifar10", f"teacher/{name}", 93.86)
+        for name in ("weak", "just", "absent")
+    )
+    for name, last in (("weak", 91.85), ("just", 91.87)):  # 93.86 - 2 = 91.86
+        put(tmp_path, f"teacher/{name}", {"accuracy": {"last": last, "best": last, "curve": []}})
+    put(tmp_path, "evaluate/a", evaluation(47.0, 48.0))
+    one = cell("A", "infer", "static", evaluations=(("evaluate/a",),), teachers=teachers)
+    plan = document([one, replace(one, row="B")])
+    told = [text for text in findings(plan, assemble(plan, tmp_path)) if "teacher" in text]
+    assert len(told) == 1
+    assert told[0].startswith(
+        "The teacher weak on cifar10 has 91.8 %, more than 2 points below the printed 93.86 %"
+    )

@@ -219,7 +219,8 @@ def test_a_new_paper_is_files_beside_its_tables(new_paper):
     plan = planned(new_paper)
     random, ours = plan.cells("new/table1")
     assert (ours.published.mean, ours.published.std, ours.published.table) == (71.5, 0.5, "1")
-    assert (random.published.mean, random.comparable) == (40.25, True)
+    assert (random.published.mean, random.comparable) == (40.25, False)
+    assert random.reason.startswith("the scale 'paper' has no such cell")
     document = plan.document("new/table1")
     assert (document.paper, document.paper_name) == ("new", "NewPaper")
     assert document.printed == {"correlation": 0.5}

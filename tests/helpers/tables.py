@@ -88,7 +88,14 @@ def cell(row: str, method: str, labels: str, **changes: Any) -> DocumentCell:
     place = replace(place, **{key: changes.pop(key) for key in PLACE_KEYS if key in changes})
     published = {"paper": PAPER_PLACE, "published": None, "comparable": False, "reason": ""}
     counted = {"counted_as": labels, "label_epochs": 20, "original_bytes": None}
-    artefacts = {"evaluations": (), "distilled": (), "label": (), "data": None, "scores": {}}
+    artefacts = {
+        "evaluations": (),
+        "distilled": (),
+        "label": (),
+        "data": None,
+        "teachers": (),
+        "scores": {},
+    }
     named = {"row": row, "method": method, "labels": labels, "variant": "", "protocol": labels}
     rest = {"place": place, "against": None}
     return DocumentCell(**(named | published | counted | artefacts | rest | changes))

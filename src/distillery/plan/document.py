@@ -8,7 +8,7 @@ from distillery.plan.cell import Experiment
 from distillery.plan.checks import instances
 from distillery.plan.types import traits, validated
 from distillery.store.fingerprint import code_digest
-from distillery.table.document import DocumentCell, Place, TableDocument, TableShape
+from distillery.table.document import DocumentCell, Place, PrintedTeacher, TableDocument, TableShape
 from distillery.training.recipe import Training
 
 if TYPE_CHECKING:
@@ -16,12 +16,21 @@ if TYPE_CHECKING:
     from distillery.plan.models import Expected, Paper, Table
     from distillery.plan.nodes import Node
     from distillery.plan.settings import Settings
+    from distillery.table.published import PublishedNumbers
 
 
 def table_document(
-    name: str, table: Table, paper: Paper, cells: list[TableCell], settings: Settings
+    name: str,
+    table: Table,
+    paper: Paper,
+    cells: list[TableCell],
+    settings: Settings,
+    numbers: PublishedNumbers,
 ) -> TableDocument:
-    """The plan document of the table `name` (`paper/table`), whose planned cells are `cells`."""
+    """The plan document of the table `name` (`paper/table`), whose planned cells are `cells`.
+
+    `numbers` are those that the paper prints.
+    """
     folder, _, short = name.partition("/")
     return TableDocument(
         table=name,
@@ -39,7 +48,7 @@ def table_document(
         shape=TableShape(_rows(table, cells), tuple(table.columns), table.panel),
         axes=tuple(table.axes),
         code=code_digest(["distillery.stages.table"]),
-        cells=tuple(_cell(cell, settings) for cell in cells),
+        cells=tuple(_cell(cell, settings, numbers) for cell in cells),
     )
 
 
@@ -49,7 +58,7 @@ def _rows(table: Table, cells: list[TableCell]) -> tuple[str, ...]:
     return tuple(row.row for row in table.rows if row.row in chosen)
 
 
-def _cell(cell: TableCell, settings: Settings) -> DocumentCell:
+def _cell(cell: TableCell, settings: Settings, numbers: PublishedNumbers) -> DocumentCell:
     row, expected = cell.row, _expected(cell, settings)
     return DocumentCell(
         row=row.row,
@@ -70,8 +79,37 @@ def _cell(cell: TableCell, settings: Settings) -> DocumentCell:
         distilled=_addresses(cell.distilled),
         label=_addresses(cell.label),
         data=cell.data.address if cell.data else None,
+        teachers=_teachers(cell, numbers, settings),
         scores={name: _addresses(nodes) for name, nodes in (cell.scores or {}).items()},
     )
+
+
+def _teachers(
+    cell: TableCell, numbers: PublishedNumbers, settings: Settings
+) -> tuple[PrintedTeacher, ...]:
+    """The teachers behind a cell whose accuracy the paper prints, by the name of their network."""
+    found: dict[str, PrintedTeacher] = {}
+    for node in _upstream(cell.students[:1]):
+        if node.spec.stage == "teacher" and node.dataset == cell.dataset:
+            name = node.spec.label.removeprefix(f"{cell.dataset}-")  # convnet64 is no convnet
+            printed = numbers.find(
+                dataset=cell.dataset, ipc=None, method="full", student=name, variant="teacher"
+            )
+            if printed:
+                title = f"{name} on {cell.dataset}"
+                found[node.address] = PrintedTeacher(title, node.address, printed.mean)
+    return tuple(found.values())
+
+
+def _upstream(nodes: list[Node]) -> list[Node]:
+    """Nodes and all that they are made from, each once."""
+    found = dict.fromkeys(nodes)
+    waiting = list(nodes)
+    while waiting:
+        new = [node for node in waiting.pop().upstream() if node not in found]
+        found.update(dict.fromkeys(new))
+        waiting += new
+    return list(found)
 
 
 def _addresses(nodes: tuple[Node, ...]) -> tuple[str, ...]:

@@ -158,7 +158,12 @@ class Plan:
         if name not in self._documents:
             paper, cells = self.settings.paper(name.partition("/")[0]), self.cells(table)
             self._documents[name] = table_document(
-                name, self.settings.table(name), paper, cells, self.settings
+                name,
+                self.settings.table(name),
+                paper,
+                cells,
+                self.settings,
+                self._printed.of(name.partition("/")[0]),
             )
         return self._documents[name]
 

@@ -6,7 +6,7 @@ Only the meta.json of each evaluation is read, so that a table rebuilds from a p
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 from distillery.sets.parts import Kind
 from distillery.sets.sizes import PARTS
 from distillery.table.budget import cr_paper, cr_stored
-from distillery.table.document import DocumentCell, TableDocument
+from distillery.table.document import DocumentCell, PrintedTeacher, TableDocument
 from distillery.table.gains import Gain, gains
 from distillery.table.metadata import Effort, StoreMetadata
 from distillery.table.scores import robustness
@@ -62,6 +62,7 @@ class AssembledCell:
         efforts: what the trainings of its students took.
         stored: what the set and its labels take.
         gain: the difference from the row that it is compared with.
+        teachers: those whose accuracy the paper prints, each with its measured one, percent.
         scores: DD-Ranking's accuracies, percent, and scores, fractions, by name.
         artefacts: what each artefact said that was read (`store.artefact.content`), by address.
         versions: of the libraries that made these, by name.
@@ -73,6 +74,7 @@ class AssembledCell:
     efforts: tuple[Effort, ...] = ()
     stored: StoredSize | None = None
     gain: Gain | None = None
+    teachers: tuple[tuple[PrintedTeacher, float], ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
     artefacts: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -132,6 +134,7 @@ def _assembled(
         return AssembledCell(cell)
     measurements = [metadata.measurement(address) for address in cell.students]
     best = [one.best for one in measurements]
+    teachers = tuple(_teachers(cell, metadata))
     read = list(dict.fromkeys((*cell.students, *chain.from_iterable(cell.scores.values()))))
     return AssembledCell(
         cell,
@@ -140,8 +143,12 @@ def _assembled(
         efforts=tuple(one.effort for one in measurements if one.effort),
         stored=_stored(cell, counts_ratio, metadata),
         gain=gain,
+        teachers=teachers,
         scores=_scores(cell, metadata),
-        artefacts={address: metadata.content(address) for address in read},
+        artefacts={
+            address: metadata.content(address)
+            for address in [*read, *(teacher.address for teacher, _ in teachers)]
+        },
         versions=_versions(read, metadata),
     )
 
@@ -149,6 +156,15 @@ def _assembled(
 def _values(cell: DocumentCell, metadata: StoreMetadata) -> list[list[float]]:
     """The accuracies of the last epoch, percent, or the values of an analysis, by draw."""
     return [[metadata.measurement(address).last for address in draw] for draw in cell.evaluations]
+
+
+def _teachers(
+    cell: DocumentCell, metadata: StoreMetadata
+) -> Iterator[tuple[PrintedTeacher, float]]:
+    """Teachers of the cell; those that the store lacks are passed over, as a table needs none."""
+    for teacher in cell.teachers:
+        if metadata.has(teacher.address):
+            yield teacher, metadata.measurement(teacher.address).last
 
 
 def _versions(read: Iterable[str], metadata: StoreMetadata) -> dict[str, tuple[str, ...]]:

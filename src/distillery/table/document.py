@@ -63,6 +63,21 @@ _COMMON = ("dataset", "student", "ipc")
 
 
 @dataclass(frozen=True)
+class PrintedTeacher:
+    """A teacher whose accuracy the paper prints.
+
+    Attributes:
+        name: of its network, and of its data set.
+        address: of the teacher that labels or makes the set of a cell.
+        accuracy: printed, percent.
+    """
+
+    name: str
+    address: str
+    accuracy: float
+
+
+@dataclass(frozen=True)
 class DocumentCell:
     """One cell of a table: what was asked, the printed number, and the artefacts of its own.
 
@@ -87,6 +102,7 @@ class DocumentCell:
         distilled: address of the distilled set of each draw.
         label: address of the stored labels of each draw.
         data: address of the data set.
+        teachers: those behind the cell whose accuracy the paper prints, trained on its data set.
         scores: addresses of what DD-Ranking's scores compare with, by the name of the accuracy.
     """
 
@@ -108,6 +124,7 @@ class DocumentCell:
     distilled: tuple[str, ...]
     label: tuple[str, ...]
     data: str | None
+    teachers: tuple[PrintedTeacher, ...]
     scores: dict[str, tuple[str, ...]]
 
     @property

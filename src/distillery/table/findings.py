@@ -14,6 +14,7 @@ from distillery.table.document import AxisValue, TableDocument
 from distillery.table.stats import Summary
 
 RISING = "†"
+TEACHER_TOLERANCE = 2.0  # points below the printed accuracy that a teacher may have
 RANDOM = "random"  # the method of real images that nobody chose
 
 Place = tuple[AxisValue, ...]
@@ -26,6 +27,7 @@ def findings(document: TableDocument, cells: Sequence[AssembledCell]) -> list[st
         *_rising(cells),
         *_falling(document, cells),
         *_below_random(document, cells),
+        *_weak_teachers(cells),
     ]
 
 
@@ -110,6 +112,17 @@ def _below_random(document: TableDocument, cells: Sequence[AssembledCell]) -> It
             f"{row} is below random real images with the same labels and protocol, beyond the "
             f"spread, at: {'; '.join(places)}."
         )
+
+
+def _weak_teachers(cells: Sequence[AssembledCell]) -> Iterator[str]:
+    """Teachers further below their printed accuracy than is tolerated."""
+    for teacher, accuracy in dict.fromkeys(one for cell in cells for one in cell.teachers):
+        if teacher.accuracy - accuracy > TEACHER_TOLERANCE:
+            yield (
+                f"The teacher {teacher.name} has {accuracy:.1f} %, more than "
+                f"{TEACHER_TOLERANCE:g} points below the printed {teacher.accuracy!r} %: what it "
+                "labels or makes may be worse than the paper's."
+            )
 
 
 def _place(document: TableDocument, cell: AssembledCell, without: str = "") -> Place:

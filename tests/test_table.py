@@ -352,13 +352,14 @@ def test_markdown_has_the_papers_shape(plan, store, tmp_path):
         ["INFER", "8.12", "43.0 ± 3.6"],
     ]
     names = ["", "student", "ipc", "measured", "printed", "difference", "verdict", "CR printed (%)"]
-    other, place = "not comparable: another setting", ["convnet-w32", "7"]
+    other, place = "not comparable (1)", ["convnet-w32", "7"]
     assert grid(text, "Measured beside printed (INFER Table 2, imagenet-1k)") == [
         names,
         ["Random", *place, "31.5", "10.5 ± 0.4", "–", other, "0.78"],
         ["G-VBSM", *place, "–", "31.4 ± 0.5", "–", "not measured", "4.53"],
         ["INFER", *place, "43.0 ± 3.6", "28.7 ± 0.2", "–", other, "0.81"],
     ]
+    assert "- (1) not comparable: another setting.\n" in text
     assert grid(text, "Stored")[-1] == [
         "INFER",
         "7",

@@ -6,7 +6,7 @@ Measured and printed numbers have columns of their own.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from distillery.table.findings import RISING
 from distillery.table.scores import SCORES
 from distillery.table.stats import Summary
 from distillery.table.tidy import by_part
-from distillery.table.verdict import verdict
+from distillery.table.verdict import OTHER, reasons, verdict
 
 T = TypeVar("T")
 Metrics = dict[str, dict[str, dict[str, float]]]
@@ -67,14 +67,18 @@ def layout(document: TableDocument, cells: Sequence[AssembledCell]) -> dict[str,
     """
     _check_places(document)
     panel = document.shape.panel
-    names = _unique(cell.place.at(panel) for cell in document.cells)
+    names, numbered = _unique(cell.place.at(panel) for cell in document.cells), reasons(cells)
     return {
-        str(name): _grids(document, [c for c in cells if c.planned.place.at(panel) == name])
+        str(name): _grids(
+            document, [c for c in cells if c.planned.place.at(panel) == name], numbered
+        )
         for name in names
     }
 
 
-def _grids(document: TableDocument, cells: list[AssembledCell]) -> list[TextGrid]:
+def _grids(
+    document: TableDocument, cells: list[AssembledCell], numbered: Mapping[str, str]
+) -> list[TextGrid]:
     printed = [cell for cell in cells if cell.planned.published]
     gained = [cell for cell in cells if cell.gain]
     claimed = [cell for cell in printed if _printed_gain(cell) is not None]
@@ -85,7 +89,7 @@ def _grids(document: TableDocument, cells: list[AssembledCell]) -> list[TextGrid
     ]
     grids = [_grid(title, document, some, what) for title, some, what in shown if some]
     if printed:
-        grids.insert(1, _beside_printed(document, printed))
+        grids.insert(1, _beside_printed(document, printed, numbered))
     scores, stored = _robustness(document, cells), _stored(document, cells)
     return grids + [grid for grid in (scores, stored) if grid]
 
@@ -105,7 +109,9 @@ def _counted(measured: Summary) -> str:
     )
 
 
-def _beside_printed(document: TableDocument, cells: list[AssembledCell]) -> TextGrid:
+def _beside_printed(
+    document: TableDocument, cells: list[AssembledCell], numbered: Mapping[str, str]
+) -> TextGrid:
     """Each cell that has a printed number: place, measured, printed, difference and verdict."""
     ratios = any(_published_ratio(cell) is not None for cell in cells)
     rows = []
@@ -113,12 +119,19 @@ def _beside_printed(document: TableDocument, cells: list[AssembledCell]) -> Text
         place, digits = cell.planned.place, document.digits
         texts = [_plain(place.at(axis)) for axis in document.shape.columns]
         texts += [_measured_text(cell, digits), _published_text(cell)]
-        texts += [_difference_text(cell, digits), verdict(cell) or "not measured"]
+        texts += [_difference_text(cell, digits), _verdict_text(verdict(cell), numbered)]
         texts += [_percent(_published_ratio(cell))] if ratios else []
         rows.append((cell.planned.row, texts))
     names = [*document.shape.columns, "measured", "printed", "difference", "verdict"]
     names += ["CR printed (%)"] if ratios else []
     return TextGrid(_published_title(document, cells), [("", name) for name in names], rows)
+
+
+def _verdict_text(found: str | None, numbered: Mapping[str, str]) -> str:
+    """The verdict; a reason by its number, since it would be wider than a page."""
+    if found is None:
+        return "not measured"
+    return f"{OTHER} ({numbered[found]})" if found in numbered else found
 
 
 def _published_title(document: TableDocument, cells: list[AssembledCell]) -> str:

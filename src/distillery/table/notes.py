@@ -12,7 +12,7 @@ from distillery.table.gains import LEVEL
 from distillery.table.layout import EMPTY
 from distillery.table.scores import SHARE
 from distillery.table.stats import DRAWS, STUDENTS
-from distillery.table.verdict import STATED
+from distillery.table.verdict import STATED, reasons
 
 _CR = (
     "CR: INFER's accounting, images by number and labels by bytes. Stored: all bytes kept over the "
@@ -45,6 +45,7 @@ def notes(document: TableDocument, cells: Sequence[AssembledCell], csv_name: str
         "Printed numbers are the paper's, in its own setting; a difference is drawn only where the "
         f"measured setting is that one. {EMPTY}: not measured, or not printed.",
         *([STATED] if any(cell.planned.published for cell in cells) else []),
+        *(f"({number}) {reason}." for reason, number in reasons(cells).items()),
         *_without_gain(document, cells),
         *([_SCORES.format(csv_name)] if document.scores else []),
         *_mixed_versions(cells),

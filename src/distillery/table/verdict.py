@@ -6,12 +6,15 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from distillery.table.assemble import AssembledCell
 
 SDS = 2.0  # standard deviations of the difference
 LEAST = (
     0.5  # points: a recipe's unstated details and rounding, where deviations are tiny or unknown
 )
+OTHER = "not comparable"
 WITHIN, ABOVE, BELOW = "within", "above", "below"
 
 STATED = (
@@ -39,8 +42,14 @@ def verdict(cell: AssembledCell) -> str | None:
         return None
     if cell.difference is None:
         unnamed = "another setting" if published.network_stated else "the paper names no network"
-        return f"not comparable: {cell.planned.reason or unnamed}"
+        return f"{OTHER}: {cell.planned.reason or unnamed}"
     allowed = tolerance(measured.std, published.std)
     if abs(cell.difference) <= allowed + 1e-9:  # both are decimal fractions
         return WITHIN
     return ABOVE if cell.difference > 0 else BELOW
+
+
+def reasons(cells: Sequence[AssembledCell]) -> dict[str, str]:
+    """The verdicts that are reasons, each once, with the number that stands for it in a grid."""
+    found = [text for text in map(verdict, cells) if text and text.startswith(OTHER)]
+    return {text: str(number) for number, text in enumerate(dict.fromkeys(found), 1)}

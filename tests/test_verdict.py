@@ -73,6 +73,37 @@ def test_a_recipe_of_params_yaml_is_not_the_papers_and_is_named(overridden):
     assert overridden["Random"].comparable and overridden["Random"].reason == ""
 
 
+def test_the_key_that_is_named_is_of_the_block_that_the_row_reads():
+    both = {"hard": {"training": {"epochs": 3}}} | STATIC
+    rows = {"infer/table1": {"rows": ["Random", "INFER"], "dataset": ["cifar10"]}}
+    found = cells(evaluate=both, grid=rows)
+    for row, block in (("Random", "hard"), ("INFER", "static")):
+        assert f"(params.yaml.evaluate.{block}.training.epochs)" in found[row].reason
+
+
+def test_how_often_a_student_is_tested_changes_no_number_of_the_last_epoch():
+    rarely = {"static": {"training": {"test_every": 200}}}
+    found = cells(evaluate=rarely, grid={"infer/table1": {"rows": ["INFER"]}})
+    assert found["INFER"].comparable
+
+
+def test_a_network_is_not_taken_for_the_papers_by_its_name():
+    """The scale's "convnet" has batch norm; the network that PoDD prints as such has instance norm."""
+    axes = {"dataset": ["cifar10"], "ipc": [1.0], "rows": ["PoDD"]}
+    for student, comparable in (("convnet-in", True), ("convnet", False)):
+        grid = {"podd/table1": axes | {"student": [student]}}
+        (found,) = at("paper", grid=grid).cells("podd/table1")
+        assert found.published is not None and found.published.mean == 59.1
+        assert found.comparable is comparable
+    assert found.reason.startswith("another network: evaluate student.norm = 'batch'")
+
+
+def test_all_training_images_are_compared_at_the_papers_place():
+    axes = {"dataset": ["cifar10"], "ipc": [1.0], "rows": ["Full data"]}
+    (found,) = at("paper", grid={"podd/table1": axes}, evaluate=STATIC).cells("podd/table1")
+    assert found.comparable or found.reason == "the paper does not name the network"
+
+
 def test_rows_left_out_stand_nowhere(overridden):
     assert set(overridden) == {"Random", "Random*", "INFER"}
 
@@ -103,9 +134,8 @@ def test_a_row_that_is_not_comparable_says_why():
     row = {"row": "A", "method": "random", "labels": "hard", "comparable": False}
     with pytest.raises(PlanError, match="because"):
         checked(Row, row, "t.yaml")
-    because = "printed with instance norm on CIFAR-100"
     rows = {"infer/table1": {"rows": ["G-VBSM"], "dataset": ["cifar10"]}}
-    assert cells(grid=rows)["G-VBSM"].reason == because
+    assert cells(grid=rows)["G-VBSM"].reason == "printed with instance norm"
 
 
 def test_compression_ratio_only_where_the_paper_counts_one(tmp_path):

@@ -12,17 +12,20 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from distillery.errors import PlanError, shown
+from distillery.plan.budgets import budgeted
 from distillery.plan.cell import Experiment
 from distillery.plan.context import Context
 from distillery.plan.models import Dataset, Row, Table, checked
 from distillery.plan.nodes import Node
 from distillery.plan.origins import as_tree
+from distillery.plan.overrides import SPECIAL
 from distillery.plan.settings import RECIPES, SHARED, Settings
 from distillery.plan.stage_plans.evaluate import plan_evaluations
 
 PAPER = "paper"  # the scale of the papers' own recipes
 # Where the data lie; what they are, the data stage holds against the scale's `expected`.
 _PLACE_OF_DATA = ("source", "digest")
+_HARMLESS = ("test_every",)  # no number of a last epoch follows from it
 _KINDS = ("data set", "network", "protocol", "recipe")  # the order in which they are told
 
 
@@ -92,36 +95,90 @@ class PaperScale:
             place: the value of each axis.
             ours: a student of the cell.
         """
-        if self._settings.params.scale == PAPER and not self._changes:
+        if self._is_unchanged and self._has(name, table, place):
             return ""
+        if (printed := self._with_their_network(name, place)) is None:
+            return f"another network ({place['student']})"
         try:
             context = self._context
-            override = context.settings.override(name, table, row, place)
-            experiment = Experiment.at(place, row.model_copy(update={"override": override}))
-            theirs = plan_evaluations(experiment, 1, context)[0]
+            override = context.settings.override(name, table, row, printed)
+            experiment = Experiment.at(printed, row.model_copy(update={"override": override}))
+            theirs = plan_evaluations(budgeted(experiment, context), 1, context)[0]
         except PlanError as error:
             return f"the scale '{PAPER}' has no such cell ({error})"
-        return self._told(list({(d.stage, d.path): d for d in differences(ours, theirs)}.values()))
+        found = {(one.stage, one.path): one for one in differences(ours, theirs)}
+        return self._told(row, list(found.values()))
 
-    def _told(self, found: list[Difference]) -> str:
+    @cached_property
+    def _is_unchanged(self) -> bool:
+        return self._settings.params.scale == PAPER and not self._changes
+
+    def _has(self, name: str, table: Table, place: Mapping[str, Any]) -> bool:
+        """Whether the scale `paper` itself has the table at a place."""
+        axes, panel = self._context.settings.scale.tables.get(name, {}), place[table.panel]
+        return all(place[axis] in _on(axes.get(axis, []), panel) for axis in place)
+
+    def _with_their_network(self, name: str, place: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The place with the network that the scale `paper` has under the printed name, if any."""
+        if (student := place.get("student")) is None:
+            return dict(place)
+        paper, tables = name.partition("/")[0], self._context.settings.scale.tables
+        first_own = sorted(tables, key=lambda one: one != name)
+        axes = [tables[one].get("student", []) for one in first_own if one.startswith(f"{paper}/")]
+        words = self._settings.paper(paper).words.names().same.get("eval_arch", {})
+
+        def word(network: str) -> str:
+            return str(words.get(network, {}).get("eval_arch", network))
+
+        named = [one for axis in axes for one in _all(axis) if word(one) == word(student)]
+        if not named:
+            return None
+        return dict(place) | {"student": student if student in named else named[0]}
+
+    def _told(self, row: Row, found: list[Difference]) -> str:
         if not found:
             return ""
-        first = min(found, key=lambda one: (self._origin(one) is None, _KINDS.index(one.kind)))
-        where = self._origin(first) or f"scale {self._settings.params.scale}"
+        told = [(self._origin(one, row), one) for one in found]
+        origin, first = min(told, key=lambda pair: (pair[0] is None, _KINDS.index(pair[1].kind)))
+        where = origin or f"scale {self._settings.params.scale}"
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
         return (
             f"another {first.kind}: {first.stage} {first.path} = {shown(first.ours)}, "
             f"the paper's {shown(first.theirs)} ({where}{more})"
         )
 
-    def _origin(self, one: Difference) -> str | None:
-        """File and key in params.yaml that say the value."""
-        end = one.path.rpartition(".")[2]
-        stages = (one.stage, "datasets", "networks")
+    def _origin(self, one: Difference, row: Row) -> str | None:
+        """File and key in params.yaml that say the value, in the block that the row reads."""
+        blocks = {
+            "evaluate": row.evaluation,
+            "distill": row.distill or row.method,
+            "label": row.labels.recipe,
+        }
         for path, (value, place) in self._changes.items():
-            if path.startswith(stages) and path.endswith(f".{end}") and value == one.ours:
+            keys = path.split(".")
+            if keys[0] == "datasets":
+                keys = keys[2:]
+            if len(keys) < 3 or keys[0] not in (one.stage, "networks") or value != one.ours:
+                continue
+            own = _without_conditions(keys[2:])
+            if keys[1] == blocks.get(keys[0], keys[1]) and one.path.split(".")[-len(own) :] == own:
                 return place
         return None
+
+
+def _without_conditions(keys: list[str]) -> list[str]:
+    """Keys of a value without those that say for which ipc or student it holds."""
+    while len(keys) > 2 and keys[0] in SPECIAL:
+        keys = keys[2:]
+    return keys
+
+
+def _on(axis: Any, panel: Any) -> Any:
+    return axis.get(panel, []) if isinstance(axis, Mapping) else axis
+
+
+def _all(axis: Any) -> list[Any]:
+    return [v for values in axis.values() for v in values] if isinstance(axis, Mapping) else axis
 
 
 def differences(ours: Node, theirs: Node) -> Iterator[Difference]:
@@ -132,7 +189,8 @@ def differences(ours: Node, theirs: Node) -> Iterator[Difference]:
     mine, other = (dict(_flat(node.spec.recipe)) for node in (ours, theirs))
     for path in {**mine, **other}:
         a, b = mine.get(path), other.get(path)
-        if a != b and not (stage == "data" and path in _PLACE_OF_DATA):
+        skipped = (stage == "data" and path in _PLACE_OF_DATA) or path.endswith(_HARMLESS)
+        if a != b and not skipped:
             yield Difference(stage, path, a, b)
     for role in {**ours.inputs, **theirs.inputs}:
         a_nodes, b_nodes = ours.inputs_of(role), theirs.inputs_of(role)

@@ -252,7 +252,8 @@ def _ambiguous(paper: str, cells: list[PrintedCell]) -> PlanError:
     differ = {
         column: sorted({cell[column] for cell in cells})
         for column in cells[0]
-        if column not in (*_NUMBERS, _GAIN, "note", LINE) and len({cell[column] for cell in cells}) > 1
+        if column not in (*_NUMBERS, _GAIN, "note", LINE)
+        and len({cell[column] for cell in cells}) > 1
     }
     choices = "; ".join(f"{column}: {', '.join(values)}" for column, values in differ.items())
     first = cells[0]

@@ -222,12 +222,11 @@ def test_analyses_measure_no_accuracy_to_doubt():
 
 def test_a_teacher_below_its_printed_accuracy_is_told_once(tmp_path):
     teachers = tuple(
-        PrintedTeacher(f"{name} on cifar10", f"teacher/{name}", 93.86)
+        PrintedTeacher(f"{name} on cifar10", f"cifar10-{name}", 93.86)
         for name in ("weak", "just", "absent")
     )
-    for name, last in (("weak", 91.85), ("just", 91.87)):  # 93.86 - 2 = 91.86
-        put(tmp_path, f"teacher/{name}", {"accuracy": {"last": last, "best": last, "curve": []}})
-    put(tmp_path, "evaluate/a", evaluation(47.0, 48.0))
+    behind = {"cifar10-weak": 91.85, "cifar10-just": 91.87}  # 93.86 - 2 = 91.86
+    put(tmp_path, "evaluate/a", evaluation(47.0, 48.0) | {"teachers_behind": behind})
     one = cell("A", "infer", "static", evaluations=(("evaluate/a",),), teachers=teachers)
     plan = document([one, replace(one, row="B")])
     told = [text for text in findings(plan, assemble(plan, tmp_path)) if "teacher" in text]

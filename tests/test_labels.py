@@ -243,6 +243,7 @@ def test_stage_writes_labels_and_says_how_many_agree(tmp_path):
         "kinds": {"labels": "soft label"},
         "class_order": TRAIN.class_order,
         "teachers": [{"name": "convnet", "accuracy": 90.0}] * 2,
+        "teachers_behind": {"teacher": 90.0},
         "agreement": pytest.approx(100 * agreeing / 36),
     }
 

@@ -241,6 +241,7 @@ def test_stage_writes_the_set_and_says_what_it_holds(tmp_path):
         "shape": [1, 8, 8],
         "mean": [0.5],
         "std": [0.25],
+        "teachers_behind": {"teacher": 90.0},
     }
     assert torch.equal(
         stored["images"],

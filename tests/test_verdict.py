@@ -88,7 +88,7 @@ def test_how_often_a_student_is_tested_changes_no_number_of_the_last_epoch():
 
 
 def test_a_network_is_not_taken_for_the_papers_by_its_name():
-    """The scale's "convnet" has batch norm; the network that PoDD prints as such has instance norm."""
+    """Our "convnet" has batch norm, the network that PoDD prints as such instance norm."""
     axes = {"dataset": ["cifar10"], "ipc": [1.0], "rows": ["PoDD"]}
     for student, comparable in (("convnet-in", True), ("convnet", False)):
         grid = {"podd/table1": axes | {"student": [student]}}

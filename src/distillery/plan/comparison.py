@@ -95,19 +95,23 @@ class PaperScale:
             place: the value of each axis.
             ours: a student of the cell.
         """
-        if self._is_unchanged and self._has(name, table, place):
-            return ""
-        if (printed := self._with_their_network(name, place)) is None:
-            return f"another network ({place['student']})"
         try:
-            context = self._context
-            override = context.settings.override(name, table, row, printed)
-            experiment = Experiment.at(printed, row.model_copy(update={"override": override}))
-            theirs = plan_evaluations(budgeted(experiment, context), 1, context)[0]
+            if self._is_unchanged and self._has(name, table, place):
+                return ""
+            if (printed := self._with_their_network(name, place)) is None:
+                return f"another network ({place['student']})"
+            theirs = self._reference(name, table, row, printed)
         except PlanError as error:
             return f"the scale '{PAPER}' has no such cell ({error})"
         found = {(one.stage, one.path): one for one in differences(ours, theirs)}
         return self._told(row, list(found.values()))
+
+    def _reference(self, name: str, table: Table, row: Row, place: Mapping[str, Any]) -> Node:
+        """A student of the cell as the scale `paper` plans it."""
+        context = self._context
+        override = context.settings.override(name, table, row, place)
+        experiment = Experiment.at(place, row.model_copy(update={"override": override}))
+        return plan_evaluations(budgeted(experiment, context), 1, context)[0]
 
     @cached_property
     def _is_unchanged(self) -> bool:

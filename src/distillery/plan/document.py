@@ -97,7 +97,7 @@ def _teachers(
             )
             if printed:
                 title = f"{name} on {cell.dataset}"
-                found[node.address] = PrintedTeacher(title, node.address, printed.mean)
+                found[node.spec.label] = PrintedTeacher(title, node.spec.label, printed.mean)
     return tuple(found.values())
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from distillery.components import registry
 from distillery.data.images import ImageSet, load_images
 from distillery.sets.contract import check_made
+from distillery.teacher.lineage import BEHIND, teachers_behind
 from distillery.teacher.load import load_teachers
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def make(job: Job) -> dict[str, Any]:
 
     Returns:
         The metadata: what was made of how many instances, `bytes`, `numbers` and `kinds` by part,
-        and what students need to know of the data.
+        what students need to know of the data, and the accuracies of the teachers behind it.
 
     Raises:
         ClassOrderError: a teacher has other classes than the data.
@@ -48,7 +49,7 @@ def make(job: Job) -> dict[str, Any]:
     distilled = method.distill(train, recipe, ipc=ipc, teachers=teachers, job=job)
     instances = check_made(distilled, method=name, recipe=recipe, ipc=ipc, train=train)
     distilled.save(job.out)
-    return _metadata(distilled, len(instances), train)
+    return _metadata(distilled, len(instances), train) | {BEHIND: teachers_behind(job)}
 
 
 def _metadata(distilled: DistilledSet, instances: int, train: ImageSet) -> dict[str, Any]:

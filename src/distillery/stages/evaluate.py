@@ -12,6 +12,7 @@ from distillery.sets.load import load_set
 from distillery.sets.sizes import sizes_of
 from distillery.sets.whitening import matching_whitening
 from distillery.store.files import STUDENT_WEIGHTS
+from distillery.teacher.lineage import teachers_behind
 from distillery.training.batches import steps_per_epoch
 from distillery.training.loop import Accuracies, initialise, train
 from distillery.training.protocol import StudentRecipe, evaluation_protocol
@@ -33,6 +34,7 @@ class Evaluated:
         accuracy: on the test split.
         loss: of the training, per epoch.
         sizes: of the data, the set and the stored labels (`sets.sizes`).
+        teachers_behind: accuracies of the teachers that the number rests on (`teacher.lineage`).
     """
 
     student: Reference
@@ -42,6 +44,7 @@ class Evaluated:
     accuracy: Accuracies
     loss: list[float]
     sizes: dict[str, Any]
+    teachers_behind: dict[str, float]
 
 
 def make(job: Job) -> dict[str, Any]:
@@ -98,5 +101,6 @@ def make(job: Job) -> dict[str, Any]:
             history.accuracies,
             history.loss,
             sizes_of(job),
+            teachers_behind(job),
         )
     )

@@ -13,6 +13,7 @@ from distillery.components import registry
 from distillery.errors import PlanError
 from distillery.sets.load import load_set
 from distillery.sets.parts import Kind
+from distillery.teacher.lineage import BEHIND, teachers_behind
 from distillery.teacher.load import load_teachers
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def make(job: Job) -> dict[str, Any]:
         "instances": len(instances),
         "class_order": distilled.class_order,
         "teachers": [{"name": teacher.name, "accuracy": teacher.accuracy} for teacher in teachers],
+        BEHIND: teachers_behind(job),
         **_stored(job.out, instances.labels),
     }
 

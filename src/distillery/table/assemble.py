@@ -21,6 +21,7 @@ from distillery.table.gains import Gain, gains
 from distillery.table.metadata import Effort, StoreMetadata
 from distillery.table.scores import robustness
 from distillery.table.stats import Summary, summarize
+from distillery.teacher.lineage import BEHIND
 
 # Points over the second half of a training: where accuracy rises more it has not levelled off.
 STILL_RISING = 2.0
@@ -134,7 +135,6 @@ def _assembled(
         return AssembledCell(cell)
     measurements = [metadata.measurement(address) for address in cell.students]
     best = [one.best for one in measurements]
-    teachers = tuple(_teachers(cell, metadata))
     read = list(dict.fromkeys((*cell.students, *chain.from_iterable(cell.scores.values()))))
     return AssembledCell(
         cell,
@@ -143,12 +143,9 @@ def _assembled(
         efforts=tuple(one.effort for one in measurements if one.effort),
         stored=_stored(cell, counts_ratio, metadata),
         gain=gain,
-        teachers=teachers,
+        teachers=tuple(_teachers(cell, metadata)),
         scores=_scores(cell, metadata),
-        artefacts={
-            address: metadata.content(address)
-            for address in [*read, *(teacher.address for teacher, _ in teachers)]
-        },
+        artefacts={address: metadata.content(address) for address in read},
         versions=_versions(read, metadata),
     )
 
@@ -161,10 +158,13 @@ def _values(cell: DocumentCell, metadata: StoreMetadata) -> list[list[float]]:
 def _teachers(
     cell: DocumentCell, metadata: StoreMetadata
 ) -> Iterator[tuple[PrintedTeacher, float]]:
-    """Teachers of the cell; those that the store lacks are passed over, as a table needs none."""
+    """Teachers of the cell with their accuracies, where its evaluations state them."""
+    stated: dict[str, float] = {}
+    for address in cell.students:
+        stated |= metadata.find(address, BEHIND) or {}
     for teacher in cell.teachers:
-        if metadata.has(teacher.address):
-            yield teacher, metadata.measurement(teacher.address).last
+        if (accuracy := stated.get(teacher.artefact)) is not None:
+            yield teacher, accuracy
 
 
 def _versions(read: Iterable[str], metadata: StoreMetadata) -> dict[str, tuple[str, ...]]:

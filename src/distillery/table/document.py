@@ -68,12 +68,12 @@ class PrintedTeacher:
 
     Attributes:
         name: of its network, and of its data set.
-        address: of the teacher that labels or makes the set of a cell.
+        artefact: of the teacher that labels or makes the set of a cell: its id without the hash.
         accuracy: printed, percent.
     """
 
     name: str
-    address: str
+    artefact: str
     accuracy: float
 
 

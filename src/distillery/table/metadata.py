@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distillery.errors import ArtefactError
-from distillery.store.artefact import META, Meta, content, read_meta
+from distillery.store.artefact import Meta, content, read_meta
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,6 @@ class StoreMetadata:
         """store: the folder results/store."""
         self._store = store
         self._read = functools.cache(self._meta)
-
-    def has(self, address: str) -> bool:
-        """Whether the store has the meta.json of an artefact."""
-        return (self._store / address / META).is_file()
 
     def content(self, address: str) -> str:
         """What an artefact says and holds, as `store.artefact.content`; errors as of `find`."""

@@ -49,10 +49,14 @@ class Recipe:
             ones, and so do images that were recovered or chosen with a teacher; say so beside the
             curve. "seen", the honest setting, has no teachers to run with: it takes hard labels
             and a method without teachers alone.
+        head: the student's outputs: "seen" has one for each class seen so far, "all" one for every
+            class from the start, as DM's released script. Both are asked for the classes seen; with
+            "all" the answer may be a class that has not come yet.
     """
 
     steps: Count = 5
     teacher_scope: Literal["all", "seen"] = "all"
+    head: Literal["seen", "all"] = "seen"
 
     def misfit(
         self, method: Mapping[str, Any], per_class: float, classes: int | None
@@ -72,9 +76,9 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
 
     GDumb (Prabhu et al. 2020) as DM evaluates it (Zhao and Bilen 2023). The classes arrive in a
     random order, one per student, the same for all rows. At each step the memory is the instances
-    of the classes seen; a fresh student, with an output for each of them, is trained on it by the
-    protocol of the row. Teacher logits, stored or not, lose the columns of the other classes before
-    the loss sees them.
+    of the classes seen; a fresh student, with the outputs that `head` says, is trained on it by the
+    protocol of the row. Where it has outputs for the classes seen alone, teacher logits, stored or
+    not, lose the columns of the other classes before the loss sees them.
 
     Deviation: the paper shows curves and states no memory, order, recipe or scope.
 
@@ -96,18 +100,20 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
         inputs.instances(job.device),
         inputs.test_samples(job.device),
     )
-    groups = arrivals(order, recipe.steps)
+    groups, everything = arrivals(order, recipe.steps), torch.arange(len(order))
 
     def learn(step: int) -> tuple[int, int, int, float]:
         streams, scratch = f"{job.streams}/step {step}", job.scratch / f"step-{step}"
         part = replace(job, streams=streams, scratch=scratch)
-        return step, *course.step(groups[step - 1], part)
+        seen = groups[step - 1]
+        return step, *course.step(seen, everything if recipe.head == "all" else seen, part)
 
     steps = range(1, recipe.steps + 1)
     rows = gathered(job, "steps", steps, learn, label="continual")
     values = columns(COLUMNS, rows)
     value = sum(values["accuracy"]) / recipe.steps
-    return Result(value, values, {"order": order}, {"teacher_scope": recipe.teacher_scope})
+    stated = {"teacher_scope": recipe.teacher_scope, "head": recipe.head}
+    return Result(value, values, {"order": order}, stated)
 
 
 def arrivals(order: Tensor, steps: int) -> list[Tensor]:
@@ -121,41 +127,41 @@ def arrivals(order: Tensor, steps: int) -> list[Tensor]:
     return [torch.cat(groups[: step + 1]).sort().values for step in range(steps)]
 
 
-def restricted(samples: Samples, seen: Tensor) -> tuple[Samples, Tensor]:
-    """The samples of some classes, with labels of their own.
+def restricted(samples: Samples, seen: Tensor, outputs: Tensor) -> tuple[Samples, Tensor]:
+    """The samples of some classes, with the labels of a student's outputs.
 
     Args:
         samples: of all classes.
-        seen: (k,) int64, the classes, ascending.
+        seen: (k,) int64, the classes.
+        outputs: (n,) int64, the class of each output, ascending; all of `seen` are among them.
 
     Returns:
-        The samples, with labels 0 .. k - 1, and where they stand in the given ones.
+        The samples, with labels 0 .. n - 1, and where they stand in the given ones.
     """
-    seen = seen.to(samples.device)
-    members = torch.isin(samples.labels, seen).nonzero().flatten()
-    # `seen` is ascending: the place of a label in it is its new label
-    labels = torch.searchsorted(seen, samples.labels[members])
+    members = torch.isin(samples.labels, seen.to(samples.device)).nonzero().flatten()
+    # `outputs` are ascending: the place of a label in them is its new label
+    labels = torch.searchsorted(outputs.to(samples.device), samples.labels[members])
     restricted_samples = replace(
         samples, labels=labels, read=lambda indices: samples.read(members[indices])
     )
     return restricted_samples, members
 
 
-def relabelled(labeller: Labeller, members: Tensor, seen: Tensor) -> Labeller:
+def relabelled(labeller: Labeller, members: Tensor, outputs: Tensor) -> Labeller:
     """A labeller for some of the samples and classes of another one.
 
     Args:
         labeller: of all samples and classes.
         members: (N,) int64, where the samples of a batch stand among all samples.
-        seen: (k,) int64, the columns of the logits that are left.
+        outputs: (n,) int64, the columns of the logits that are left.
 
     Returns:
-        From a batch to logits (B, k), or None where there are none.
+        From a batch to logits (B, n), or None where there are none.
     """
 
     def label(batch: Batch) -> Tensor | None:
         logits = labeller(replace(batch, indices=members[batch.indices]))
-        return None if logits is None else logits[:, seen.to(logits.device)]
+        return None if logits is None else logits[:, outputs.to(logits.device)]
 
     return label
 
@@ -176,18 +182,24 @@ class _Course:
     memory: Samples
     test: Samples
 
-    def step(self, seen: Tensor, job: Job) -> tuple[int, int, float]:
-        """Classes seen, images in memory, and the accuracy (percent) of a student of them."""
-        samples, members = restricted(self.memory, seen)
-        build = partial(build_network, job.recipe["student"], self.shape, len(seen))
+    def step(self, seen: Tensor, outputs: Tensor, job: Job) -> tuple[int, int, float]:
+        """Classes seen, images in memory, and the accuracy (percent) of a student of them.
+
+        Args:
+            seen: (k,) int64, the classes so far.
+            outputs: (n,) int64, ascending, the classes that the student can answer.
+            job: gives recipe, streams and folders of this step.
+        """
+        samples, members = restricted(self.memory, seen, outputs)
+        build = partial(build_network, job.recipe["student"], self.shape, len(outputs))
         history = train(
             initialise(build, job.seed("init")).to(job.device),
             samples,
             self.protocol.training,
             self.protocol.loss,
             job,
-            test=restricted(self.test, seen)[0],
-            labeller=relabelled(self.protocol.labeller, members, seen),
+            test=restricted(self.test, seen, outputs)[0],
+            labeller=relabelled(self.protocol.labeller, members, outputs),
         )
         return len(seen), len(samples), history.last
 

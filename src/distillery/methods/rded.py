@@ -54,6 +54,21 @@ class Recipe:
     smallest: Fraction = 0.08
     jpeg: Quality | None = None
 
+    def misfit(self, ipc: float, classes: int, side: int, images: float) -> tuple[str, str] | None:
+        """The field that does not go with the budget or the data, and why; None: all is well.
+
+        Args:
+            ipc: images per class.
+            classes: how many there are; not read.
+            side: of the images in pixels; not read.
+            images: of each class, about.
+        """
+        crops, pool = round(ipc * self.factor**2), min(self.pool, int(images))
+        if crops <= pool:
+            return None
+        why = f"ipc {ipc:g} with factor {self.factor} needs {crops} images of each class"
+        return "pool", f"{self.pool}: {why}, of about {images:.0f}; raise pool or lower ipc"
+
     def work(self, ipc: float, classes: int) -> float:
         """Forward passes of one crop through the teacher, whatever the budget."""
         return classes * self.pool * self.crops

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from distillery.components.fields import Count
 from distillery.errors import PlanError, nearest
 from distillery.nets.stem import restem
 
@@ -19,7 +20,15 @@ WITH_AUXILIARY = ("googlenet", "inception_v3")
 
 @dataclass(frozen=True)
 class Recipe:
-    """No fields: the name says it all."""
+    """A network of a library.
+
+    Attributes:
+        head: outputs that it is built with, of which the first are kept; None: as many as there are
+            classes. It matters where the initial weights depend on their number: torchvision's
+            EfficientNet draws them from +-1 / sqrt(outputs). GIFT's code builds 1000.
+    """
+
+    head: Count | None = None
 
 
 def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) -> nn.Module:
@@ -27,17 +36,20 @@ def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) 
 
     Args:
         name: "library:name".
-        recipe: has no fields.
+        recipe: the head.
         channels: of the images (B, channels, size, size) float32, normalised.
         size: their height and width in pixels.
         classes: length of the logits (B, classes) float32.
 
     Raises:
-        PlanError: the library has no such network, or it cannot take images of this shape, which is
-            tried with one blank image.
+        PlanError: the library has no such network, it cannot take images of this shape, which is
+            tried with one blank image, or its head cannot be cut down to the classes.
     """
     library, _, model = name.partition(":")
-    net = {"timm": _timm, "torchvision": _torchvision}[library](model, channels, classes)
+    outputs = recipe.head or classes
+    net = {"timm": _timm, "torchvision": _torchvision}[library](model, channels, outputs)
+    if outputs != classes:
+        _keep_outputs(net, name, classes)
     try:
         with torch.no_grad():
             net.eval()(torch.zeros(1, channels, size, size))
@@ -47,6 +59,17 @@ def build(name: str, recipe: Recipe, *, channels: int, size: int, classes: int) 
             f"network '{name}' does not take {shape} images ({error}); use another network"
         ) from None
     return net.train()
+
+
+def _keep_outputs(net: nn.Module, name: str, classes: int) -> None:
+    """Keep the first `classes` outputs of the last linear layer."""
+    linear = [module for module in net.modules() if isinstance(module, nn.Linear)]
+    if not linear or linear[-1].out_features < classes:
+        raise PlanError(f"network '{name}': head: keeps no {classes} outputs; leave it out")
+    head = linear[-1]
+    head.weight = nn.Parameter(head.weight.detach()[:classes].clone())
+    head.bias = None if head.bias is None else nn.Parameter(head.bias.detach()[:classes].clone())
+    head.out_features = classes
 
 
 def _timm(model: str, channels: int, classes: int) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Overrides of an ipc or a student: which apply, and those that no table of the scale has."""
+"""Overrides of a data set, an ipc or a student: which apply, and those that match no table."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from typing import Any, Protocol
 from distillery.errors import PlanError, nearest, shown
 from distillery.plan.origins import Leaf, Tree, Where, as_tree, combine, plain
 
-SPECIAL = {"per_ipc": "ipc", "per_student": "student"}
+SPECIAL = {"per_dataset": "dataset", "per_ipc": "ipc", "per_student": "student"}
 
 
 class Point(Protocol):
     """What the overrides of a layer depend on."""
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set."""
+        ...
 
     @property
     def ipc(self) -> float:
@@ -26,19 +31,20 @@ class Point(Protocol):
 
 
 def sublayers(layer: Any, point: Point | None) -> list[Tree]:
-    """What a layer says in general, at the ipc of `point`, and for its student; later ones win.
+    """What a layer says in general, then for data set, ipc and student of `point`; later ones win.
 
     Args:
         layer: a tree, or None for one that says nothing.
         point: None for what is said in general.
 
     Raises:
-        PlanError: the layer is no mapping, or its `per_ipc` or `per_student` not one of mappings.
+        PlanError: the layer is no mapping, or its `per_dataset`, `per_ipc` or `per_student` not
+            one of mappings.
     """
     if isinstance(layer, Leaf) and layer.value is not None:
         raise PlanError(f"{layer.place} = {shown(layer.value)}: expected keys and values")
     found = [as_tree(layer).copy()]
-    for axis, kinds in (("ipc", (int, float)), ("student", (str,))):
+    for axis, kinds in (("dataset", (str,)), ("ipc", (int, float)), ("student", (str,))):
         key = f"per_{axis}"
         special = [part.pop(key) for part in found if key in part]
         for block in special:
@@ -94,7 +100,7 @@ def check_overrides(
     advice: str = "",
     further: Callable[[], Mapping[str, Any]] = dict,
 ) -> None:
-    """Refuse a `per_ipc` or `per_student` whose key means no cell of any table.
+    """Refuse a `per_dataset`, `per_ipc` or `per_student` whose key means no cell of any table.
 
     Args:
         block: settings; overrides are looked for at any depth.

@@ -2,8 +2,8 @@
 
 A recipe has these layers: scale, data set, params.yaml, its block of `scales` for this scale, and
 the row of a table with its axes; later ones win, since a row without its override would no longer
-be that row. In each layer, what stands below `per_ipc.<ipc>` wins over what stands beside it, and
-`per_student.<student>` over both.
+be that row. In each layer, what stands below `per_dataset.<dataset>` wins over what stands beside
+it, `per_ipc.<ipc>` over both, and `per_student.<student>` over all three.
 """
 
 from __future__ import annotations

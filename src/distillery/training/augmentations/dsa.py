@@ -28,7 +28,9 @@ class Strengths:
 
     Attributes:
         flip: probability.
-        brightness: range of what is added, in standard deviations of the data set.
+        brightness: range of what is added, in standard deviations of the data set. GIFT's code
+            normalises CIFAR-100 with the constants of CIFAR-10, so that 1 is 0.201 of the pixels'
+            range there and 0.267 here, 33 % more (docs/protocols.md).
         saturation: the largest factor on a pixel's deviation from its mean over the channels.
         contrast: the smallest factor on an image's deviation from its mean; the largest is 1 more.
         crop: the longest shift, as a share of the side.
@@ -58,9 +60,8 @@ def dsa(
     """Augment normalised images; what comes in from outside and what is cut out is 0, the mean.
 
     An operation draws for each image, the choice of operations for the whole batch. Differentiable
-    in the images, any number of times.
-    Deviation: bilinear sampling at pixel centres (align_corners=False), as GIFT's code; the
-    original has corners (True).
+    in the images, any number of times. Bilinear sampling at pixel centres (align_corners=False),
+    as in the code of GIFT, of the original and of PoDD.
 
     Args:
         images: (B, C, H, W) float, normalised.

@@ -21,7 +21,7 @@ from distillery.training.resample import resize_boxes
 
 ALL = (
     *("crop:2", "flip", "resized-crop", "roll:3", "centred-roll:3", "patch-shuffle:2"),
-    *("batch-crop:2", "batch-flip", "batch-resized-crop"),
+    *("patch-crop:2", "batch-crop:2", "batch-flip", "batch-resized-crop"),
 )
 
 
@@ -139,6 +139,34 @@ def test_patch_shuffle_of_an_image_that_is_not_square():
         assert sorted(image[1, 0].tolist()) == list(range(9))
 
 
+@pytest.mark.parametrize("factor", [2, 3])
+def test_patch_crop_shows_all_of_an_image_or_one_cell_of_it_resized(factor):
+    image, cell = images(1)[0], 8 // factor
+    shown = {
+        (i, j): F.interpolate(
+            image[None, :, i * cell : (i + 1) * cell, j * cell : (j + 1) * cell],
+            (8, 8),
+            mode="bilinear",
+            align_corners=False,
+        )[0]
+        for i in range(factor)
+        for j in range(factor)
+    } | {"whole": image}
+    outputs = pipeline([f"patch-crop:{factor}"])(image.expand(900, -1, -1, -1), generator())
+    found = [
+        next(k for k, candidate in shown.items() if torch.allclose(output, candidate, atol=1e-5))
+        for output in outputs
+    ]
+    of_a_cell = (1 - 1 / factor**2) / factor**2
+    expected = [900 * (1 / factor**2 if place == "whole" else of_a_cell) for place in shown]
+    assert scipy.stats.chisquare([found.count(place) for place in shown], expected).pvalue > 1e-3
+
+
+def test_patch_crop_of_one_patch_is_the_image():
+    x = images(20)
+    assert torch.equal(pipeline(["patch-crop:1"])(x, generator()), x)
+
+
 @pytest.mark.parametrize("antialias", [True, False])
 def test_box_is_resized_as_torchvision_does(antialias):
     x = images(4, 3, 12, 10)
@@ -250,6 +278,7 @@ def test_pipeline_applies_in_order():
         ("crop:x", "as in 'crop:1'"),
         ("roll:-1", "cannot be read"),
         ("patch-shuffle:0", "cannot be read"),
+        ("patch-crop:0", "cannot be read"),
         ("resized-crop:1.5", "cannot be read"),
         ("flip:2", "takes no parameter"),
     ],

@@ -122,8 +122,11 @@ def test_classes_arrive_in_the_order_drawn():
 def test_memory_is_the_images_of_the_classes_seen_renumbered():
     labels, images = torch.tensor([2, 0, 1, 2, 3]), torch.arange(5.0).view(5, 1, 1, 1) / 10
     whole = Samples(labels, lambda indices: images[indices], torch.zeros(1), torch.ones(1))
-    memory, members = continual.restricted(whole, torch.tensor([1, 2]))
+    seen = torch.tensor([1, 2])
+    memory, members = continual.restricted(whole, seen, seen)
     assert members.tolist() == [0, 2, 3] and memory.labels.tolist() == [1, 0, 1]
+    others, same = continual.restricted(whole, seen, torch.arange(4))
+    assert same.tolist() == [0, 2, 3] and others.labels.tolist() == [2, 1, 2]
     assert memory.take(torch.tensor([2, 0, 1])).flatten().tolist() == pytest.approx([0.3, 0.0, 0.2])
 
 
@@ -149,9 +152,10 @@ def test_logits_lose_the_columns_of_classes_not_seen():
 # --- the analysis ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("head", ["seen", "all"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_single_step_is_an_evaluation(kind, tmp_path, trained):
-    job = course(tmp_path / "a", kind, steps=1)
+def test_a_single_step_is_an_evaluation(kind, head, tmp_path, trained):
+    job = course(tmp_path / "a", kind, steps=1, head=head)
     metadata = stage.make(job)
     expected = evaluate.make(course(tmp_path / "b", kind, key="key/step 1"))
     history = trained[0]["history"]
@@ -162,15 +166,17 @@ def test_a_single_step_is_an_evaluation(kind, tmp_path, trained):
         "value": expected["accuracy"]["last"],
         "analysis": "continual",
         "teacher_scope": "all",
+        "head": head,
     }
     last = expected["accuracy"]["last"]
     assert values(job) == {"step": [1], "classes_seen": [4], "memory": [36], "accuracy": [last]}
 
 
+@pytest.mark.parametrize("head", ["seen", "all"])
 def test_every_step_trains_a_fresh_student_on_its_classes_and_asks_about_them_alone(
-    tmp_path, trained
+    head, tmp_path, trained
 ):
-    job = course(tmp_path, steps=3)
+    job = course(tmp_path, steps=3, head=head)
     metadata, distilled = stage.make(job), infer_set().expand()
     order = load_file(job.out / "arrays.safetensors")["order"]
     assert order.tolist() == torch.randperm(4, generator=job.generator("order")).tolist()
@@ -178,21 +184,36 @@ def test_every_step_trains_a_fresh_student_on_its_classes_and_asks_about_them_al
     for step, (classes, run) in enumerate(zip((2, 3, 4), trained, strict=True), 1):
         seen = sorted(order[:classes].tolist())
         members = [i for i, label in enumerate(distilled.labels.tolist()) if label in seen]
-        assert run["samples"].labels.tolist() == [seen.index(distilled.labels[i]) for i in members]
+        outputs = seen if head == "seen" else [0, 1, 2, 3]
+        labels = [outputs.index(distilled.labels[i]) for i in members]
+        assert run["samples"].labels.tolist() == labels
         assert torch.equal(
             run["samples"].take(torch.arange(len(members))), distilled.images[members]
         )
         asked = [i for i, label in enumerate(TEST.labels.tolist()) if label in seen]
         logits = run["model"].eval()((TEST.images[asked].float() / 255 - 0.5) / 0.25)
-        assert logits.shape == (12 * classes, classes)
+        assert logits.shape == (12 * classes, len(outputs))
         right = sum(
-            seen[guess] == TEST.labels[i]
+            outputs[guess] == TEST.labels[i]
             for guess, i in zip(logits.argmax(1).tolist(), asked, strict=True)
         )
         found.append((step, classes, 9 * classes, pytest.approx(100 * right.item() / len(asked))))
     assert [tuple(row) for row in zip(*values(job).values(), strict=True)] == found
     assert metadata["value"] == pytest.approx(sum(values(job)["accuracy"]) / 3)
     assert len({run["streams"] for run in trained}) == 3
+
+
+def test_with_outputs_for_all_classes_labels_keep_all_columns(tmp_path, trained):
+    columns = {}
+    for head in ("seen", "all"):
+        trained.clear()
+        stage.make(course(tmp_path / head, "static", steps=2, head=head))
+        first = trained[0]
+        some = batch(torch.arange(2), torch.zeros(2))
+        columns[head] = first["labeller"](some)
+    logits = torch.randn(36, 4, generator=torch.Generator().manual_seed(8)).half()
+    assert columns["seen"].shape == (2, 2) and columns["all"].shape == (2, 4)
+    assert {tuple(row) for row in columns["all"].tolist()} < {tuple(r) for r in logits.tolist()}
 
 
 def test_students_have_orders_of_their_own_which_all_rows_share(tmp_path):
@@ -276,7 +297,7 @@ def test_a_continual_cell_carries_the_protocol_of_its_row(project):
     students = {p.row.row: p.students for p in plan.cells("table2")}
     for position in plan.cells("figure2"):
         for course, student in zip(position.students, students[position.row.row], strict=True):
-            analysis = {"name": "continual", "steps": 3, "teacher_scope": "all"}
+            analysis = {"name": "continual", "steps": 3, "teacher_scope": "all", "head": "seen"}
             assert course.spec.recipe == {"analysis": analysis, **student.spec.recipe}
             assert course.inputs == student.inputs
             assert {*student.spec.roots, module_name("analysis", "continual")} <= {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from distillery.components.fields import read
 from distillery.nets.network import build_network
@@ -16,7 +17,7 @@ from distillery.training.recipe import Training, batch_size
 from helpers.planning import at
 
 TABLES = [f"gift/table{n}" for n in (1, 2, 3, 4, 5, 6, 7, 12, 13)]
-SHORT = "imagenet-1k"
+IMAGENET = ("imagenet-1k-64", "imagenet-1k")  # the ConvNet's size, ResNet-18's
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +37,16 @@ def recipe(cell: TableCell) -> dict:
 def test_every_row_is_trained_by_table_11(plan):
     for cell in measured(plan, *TABLES, "gift/figure3", "cross/gift", "cross/ablation"):
         training = read(Training, recipe(cell)["training"])
-        epochs, drops = (300, (200, 250)) if cell.dataset == SHORT else (1000, (666, 833))
+        epochs, drops = (300, (200, 250)) if cell.dataset in IMAGENET else (1000, (666, 833))
         assert training.epochs == epochs and training.test_every == epochs // 4
         rates = [factor(training.schedule, epoch, epochs) for epoch in range(epochs)]
         assert rates == pytest.approx(
             [0.2 ** sum(epoch >= drop for drop in drops) for epoch in range(epochs)]
         )
-        assert (training.augment, training.mix.name, training.precision) == (
-            ("dsa:idc",),
-            "none",
-            "fp32",
-        )
+        patches = cell.row.method == "rded" and cell.dataset == "imagenet-1k"  # the authors' code
+        assert training.augment == (("patch-crop:2", "dsa:idc") if patches else ("dsa:idc",))
+        assert cell.dataset != "imagenet-1k" or cell.student == "resnet18"
+        assert (training.mix.name, training.precision) == ("none", "fp32")
         if cell.extra.get("optimizer", "adamw") == "adamw":
             rate = 1e-4 if cell.student == "swin_v2_t" else 1e-3  # the authors' code
             found = training.optimizer
@@ -61,13 +61,9 @@ def test_batches_by_the_number_of_images(plan):
         ("cifar100", 50): 100,
         ("tiny-imagenet", 1): 50,
     }
-    sizes |= {
-        ("tiny-imagenet", 10): 100,
-        ("tiny-imagenet", 50): 100,
-        (SHORT, 10): 100,
-        (SHORT, 50): 200,
-        (SHORT, 100): 200,
-    }
+    sizes |= {("tiny-imagenet", 10): 100, ("tiny-imagenet", 50): 100}
+    large = {10: 100, 50: 200, 100: 200}
+    sizes |= {(name, ipc): size for name in IMAGENET for ipc, size in large.items()}
     found = {}
     for p in measured(plan, "gift/table1", "gift/table2"):
         training = recipe(p)["training"]
@@ -109,7 +105,8 @@ def test_constants_of_the_losses_of_table_3(plan):
         "NKD": {"name": "nkd", "temperature": 1.0, "gamma": 1.5},
         "GIFT": {"name": "cosine"},
     }
-    for dataset, expected in (("cifar100", small), ("tiny-imagenet", small), (SHORT, large)):
+    datasets = {"cifar100": small, "tiny-imagenet": small, "imagenet-1k-64": large}
+    for dataset, expected in datasets.items():
         assert {
             p.row.row: recipe(p)["loss"]
             for p in measured(plan, "gift/table3")
@@ -127,8 +124,11 @@ def test_every_loss_of_table_6_stands_in_it_with_the_constants_of_the_code(plan)
         "MSE + CE": {"name": "mse+ce", "weight": 0.1},
         "KL": {"name": "kl", "temperature": 20.0, "squared": False},
         "KL + CE": {"name": "kl+ce", "temperature": 20.0, "weight": 0.1, "squared": True},
+        "GIFT, loss only": {"name": "cosine"},
         "GIFT": {"name": "cosine"},
     }
+    refined = {p.row.row for p in measured(plan, "gift/table6") if "refine" in recipe(p)}
+    assert refined == {"GIFT"}
 
 
 OPTIMIZERS = {  # name, rate, decay; GIFT states none but AdamW's
@@ -215,21 +215,86 @@ def test_students_of_table_4_at_64_px(plan, student, millions):
     assert sum(p.numel() for p in network.parameters()) == round(1e6 * millions)
 
 
+def test_efficientnet_s_head_starts_as_one_of_1000_outputs(plan):
+    torch.manual_seed(0)
+    network = build_network(
+        plan.settings.network("tv-efficientnet_b0", "tiny-imagenet"), (3, 64, 64), 200
+    )
+    head = network.classifier[1]
+    assert head.weight.shape == (200, 1280) and head.out_features == 200
+    # uniform in +-1 / sqrt(outputs): 256,000 draws come close to the bound
+    assert head.weight.abs().max().item() == pytest.approx(1000**-0.5, rel=1e-3)
+    assert network.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 200)
+
+
 def test_a_number_is_compared_with_the_one_printed_for_that_very_network(plan):
     compared = {p.student: p.comparable for p in measured(plan, "gift/table4") if p.published}
     assert compared == dict.fromkeys(STUDENTS, True)
-    assert {p.comparable for p in measured(plan, "gift/table2") if p.student == "resnet18"} == {
-        True
+    for table in ("gift/table2", "gift/table3", "gift/table6", "gift/table12", "gift/table13"):
+        found = [p for p in measured(plan, table) if p.dataset in IMAGENET and p.published]
+        assert found and all(p.comparable for p in found)
+        students = {(p.dataset, p.student) for p in found}
+        assert students <= {("imagenet-1k-64", "convnet"), ("imagenet-1k", "resnet18")}
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "student", "ipc", "mean"),
+    [
+        ("gift/table2", "RDED + GIFT", "convnet", 10, 24.0),
+        ("gift/table2", "RDED + GIFT", "resnet18", 10, 43.2),
+        ("gift/table3", "DKD", "convnet", 100, 36.5),
+        ("gift/table6", "KL + CE", "convnet", 50, 35.2),
+        ("gift/table6", "GIFT", "convnet", 10, 21.7),
+        ("gift/table6", "GIFT, loss only", "convnet", 50, 39.3),  # its Table 13 alone has it
+    ],
+)
+def test_printed_numbers_of_imagenet_stand_beside_the_size_that_the_student_sees(
+    plan, table, row, student, ipc, mean
+):
+    cells = [
+        p
+        for p in plan.cells(table)
+        if (p.row.row, p.student, p.ipc) == (row, student, ipc) and p.dataset in IMAGENET
+    ]
+    assert [p.published.mean for p in cells] == [mean]
+    assert cells[0].paper.dataset == "imagenet-1k" and cells[0].paper.student == student
+
+
+def test_convnet_on_imagenet_has_four_blocks_at_64_px(plan):
+    network = plan.settings.network("convnet", "imagenet-1k-64")
+    assert (network["depth"], network["norm"]) == (4, "batch")
+    assert plan.settings.dataset("imagenet-1k-64").expected.shape == [3, 64, 64]
+
+
+def test_rded_has_a_real_image_for_each_of_its_crops(plan):
+    pools = {
+        (p.dataset, p.ipc): (method["factor"], method["pool"])
+        for p in measured(plan, "gift/table2", "gift/table13")
+        if p.row.method == "rded"
+        for method in [p.distilled[0].spec.recipe["method"]]
     }
-    for table in (
-        "gift/table2",
-        "gift/table3",
-        "gift/table6",
-        "gift/table13",
-    ):  # GIFT's ConvNet sees ImageNet at 64 px
-        convnets = [
-            p
-            for p in measured(plan, table)
-            if p.dataset == SHORT and p.student != "resnet18" and p.published
-        ]
-        assert convnets and not any(p.comparable for p in convnets)
+    scripts = {(name, ipc): 300 for name in IMAGENET for ipc in (10, 50, 100)}
+    scripts["imagenet-1k", 100] = 600
+    factors = {"imagenet-1k-64": 1, "imagenet-1k": 2}
+    assert pools == {place: (factors[place[0]], pool) for place, pool in scripts.items()}
+    assert all(factor**2 * ipc <= pool for (_, ipc), (factor, pool) in pools.items())
+
+
+@pytest.mark.parametrize("table", ["gift/table5", "gift/table12"])
+def test_gift_is_measured_against_kl_and_against_kl_with_its_factor(plan, table):
+    cells = {(p.row.row, p.dataset, p.extra["optimizer"]): p for p in measured(plan, table)}
+    squared = "KL \N{MULTIPLICATION SIGN} T²"
+    for method in ("SRe2L", "RDED"):
+        again = [key for key in cells if key[0] == f"{method} + GIFT, over {squared}"]
+        assert again
+        for _, *place in again:
+            first, second = cells[f"{method} + GIFT", *place], cells[again[0][0], *place]
+            assert (first.row.against, second.row.against) == (method, f"{method}, {squared}")
+            assert first.students == second.students  # nothing is trained twice
+            assert second.published is None
+
+
+def test_gains_of_tables_3_and_6(plan):
+    against = {"gift/table3": "DKD", "gift/table6": "KL"}
+    for table, row in against.items():
+        assert {p.row.against for p in plan.cells(table) if p.row.row == "GIFT"} == {row}

@@ -17,6 +17,7 @@ PART = re.compile(r"distillery\.training\.((?:augmentation|optimizer|schedule|mi
 FILES = {
     **{"crop": "crop", "batch-crop": "crop", "flip": "flip", "batch-flip": "flip"},
     **{"resized-crop": "resized_crop", "batch-resized-crop": "resized_crop"},
+    "patch-crop": "patch_crop",
     **{"roll": "roll", "centred-roll": "roll", "patch-shuffle": "patch_shuffle", "dsa": "dsa"},
 }
 MIXINGS = {"none": {"none"}, "mixup": {"mixup"}, "cutmix": {"cutmix", "mixup"}}  # imports mixup

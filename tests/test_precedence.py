@@ -68,6 +68,16 @@ def test_in_every_layer_an_override_per_student_wins_over_one_per_ipc(project, l
     assert epochs(write_layers(project, {layer: plain | per_student | per_ipc})) == 13
 
 
+@pytest.mark.parametrize("layer", LAYERS)
+def test_in_every_layer_an_override_per_ipc_wins_over_one_per_dataset(project, layer):
+    plain, per_ipc = training(10), {"per_ipc": {5: training(11)}}
+    per_dataset = {"per_dataset": {"digits": training(12)}}
+    assert epochs(write_layers(project, {layer: plain | per_dataset})) == 12
+    assert epochs(write_layers(project, {layer: plain | per_dataset | per_ipc})) == 11
+    within = {"per_dataset": {"digits": training(12) | {"per_ipc": {5: training(13)}}}}
+    assert epochs(write_layers(project, {layer: plain | within})) == 13
+
+
 @pytest.mark.parametrize("override", [{"per_ipc": {5: {}}}, {"per_student": {"net-a": {}}}])
 @pytest.mark.parametrize("lower", range(len(LAYERS) - 1))
 def test_a_plain_value_wins_over_the_overrides_of_the_layers_below_it(project, lower, override):
@@ -136,6 +146,11 @@ def test_an_edit_of_the_tables_code_is_another_plan_and_a_comment_is_none(projec
 UNMATCHED = {
     "a student": ("per_student: {net-z: {training: {epochs: 3}}}", "net-z", "did you mean 'net-"),
     "an ipc": ("per_ipc: {8: {training: {epochs: 3}}}", "per_ipc.8", "(valid: 5)"),
+    "a data set": (
+        "per_dataset: {digit: {training: {epochs: 3}}}",
+        "per_dataset.digit",
+        "did you mean 'digits'",
+    ),
     "a student of an ipc": (
         "per_ipc: {5: {per_student: {net-z: {training: {epochs: 3}}}}}",
         "per_ipc.5.per_student.net-z",

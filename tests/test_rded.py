@@ -170,3 +170,15 @@ def test_same_cell_same_bytes_also_after_a_kill(tmp_path, monkeypatch):
     calls[:] = [1] * 3
     assert torch.equal(distil(RDED, train, 3, job, teachers)["images"], expected)
     assert len(calls) == 5, "only the two classes that were missing are made"
+
+
+@pytest.mark.parametrize(
+    ("ipc", "images", "refused"),
+    [(75, 1281.2, False), (76, 1281.2, True), (50, 200.0, False), (51, 203.9, True)],
+)
+def test_the_plan_knows_whether_the_pool_has_an_image_for_each_crop(ipc, images, refused):
+    recipe = rded.Recipe(teachers=("a",), factor=2, pool=300)  # 4 crops of an image
+    said = recipe.misfit(ipc, 1000, 224, images)
+    assert (said is not None) == refused
+    if said:
+        assert said[0] == "pool" and f"needs {4 * ipc} images of each class" in said[1]

@@ -28,9 +28,7 @@ class Strengths:
 
     Attributes:
         flip: probability.
-        brightness: range of what is added, in standard deviations of the data set. GIFT's code
-            normalises CIFAR-100 with the constants of CIFAR-10, so that 1 is 0.201 of the pixels'
-            range there and 0.267 here, 33 % more (docs/protocols.md).
+        brightness: range of what is added, in standard deviations of the data set.
         saturation: the largest factor on a pixel's deviation from its mean over the channels.
         contrast: the smallest factor on an image's deviation from its mean; the largest is 1 more.
         crop: the longest shift, as a share of the side.
@@ -62,6 +60,9 @@ def dsa(
     An operation draws for each image, the choice of operations for the whole batch. Differentiable
     in the images, any number of times. Bilinear sampling at pixel centres (align_corners=False),
     as in the code of GIFT, of the original and of PoDD.
+    Deviation: images are normalised with the constants of their own data set; GIFT's code has
+    CIFAR-10's on CIFAR-100 too, where a brightness of 1 is then 0.201 of the range of a pixel, mean
+    over the channels, against 0.267 here: 33 % more.
 
     Args:
         images: (B, C, H, W) float, normalised.

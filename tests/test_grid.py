@@ -450,11 +450,20 @@ PRINTED = {  # accuracies in each table of the papers
 }
 
 
+# Rows that a paper's table lacks and another one of its tables has.
+FROM_OTHER_TABLES = {"gift/table6": {"GIFT, loss only": ["7"] * 4 + ["13"] * 3}}
+
+
 @pytest.mark.parametrize(("table", "printed"), PRINTED.items())
 def test_every_printed_number_stands_in_its_table(paper, table, printed):
+    number = table.rpartition("/")[2].removeprefix("table")
     places = [p for p in paper.cells(table) if p.published]
-    assert len(places) == printed
-    assert {p.published.table for p in places} == {table.rpartition("/")[2].removeprefix("table")}
+    assert len([p for p in places if p.published.table == number]) == printed
+    others: dict[str, list[str]] = {}
+    for p in places:
+        if p.published.table != number:
+            others.setdefault(p.row.row, []).append(p.published.table)
+    assert others == FROM_OTHER_TABLES.get(table, {})
 
 
 def test_cells_that_tables_share_are_one_artefact():

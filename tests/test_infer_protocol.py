@@ -163,7 +163,8 @@ def test_printed_cells_of_g_vbsm_with_our_students_norm_are_compared(paper):
     ],
 )
 def test_where_a_row_is_comparable(comparable, place, expected):
-    row = Row(row="x", method="random", labels="hard", comparable=comparable)
+    because = None if comparable is True else "printed with another norm"
+    row = Row(row="x", method="random", labels="hard", comparable=comparable, because=because)
     assert row.comparable_at(place) is expected
 
 

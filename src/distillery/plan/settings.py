@@ -279,8 +279,17 @@ class Settings:
                 layers[f"axis {axis}"] = as_tree(changes)
         for layer in layers.values():
             axes_of = {**self.scale.tables, "of the paper": table.paper}
-            check_overrides(layer, axes_of, further=lambda: axes_of_scales(self.root))
+            check_overrides(layer, axes_of, further=self._axes_elsewhere)
         return Override(layers)
+
+    def _axes_elsewhere(self) -> dict[str, Any]:
+        """Axes of all scales, and the data sets that the papers print, which rows speak of too."""
+        tables = self.known_tables()
+        printed = [table.paper.get("dataset", []) for table in tables.values()]
+        papers = {name.partition("/")[0] for name in tables}
+        words = [list(self.paper(paper).words.same.get("dataset", {})) for paper in papers]
+        datasets = [name for names in (*printed, *words) for name in names]
+        return axes_of_scales(self.root) | {"of the papers": {"dataset": datasets}}
 
     def axis_place(self, table: str, axis: str, panel: Any) -> str:
         """File and key of the values of a table's axis, or of those that it has on a panel."""

@@ -396,3 +396,30 @@ def test_methods_whose_images_are_normalised_may_use_any_order():
 
 def test_the_modes_are_those_that_the_planner_knows():
     assert tuple(dsa_module.MODES) == dsa_module.TRAITS["parameter"]
+
+
+# ---- what a batch looks like in memory -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations_keep_the_layout_of_a_batch(name: str) -> None:
+    """Channels last, a convolution's float32 second derivatives are noisier."""
+    assert applied(name, images()).is_contiguous()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gradients_through_a_step_on_rotated_images_are_exact_to_float32(seed: int) -> None:
+    """A gradient through a training step in float32 against the same in float64."""
+    x, weight = images(), torch.randn(4, 3, 3, 3, generator=generator(seed)) / 5
+
+    def through_a_step(dtype: torch.dtype) -> torch.Tensor:
+        pixels, kernel = x.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_()
+        turned = applied("rotate", pixels, seed)
+        inner = F.conv2d(turned, kernel, padding=1).tanh().square().mean()
+        (step,) = torch.autograd.grad(inner, kernel, create_graph=True)
+        outer = F.conv2d(x.to(dtype), kernel - step, padding=1).tanh().mean()
+        return torch.autograd.grad(outer, pixels)[0].double()
+
+    exact = through_a_step(torch.float64)
+    error = (through_a_step(torch.float32) - exact).norm() / exact.norm()
+    assert 0 < error < 2e-6

@@ -177,7 +177,7 @@ def test_meta_steps_are_those_by_hand(tmp_path: Path) -> None:
     train, job, (_, recipe, ipc) = classes(), job_in(tmp_path), METHODS["podd"]
     recipe = replace(recipe, clip=0.5, label_lr=0.02)
     made = podd.distill(train, recipe, ipc=ipc, teachers=[], job=job)
-    layout = podd.PosterLayout.of(recipe, ipc, 4, 8)
+    layout = podd.poster_layout(recipe, ipc, 4, 8)
     state = {
         "poster": podd.start(recipe, layout, 1, job.generator("poster/0"))[None],
         "soft": poddl.initial(torch.arange(4).view(2, 2), 4)[None],
@@ -255,7 +255,7 @@ def test_a_poster_without_overlap_has_the_gradient_of_independent_images(tmp_pat
     train, job = classes(), job_in(tmp_path)
     space = ImageSpace.of(train, job)
     recipe = podd.Recipe(**SHORT, order="given", patch_grid=(2, 2), labels="fixed")
-    layout = podd.PosterLayout.of(recipe, 1, 4, 8)
+    layout = podd.poster_layout(recipe, 1, 4, 8)
     placed = podd.arrange(recipe, layout, train, job)
     poster = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(3))
     unfold = podd.unfolding(layout, placed, 4, "cpu")
@@ -391,10 +391,10 @@ def test_a_poster_may_fill_its_budget_to_the_pixel(
 ) -> None:
     """In floating point these products are a little less than the whole numbers that they are."""
     recipe = podd.Recipe(class_grid=grid)
-    layout = podd.PosterLayout.of(recipe, ipc, classes, side)
+    layout = podd.poster_layout(recipe, ipc, classes, side)
     assert 100 * layout.width * layout.height == round(100 * ipc) * classes * side**2
     with pytest.raises(BudgetError, match="size = "):
-        podd.PosterLayout.of(
+        podd.poster_layout(
             replace(recipe, size=(layout.width + 1, layout.height)), ipc, classes, side
         )
 
@@ -483,4 +483,4 @@ def test_a_stored_poster_has_the_layout_that_was_learned(changes: dict, tmp_path
     recipe = replace(METHODS["podd"][1], meta_steps=1, **changes)
     podd.distill(classes(), recipe, ipc=1, teachers=[], job=job_in(tmp_path)).save(tmp_path)
     stored = podd.PosterLayout.stored(DistilledSet.load(tmp_path))
-    assert stored == podd.PosterLayout.of(recipe, 1, 4, 8)
+    assert stored == podd.poster_layout(recipe, 1, 4, 8)

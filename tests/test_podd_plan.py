@@ -260,7 +260,7 @@ def test_every_poster_holds_a_patch(scale):
             for key, value in p.distilled[0].spec.recipe["method"].items()
             if key != "name"
         }
-        layout = podd.PosterLayout.of(read(podd.Recipe, recipe), p.ipc, metadata.classes, side)
+        layout = podd.poster_layout(read(podd.Recipe, recipe), p.ipc, metadata.classes, side)
         expected = authors[p.dataset] if (scale, p.ipc) == ("paper", 0.9) else (width, height)
         assert (layout.width, layout.height) == expected and min(expected) >= side, (
             p.dataset,

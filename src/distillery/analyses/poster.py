@@ -9,8 +9,8 @@ import torch
 
 from distillery.analyses.inputs import Result, needed
 from distillery.errors import PlanError
-from distillery.methods.podd import PosterLayout, unfolding
 from distillery.poster.geometry import corners
+from distillery.poster.layout import PosterLayout, unfolding
 
 if TYPE_CHECKING:
     from distillery.analyses.inputs import AnalysisInputs

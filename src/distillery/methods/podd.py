@@ -5,9 +5,8 @@ A student trains on the overlapping patches of the poster.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -25,7 +24,7 @@ from distillery.methods.shared.meta_draws import (
 from distillery.methods.shared.meta_learning import LearnedTensor, MetaProblem, learn
 from distillery.methods.shared.recipes import Unrolled
 from distillery.poster import geometry, initial
-from distillery.poster import labels as poddl
+from distillery.poster.layout import PosterLayout, unfolding
 from distillery.poster.order import greedy_order, random_order
 from distillery.sets.distilled import DistilledSet, Instances
 from distillery.sets.parts import Kind, Part
@@ -133,116 +132,38 @@ class Recipe(Unrolled):
         return self.patches or self.instances(ipc, classes)
 
 
-@dataclass(frozen=True)
-class PosterLayout:
-    """What lies where on a poster.
+def poster_layout(recipe: Recipe, ipc: float, classes: int, side: int) -> PosterLayout:
+    """The layout of a recipe.
 
-    Attributes:
-        width: of the poster in pixels.
-        height: of the poster in pixels.
-        side: of a patch in pixels.
-        cells: the grid of classes.
-        patches: the grid of patches.
-        cyclic: whether patches go on at the opposite border.
-        reference: whether learned labels have the shape of the authors' array instead of the
-            cells'.
+    Args:
+        recipe: the settings.
+        ipc: images per class, a fraction perhaps.
+        classes: how many there are.
+        side: of the images in pixels.
+
+    Raises:
+        BudgetError: a poster holds no patch or exceeds the budget.
+        PlanError: the class grid does not hold each class once, or the authors' array has no
+            meaning.
     """
-
-    width: int
-    height: int
-    side: int
-    cells: geometry.Grid
-    patches: geometry.Grid
-    cyclic: bool
-    reference: bool = False
-
-    @classmethod
-    def of(cls, recipe: Recipe, ipc: float, classes: int, side: int) -> PosterLayout:
-        """The layout of a recipe.
-
-        Args:
-            recipe: the settings.
-            ipc: images per class, a fraction perhaps.
-            classes: how many there are.
-            side: of the images in pixels.
-
-        Raises:
-            BudgetError: a poster holds no patch or exceeds the budget.
-            PlanError: the class grid does not hold each class once, or the authors' array has no
-                meaning.
-        """
-        per_class = recipe.posters == "per-class"
-        reference = recipe.labels == "learned" and recipe.label_shape == "reference"
-        if reference and (per_class or recipe.cyclic):
-            raise PlanError(
-                "label_shape = 'reference': is for one poster that is not cyclic; "
-                "leave label_shape out"
-            )
-        cells = _class_grid(recipe, ipc, classes)
-        held = 1 if per_class else classes  # classes on one poster
-        size_grid = geometry.Grid(1, 1) if per_class else cells
-        width, height = recipe.size or geometry.poster_size(ipc, held, side, size_grid)
-        most = geometry.most_pixels(ipc, held, side)
-        if width * height > most or min(width, height) < side:
-            raise BudgetError(
-                f"size = [{width}, {height}]: a poster at ipc {ipc:g} has {side} pixels a side or "
-                f"more and at most {most} in all; leave size out to have it worked out"
-            )
-        patches = geometry.Grid(*recipe.patch_grid)
-        return cls(width, height, side, cells, patches, recipe.cyclic, reference)
-
-    @classmethod
-    def stored(cls, distilled: DistilledSet) -> PosterLayout:
-        """The layout of a stored set."""
-        _, _, height, width = distilled["poster"].shape
-        _, rows, columns = distilled["order"].shape
-        stated = distilled.layout
-        return cls(
-            width,
-            height,
-            stated["side"],
-            geometry.Grid(columns, rows),
-            geometry.Grid(stated["columns"], stated["rows"]),
-            stated["cyclic"],
-            stated["reference"],
+    per_class = recipe.posters == "per-class"
+    reference = recipe.labels == "learned" and recipe.label_shape == "reference"
+    if reference and (per_class or recipe.cyclic):
+        raise PlanError(
+            "label_shape = 'reference': is for one poster that is not cyclic; leave label_shape out"
         )
-
-    def stated(self) -> dict[str, Any]:
-        """What `stored` needs besides the shapes of the parts."""
-        return {
-            "columns": self.patches.columns,
-            "rows": self.patches.rows,
-            "side": self.side,
-            "cyclic": self.cyclic,
-            "reference": self.reference,
-        }
-
-    @property
-    def index(self) -> Tensor:
-        """Where each patch's pixels are: (p, side * side) int64."""
-        return geometry.flat_index(self.width, self.height, self.side, self.patches, self.cyclic)
-
-    @property
-    def weights(self) -> Tensor:
-        """What share of each patch lies in each cell: (p, cells) float32."""
-        return poddl.weights(
-            self.width, self.height, self.side, self.cells, self.patches, self.cyclic
+    cells = _class_grid(recipe, ipc, classes)
+    held = 1 if per_class else classes  # classes on one poster
+    size_grid = geometry.Grid(1, 1) if per_class else cells
+    width, height = recipe.size or geometry.poster_size(ipc, held, side, size_grid)
+    most = geometry.most_pixels(ipc, held, side)
+    if width * height > most or min(width, height) < side:
+        raise BudgetError(
+            f"size = [{width}, {height}]: a poster at ipc {ipc:g} has {side} pixels a side or "
+            f"more and at most {most} in all; leave size out to have it worked out"
         )
-
-    def learned_labels(self, order: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-        """How learned labels become those of patches, and what they are at the start.
-
-        Args:
-            order: (rows, columns) int64, the class of each cell.
-            classes: how many there are.
-
-        Returns:
-            The share that each patch has of each of the n learned labels, (p, n) float32, and the
-            labels to start from, (rows, columns, classes) float32.
-        """
-        if self.reference:
-            return poddl.reference(self.width, self.height, self.side, order, self.patches)
-        return self.weights, poddl.initial(order, classes)
+    patches = geometry.Grid(*recipe.patch_grid)
+    return PosterLayout(width, height, side, cells, patches, recipe.cyclic, reference)
 
 
 def _class_grid(recipe: Recipe, ipc: float, classes: int) -> geometry.Grid:
@@ -284,13 +205,13 @@ def distill(
         the authors' array. Layout: `PosterLayout.stated`.
 
     Raises:
-        BudgetError: as `PosterLayout.of` does.
-        PlanError: as `PosterLayout.of` and `arrange` do.
+        BudgetError: as `poster_layout` does.
+        PlanError: as `poster_layout` and `arrange` do.
         ClassOrderError: the class distances are of other classes, or in another order.
         DistilleryError: a meta-step is not finite.
     """
     space, classes, (channels, side, _) = ImageSpace.of(train, job), len(train.classes), train.shape
-    layout = PosterLayout.of(recipe, ipc, classes, side)
+    layout = poster_layout(recipe, ipc, classes, side)
     orders = arrange(recipe, layout, train, job)
     streams = [job.generator(f"poster/{number}") for number in range(len(orders))]
     posters = torch.stack([start(recipe, layout, channels, stream) for stream in streams])
@@ -401,35 +322,6 @@ def start(recipe: Recipe, layout: PosterLayout, channels: int, stream: torch.Gen
         return initial.tiles(channels, width, height, side, layout.cells, stream)
     std = recipe.init_std or (channels * side**2) ** -0.5
     return initial.noise(channels, width, height, std, stream)
-
-
-def unfolding(
-    layout: PosterLayout, orders: Tensor, classes: int, device: torch.device | str
-) -> Callable[[Values], tuple[Tensor, Tensor]]:
-    """A function from posters to patches and their labels; differentiable.
-
-    Args:
-        layout: of each poster.
-        orders: (B, rows, columns) int64, the class of each cell.
-        classes: how many there are.
-        device: where the posters are.
-
-    Returns:
-        A function of `poster` (B, C, H, W) and, where labels are learned, `soft` (B, rows, columns,
-        n), to the patches (B p, C, side, side) and their label probabilities (B p, n).
-    """
-    index = layout.index.to(device)
-    weights = layout.learned_labels(orders[0], classes)[0].to(device)
-    by_poster = [poddl.fixed(layout.weights, order, classes) for order in orders]
-    fixed_labels = torch.cat(by_poster).to(device)
-
-    def unfold(values: Values) -> tuple[Tensor, Tensor]:
-        patches = torch.cat([geometry.cut(poster, index) for poster in values["poster"]])
-        if "soft" not in values:
-            return patches, fixed_labels
-        return patches, torch.cat([poddl.learned(weights, cells) for cells in values["soft"]])
-
-    return unfold
 
 
 def expand(distilled: DistilledSet) -> Instances:

@@ -290,6 +290,10 @@ def test_learned_labels_are_the_set_s_own_and_cross_entropy_is_against_its_proba
     by_hand = -(p * logits.log_softmax(1)).sum(1).mean()
     target = Target(torch.zeros(3, dtype=torch.int64), p, found)
     torch.testing.assert_close(loss.loss(logits, target, recipe), by_hand)
+    raw, recipe = registry.build("loss", {"name": "raw-ce"})
+    y = torch.tensor([[0.75, 0.75, 0, 0], [0, 0.5, 0.5, 0], [0.1, 0.2, 0.3, 0.4]])  # as it drifted
+    by_hand = -(y * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(raw.loss(logits, target, recipe), by_hand)
 
 
 def test_learned_labels_mix_as_probabilities():

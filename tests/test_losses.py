@@ -26,6 +26,7 @@ from helpers.losses import RAMPED, SOFT, TARGET, UNMIXED, S, T, Y, gradient_of, 
         ("mse+ce", {"weight": 0.15}, 1.727616),
         ("soft-ce", {}, 0.978771),
         ("soft-ce", {"temperature": 20.0}, 1.385062),
+        ("raw-ce", {}, 20.147446),
         ("kl", {"temperature": 1.0}, 0.226903),
         ("kl", {"temperature": 4.0}, 0.032950),
         ("kl", {"temperature": 4.0, "squared": True}, 0.527193),
@@ -232,7 +233,7 @@ def test_dkd_rises_to_its_weight_over_the_first_epochs():
 @pytest.mark.parametrize("name", ["ce", *SOFT])
 def test_what_a_constant_added_to_all_logits_changes(name):
     shifted = loss(name, S + 1, replace(RAMPED, logits=T + 2)) - loss(name, target=RAMPED)
-    compares_logits = name in ("mse", "mse+ce", "cosine")
+    compares_logits = name in ("mse", "mse+ce", "cosine", "raw-ce")
     assert (shifted.abs() > 0.01) if compares_logits else shifted.abs() < 1e-9
 
 

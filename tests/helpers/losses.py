@@ -15,7 +15,7 @@ T = torch.tensor([[3.0, 1.0, 0.0, -2.0], [-0.5, 1.5, 0.5, 2.5]], dtype=torch.flo
 Y = torch.tensor([0, 1])
 TARGET = Target(Y, F.one_hot(Y, 4).double(), T)
 UNMIXED = ("wsld", "dkd", "nkd")
-SOFT = ("kl", "soft-ce", "mse", "mse+ce", "kl+ce", "soft-ce+ce", "cosine", "kd", *UNMIXED)
+SOFT = ("kl", "soft-ce", "raw-ce", "mse", "mse+ce", "kl+ce", "soft-ce+ce", "cosine", "kd", *UNMIXED)
 RAMPED = replace(TARGET, epoch=19)  # of a recipe with 20 epochs of ramp
 
 

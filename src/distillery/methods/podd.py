@@ -65,8 +65,6 @@ class Recipe(Unrolled):
         cyclic: whether patches go on at the opposite border.
     """
 
-    meta_steps: Count = 40000
-    window_start: Literal["epoch", "step", "fixed"] = "epoch"
     posters: Literal["one", "per-class"] = "one"
     size: tuple[Count, Count] | None = None
     class_grid: tuple[Count, Count] | None = None

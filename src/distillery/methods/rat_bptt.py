@@ -34,7 +34,7 @@ EPSILON = 1e-8
 
 @dataclass(frozen=True)
 class Recipe(Unrolled):
-    """RaT-BPTT for CIFAR-10.
+    """RaT-BPTT for CIFAR-10; the window starts as the commands of its README draw it.
 
     Attributes:
         step_ipc: images of a class in an inner step (None: all).
@@ -135,10 +135,10 @@ def learned_images(
 
 
 def expand(distilled: DistilledSet) -> Instances:
-    """The stored images and the logarithms of their learned labels.
+    """The stored images and the logarithms of their learned labels, whatever their sum.
 
-    Deviation: a student sees learned labels as probabilities (their sum is divided out); the inner
-    loop saw their sum too.
+    Under the loss `raw-ce` a student sees the sum, as in the inner loop and in the authors' code;
+    under others, `soft-ce` for one, it is divided out.
     """
     check_lengths(distilled.tensors, "images", "labels", "soft")
     soft = (distilled["soft"] + EPSILON).log() if "soft" in distilled else None

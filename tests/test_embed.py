@@ -323,6 +323,14 @@ def test_clip_reads_names_as_the_model_called_by_hand(file, tiny_clip, tmp_path)
     assert every.provenance[1:3] == [
         f"tiny-clip, all tokens, prompt {prompt!r}" for prompt in ("lawn mower", "boat")
     ]
+    words = tmp_path / "words.txt"  # of a data set whose folders are named by numbers
+    lines = [f"{name}\t{text}, other words" for name, text in zip(NAMED.classes, PROMPTS)]
+    words.write_text("n0\tentity\n" + "\n".join(lines))
+    read = embed(tmp_path, reference | {"names": {}, "words_path": str(words)}, train=NAMED)
+    assert torch.equal(read.embeddings, every.embeddings)
+    words.write_text("\n".join(lines[1:]))
+    with pytest.raises(DataError, match=f"has no words for '{NAMED.classes[0]}'"):
+        embed(tmp_path, reference | {"names": {}, "words_path": str(words)}, train=NAMED)
     said = embed(tmp_path, reference | {"tokens": "pooled", "prompt": "a {}"}, train=NAMED)
     torch.testing.assert_close(
         said.embeddings, model.encode_text(tokenizer([f"a {prompt}" for prompt in PROMPTS]))

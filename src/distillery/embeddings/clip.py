@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
@@ -50,6 +51,8 @@ class Recipe:
             side by side.
         prompt: {} is the name, underscores written as spaces.
         names: class -> the words to use for it.
+        words_path: a file of a line per class, its name, a tab, and words for it, of which those
+            before the first comma are used (WordNet's words.txt); None: the names of the classes.
     """
 
     model: Annotated[str, InLibrary("open_clip models")] = "ViT-B-32-quickgelu"
@@ -58,6 +61,7 @@ class Recipe:
     tokens: Literal["pooled", "all"] = "all"
     prompt: str = "{}"
     names: dict[str, str] = field(default_factory=dict)
+    words_path: str | None = None
 
     def mistake(self) -> tuple[str, str] | None:
         """A prompt without a place for the name makes all classes one."""
@@ -75,7 +79,9 @@ def embed(
     text hold the end token again and are read like the others, as in the authors' code: in `all`
     they dominate. The causal mask lets no pad change a pooled embedding.
     Deviation: the paper says "the embedding of the class name"; the authors' code is `all`, the
-    default here. Its names differ from those of data sets ("boat" for ship of CIFAR-10): `names`.
+    default here. Its names differ from those of data sets ("boat" for ship of CIFAR-10, "computer
+    keyboard" for keyboard of CIFAR-100): `names`. Those of Tiny-ImageNet, whose folders have
+    numbers for names, are the first of its words.txt: `words_path`.
 
     Args:
         classes: names in label order.
@@ -87,7 +93,8 @@ def embed(
     Raises:
         PlanError: open_clip is not installed; the model is unknown or has no hidden states; `names`
             holds no class; or the prompt has no place for the name.
-        DataError: weights cannot be had, or do not fit.
+        DataError: weights cannot be had, or do not fit; the file of words is unreadable, or lacks
+            a class.
     """
     prompts = _prompts(classes, recipe)
     model, tokenizer = _loaded(recipe)
@@ -112,8 +119,27 @@ def _prompts(classes: Sequence[str], recipe: Recipe) -> list[str]:
         )
     if "{}" not in recipe.prompt:
         raise PlanError(f"embeddings 'clip': prompt '{recipe.prompt}' has no {{}} for the name")
-    words = [recipe.names.get(name, name).replace("_", " ") for name in classes]
+    names = (_words(recipe.words_path, classes) if recipe.words_path else {}) | recipe.names
+    words = [names.get(name, name).replace("_", " ") for name in classes]
     return [recipe.prompt.replace("{}", name) for name in words]
+
+
+def _words(path: str, classes: Sequence[str]) -> dict[str, str]:
+    """Each class and the first of its words in a file of lines "class<tab>words, words"."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"embeddings 'clip': words_path '{path}': unreadable ({error})") from None
+    found = {
+        name: words.split(",")[0].strip() for name, _, words in (x.partition("\t") for x in lines)
+    }
+    lacking = [name for name in classes if not found.get(name)]
+    if lacking:
+        raise DataError(
+            f"embeddings 'clip': words_path '{path}': has no words for '{lacking[0]}'; "
+            "give a line to each class"
+        )
+    return found
 
 
 def _loaded(recipe: Recipe) -> tuple[TextModel, Any]:

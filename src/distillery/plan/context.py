@@ -104,7 +104,7 @@ class Context:
             inputs=addresses,
             roots=roots,
             code=code_digest(roots),
-            local=(local or {}) | paths,
+            local=paths | (local or {}),
             environment=self.settings.params.environment,
             streams=streams or {},
         )

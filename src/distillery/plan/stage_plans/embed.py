@@ -8,6 +8,7 @@ from typing import Any
 from distillery.plan.cell import Experiment
 from distillery.plan.checks import check_teachers
 from distillery.plan.context import Context
+from distillery.plan.named_files import names_a_file
 from distillery.plan.nodes import Node
 from distillery.plan.stage_plans.data import ABSENT, plan_data
 from distillery.plan.stage_plans.teacher import plan_teachers
@@ -37,7 +38,12 @@ def plan_embeddings(name: str, experiment: Experiment, context: Context) -> Node
     if source.get("path"):
         file = context.settings.root / source.get("path")
         recipe["digest"] = context.remember(("file", file), lambda: _content(file))
-        local = {"source": source.reference | {"path": str(file)}}
+        local = {
+            "source": {
+                key: str(context.settings.root / value) if names_a_file(key) else value
+                for key, value in source.reference.items()
+            }
+        }
     return context.node(
         "embed",
         f"{experiment.dataset}-{name}",

@@ -324,7 +324,9 @@ def test_clip_reads_names_as_the_model_called_by_hand(file, tiny_clip, tmp_path)
         f"tiny-clip, all tokens, prompt {prompt!r}" for prompt in ("lawn mower", "boat")
     ]
     words = tmp_path / "words.txt"  # of a data set whose folders are named by numbers
-    lines = [f"{name}\t{text}, other words" for name, text in zip(NAMED.classes, PROMPTS)]
+    lines = [
+        f"{name}\t{text}, other words" for name, text in zip(NAMED.classes, PROMPTS, strict=True)
+    ]
     words.write_text("n0\tentity\n" + "\n".join(lines))
     read = embed(tmp_path, reference | {"names": {}, "words_path": str(words)}, train=NAMED)
     assert torch.equal(read.embeddings, every.embeddings)

@@ -50,8 +50,8 @@ def labeller(
     """The set's own labels of a batch: the logarithm of the probabilities.
 
     The probabilities are mixed as the images are.
-    Deviation: labels whose sum drifted from 1 (RaT-BPTT learns them raw) count as the probabilities
-    in proportion to them, since a loss takes the softmax of logits.
+    Labels whose sum drifted from 1 (RaT-BPTT learns them raw) count as the probabilities in
+    proportion to them where a loss takes the softmax of logits; `raw-ce` sees their sum.
 
     Args:
         recipe: the space of the labels.

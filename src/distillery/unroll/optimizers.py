@@ -49,6 +49,11 @@ class Adam:
     every meta-gradient NaN. Where v is below 1e-30 it counts as constant: the step is the same (its
     first moment is 0 too), the derivative through v is 0.
 
+    Deviation: eps is added to the root of the bias-corrected v, as in torch.optim; `higher`, on
+    which the authors of PoDD and RaT-BPTT build, adds it to the root of v itself. Meta-gradients
+    differ by 2e-6 to 3e-3 of their norm, and by up to 4.6e-2 where the window starts at step 0;
+    with eps in the same place they agree to 2e-13 in float64.
+
     Attributes:
         lr: learning rate.
         betas: decays of the first and the second moment.

@@ -515,6 +515,29 @@ def test_posters_are_clipped_at_two_and_a_half_deviations_and_show_every_patch()
     assert np.array_equal(heat.images[0].get_array(), made.arrays["labels"].T)
 
 
+def test_a_whitened_poster_stands_beside_its_pixels():
+    (made,) = poster()
+    pixels = np.random.default_rng(3).standard_normal(made.arrays["poster"].shape)
+    whitened = replace(made, arrays=made.arrays | {"restored": pixels})
+    plain = replace(made, ipc=50)
+    axes = np.array(draw("poster", [whitened, plain]).axes[:8]).reshape(2, 4)
+    for line, values in zip(axes, (pixels, plain.arrays["poster"]), strict=True):
+        z = ((values - values.mean()) / values.std()).clip(-2.5, 2.5) / 5 + 0.5
+        np.testing.assert_allclose(line[1].images[0].get_array(), z.transpose(1, 2, 0))
+    assert [line[1].get_title() for line in axes] == ["not whitened", "as it is"]
+
+
+def test_orders_of_several_rows_stand_apart():
+    entries = order_accuracy()
+    longer = [replace(entry, row="PoDD, epochs") for entry in entries]
+    figure = registry.load("figure", "order-accuracy").draw(Panel("orders", entries + longer, {}))
+    titles = [axes.get_title() for axes in figure.axes]
+    assert len(titles) == 2 and [t.partition(", cifar100")[0] for t in titles] == [
+        "PoDD",
+        "PoDD, epochs",
+    ]
+
+
 def test_names_of_many_classes_are_left_out_of_a_poster():
     assert not {"kind_3", "kind\n3"} & texts(draw("poster", poster(60)))
 

@@ -12,13 +12,16 @@ from safetensors.torch import load_file, save_file
 
 from distillery.analyses import convergence
 from distillery.analyses.inputs import AnalysisInputs, Result
+from distillery.analyses.poster import restored
 from distillery.components import registry
 from distillery.errors import ClassOrderError, PlanError
 from distillery.methods.shared.meta_learning import SNAPSHOTS
 from distillery.poster import geometry, labels
 from distillery.poster.geometry import Grid
+from distillery.poster.layout import PosterLayout
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.parts import Kind, Part
+from distillery.sets.whitening import Whitening
 from distillery.stages import analyse as stage
 from distillery.store.artefact import Artefact
 from helpers.jobs import job_in
@@ -130,8 +133,48 @@ def test_sets_without_a_poster_or_of_other_classes_are_named(tmp_path):
             analysis.analyse(inputs, recipe, None)
     with pytest.raises(PlanError, match="the order is none of the 6 classes"):
         analyse(tmp_path, "order", order=ORDER.clamp_max(4)[None])
-    with pytest.raises(PlanError, match="one for each"):
-        analyse(tmp_path, "poster", poster=torch.zeros(2, 1, 13, 20))
+
+
+def test_posters_of_a_class_each_lie_side_by_side(tmp_path):
+    """Six posters on the grid of six classes, 3 x 2, in label order; patches where they are."""
+    posters = torch.randn(6, 1, 13, 20, generator=torch.Generator().manual_seed(1))
+    orders = torch.arange(6, dtype=torch.int16)[:, None, None].expand(-1, 2, 2)
+    arrays = analyse(tmp_path, "poster", poster=posters, order=orders).arrays
+    assert arrays["poster"].shape == (1, 26, 60) and arrays["labels"].shape == (6 * 12, 6)
+    assert arrays["order"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    for label in range(6):
+        top, left = 13 * (label // 3), 20 * (label % 3)
+        area = slice(top, top + 13), slice(left, left + 20)
+        assert torch.equal(arrays["poster"][:, *area], posters[label])
+        assert (arrays["map"][area] == label).all()
+        own = slice(12 * label, 12 * label + 12)
+        assert (arrays["labels"][own].argmax(1) == label).all()
+        corners = geometry.corners(20, 13, 8, Grid(4, 3)) + torch.tensor([left, top])
+        assert torch.equal(arrays["corners"][own], corners)
+
+
+@pytest.mark.parametrize("cyclic", [False, True])
+def test_a_whitened_poster_is_shown_as_pixels_too(cyclic, tmp_path):
+    """By a slow second way: each pixel the mean of what the patches that hold it restore to."""
+    matrix = torch.randn(64, 64, generator=torch.Generator().manual_seed(5)) / 8
+    whitening = Whitening.of(torch.eye(64) + (matrix + matrix.T) / 4)
+    poster, layout = PARTS["poster"][0], PosterLayout.stored(distilled(cyclic=cyclic))
+    found = restored(poster, layout, whitening)
+    sums, counts = torch.zeros(2, 13, 20)
+    for x, y in geometry.corners(20, 13, 8, Grid(4, 3), cyclic).tolist():
+        rows, columns = (torch.arange(8) + y) % 13, (torch.arange(8) + x) % 20
+        patch = poster[0][rows[:, None], columns]
+        pixels = (patch.flatten().double() @ whitening.matrix.double().inverse()).view(8, 8)
+        sums[rows[:, None], columns] += pixels.float()
+        counts[rows[:, None], columns] += 1
+    torch.testing.assert_close(found[0], sums / counts, atol=1e-4, rtol=1e-4)
+    analysis, recipe = registry.build("analysis", {"name": "poster"})
+    inputs = AnalysisInputs(
+        TRAIN, TRAIN, distilled(cyclic=cyclic), None, [], None, (0.5,), (0.25,), whitening
+    )
+    shown = analysis.analyse(inputs, recipe, job_in(tmp_path)).arrays
+    assert torch.equal(shown["restored"], found) and torch.equal(shown["poster"], poster)
+    assert "restored" not in analyse(tmp_path, "poster").arrays
 
 
 def embeddings(folder: Path, class_order: str) -> Artefact:

@@ -23,11 +23,19 @@ NAMES = ("order-accuracy",)
 def draw(panel: Panel) -> Figure:
     """A point per class order at its score and mean accuracy, in percent; uses the values.
 
-    The first entry is the order of the method and is named. Error bars are the standard deviation
-    (ddof 1) over draws, or over students of one draw. The title has the correlation over
-    the orders and its 95 % interval.
+    Each row, posters learned for so long, has axes of its own. The first entry is the order of the
+    method and is named. Error bars are the standard deviation (ddof 1) over draws, or over students
+    of one draw. The title has the correlation over the orders and its 95 % interval.
     """
-    groups = facets(panel.having("values"), ("dataset", "student", "ipc"))
+    entries = panel.having("values")
+    rows = dict.fromkeys(entry.row for entry in entries)
+    groups = {
+        ", ".join([row] * (len(rows) > 1) + [title]): members
+        for row in rows
+        for title, members in facets(
+            [entry for entry in entries if entry.row == row], ("dataset", "student", "ipc")
+        ).items()
+    }
     figure, grid = canvas(panel.title, 0.6 + 2.6 * len(groups), len(groups))
     for axes, (title, members) in zip(grid.flat, groups.items(), strict=True):
         scores, accuracies = (

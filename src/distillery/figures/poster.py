@@ -1,4 +1,4 @@
-"""Posters, and how patches, classes and labels lie on them: PoDD's Figures 1, 4 and 5."""
+"""Posters, and how patches, classes and labels lie on them: PoDD's Figures 1, 4, 5 and 9."""
 
 from __future__ import annotations
 
@@ -29,27 +29,35 @@ READABLE = 3.5  # the smallest font size that is worth printing
 def draw(panel: Panel) -> Figure:
     """A line per entry: the poster, the class of each pixel, and the labels of the patches.
 
+    Where posters are whitened, their pixels stand beside them.
+
     On the poster are the centres of its patches and the first patch's outline. Uses the arrays, and
     the class names among the values.
     """
     entries = panel.having("arrays")
+    whitened = any("restored" in entry.arrays for entry in entries)
+    parts = 4 if whitened else 3
     heights = [
-        max(0.45, np.divide(*entry.arrays["map"].shape)) * WIDTH / 3.4 + 0.5 for entry in entries
+        max(0.45, np.divide(*entry.arrays["map"].shape)) * WIDTH / (parts + 0.4) + 0.5
+        for entry in entries
     ]
-    figure, grid = canvas(panel.title, 0.4 + sum(heights), len(entries), 3, height_ratios=heights)
+    figure, grid = canvas(
+        panel.title, 0.4 + sum(heights), len(entries), parts, height_ratios=heights
+    )
     for line, entry, name in zip(grid, entries, names(entries), strict=True):
         _poster(line[0], entry, name)
-        _map(line[1], entry)
-        heat = _labels(line[2], entry)
-    figure.colorbar(heat, ax=grid[:, 2], label="probability", aspect=12 * len(entries), pad=0.02)
+        if whitened:
+            _restored(line[1], entry)
+        _map(line[-2], entry)
+        heat = _labels(line[-1], entry)
+    figure.colorbar(heat, ax=grid[:, -1], label="probability", aspect=12 * len(entries), pad=0.02)
     return figure
 
 
 def _poster(axes: Axes, entry: Entry, name: str) -> None:
     poster, corners = entry.arrays["poster"], entry.arrays["corners"]
     side = int(entry.arrays["side"].item())
-    shown = (poster - poster.mean()) / (poster.std() or 1)
-    _image(axes, shown.clip(-CLIP, CLIP) / (2 * CLIP) + 0.5)
+    _image(axes, _shown(poster))
     dot = 25 / len(corners) ** 0.5
     axes.plot(
         *(corners + (side - 1) / 2).T,
@@ -65,6 +73,18 @@ def _poster(axes: Axes, entry: Entry, name: str) -> None:
     axes.set_title(
         f"{name}\n{poster.shape[2]} x {poster.shape[1]}, {len(corners)} patches of {side}"
     )
+
+
+def _restored(axes: Axes, entry: Entry) -> None:
+    """The pixels of a whitened poster; of another one, which holds pixels, itself."""
+    _image(axes, _shown(entry.arrays.get("restored", entry.arrays["poster"])))
+    axes.set_title("not whitened" if "restored" in entry.arrays else "as it is")
+
+
+def _shown(poster: np.ndarray) -> np.ndarray:
+    """A poster stretched to [0, 1], grey at its mean."""
+    shown = (poster - poster.mean()) / (poster.std() or 1)
+    return shown.clip(-CLIP, CLIP) / (2 * CLIP) + 0.5
 
 
 def _image(axes: Axes, image: np.ndarray) -> None:

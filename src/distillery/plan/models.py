@@ -349,6 +349,8 @@ class Row(Strict):
         published: the keys that find it in workflow/published where they differ from its own.
         against: another row of the table, from which this one's gain is measured; where only this
             one is measured, there is no gain, and a note under the table says so.
+        against_at: values of axes at which that row is looked up, where not at this one's own: a
+            poster of 0.3 images per class beside images at one.
         only: the values of an axis at which the row stands; everywhere where it says nothing.
         budget: "ipc": so many images per class; "bytes": the largest set that takes, with its
             stored labels, no more bytes than so many images per class of a byte per number.
@@ -368,6 +370,7 @@ class Row(Strict):
     override: dict[str, Block] = {}
     published: dict[str, str] = {}
     against: str | None = None
+    against_at: dict[str, Any] = {}
     only: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
     budget: Literal["ipc", "bytes"] = "ipc"
 
@@ -413,6 +416,10 @@ class Table(Strict):
         analysis: the component of `analyses` whose value a cell holds; None: accuracies.
         figure: the component of `figures` that draws it.
         unmeasured: values of the panel that are printed only, such as an average over data sets.
+        averages: those of them that are averages over the other values; beside the printed ones
+            stand those of the measured cells.
+        drop_from: values of axes; the table shows by how many percent each row is below itself
+            there.
         scores: whether DD-Ranking's robustness scores stand beside the accuracies; they take four
             more sets of students, and a teacher of each student's network.
         rows: its rows, in order.
@@ -429,6 +436,8 @@ class Table(Strict):
     analysis: str | None = None
     figure: str | None = None
     unmeasured: Names = []
+    averages: Names = []
+    drop_from: dict[str, Any] = {}
     scores: bool = False
     rows: list[Row] = Field(min_length=1)
 

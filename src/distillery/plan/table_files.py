@@ -105,6 +105,7 @@ def check_table(table: Table, root: Path, where: str) -> None:
         raise PlanError(f"{where}.axes.{axis}: is no axis of the table: {nearest(axis, order)}")
     for axis, meaning in table.axes.items():
         _check_meaning(meaning, f"{where}.axes.{axis}")
+    _check_derived(table, order, where)
     _check_paper(table, order, f"{where}.paper")
     for row in table.rows:
         _check_row(row, table, names, f"{where}: row '{row.row}'")
@@ -127,6 +128,14 @@ def _check_meaning(meaning: AxisMeaning, where: str) -> None:
     for value, changes in meaning.values.items():
         for stage in changes:
             _check_stage(stage, f"{where}.values.{value}.{stage}")
+
+
+def _check_derived(table: Table, order: list[str], where: str) -> None:
+    """Drops are along axes of the table; averages are not measured."""
+    for axis in sorted(table.drop_from.keys() - {*order}):
+        raise PlanError(f"{where}.drop_from.{axis}: is no axis: {nearest(axis, order)}")
+    for name in sorted({*table.averages} - {*table.unmeasured}):
+        raise PlanError(f"{where}.averages: '{name}' is not unmeasured; name it there too")
 
 
 def _check_paper(table: Table, order: list[str], where: str) -> None:
@@ -161,7 +170,7 @@ def _check_against(row: Row, other: Row, where: str) -> None:
         raise PlanError(f"{start}: is the row itself; name another one")
     if not other.measured:
         raise PlanError(f"{start}: that row is not measured; compare with one that is")
-    for axis in row.only.keys() & other.only.keys():
+    for axis in (row.only.keys() & other.only.keys()) - row.against_at.keys():
         if not any(value in other.only[axis] for value in row.only[axis]):
             raise PlanError(
                 f"{start}: that row stands at {axis} {other.only[axis]}, this one at "
@@ -175,12 +184,13 @@ def _check_row(row: Row, table: Table, names: list[str], where: str) -> None:
         raise PlanError(f"{where}: against '{row.against}': no such row: {hint}")
     if row.against and row.measured:
         _check_against(row, next(one for one in table.rows if one.row == row.against), where)
-    places = {"only": row.only, "comparable": row.comparable}
-    for field, values in places.items():
-        for axis in set(() if isinstance(values, bool) else values) - {table.panel, *table.columns}:
-            raise PlanError(
-                f"{where}: {field}.{axis}: no such axis: {nearest(axis, table.columns)}"
-            )
+    comparable = {} if isinstance(row.comparable, bool) else row.comparable
+    places = {"only": row.only, "comparable": comparable, "against_at": row.against_at}
+    for key, values in places.items():
+        for axis in set(values) - {table.panel, *table.columns}:
+            raise PlanError(f"{where}: {key}.{axis}: no such axis: {nearest(axis, table.columns)}")
+    if row.against_at and not row.against:
+        raise PlanError(f"{where}: against_at: needs against, the row that is looked up there")
     for stage in row.override:
         _check_stage(stage, f"{where}: override.{stage}")
     try:

@@ -104,6 +104,7 @@ class DocumentCell:
         data: address of the data set.
         teachers: those behind the cell whose accuracy the paper prints, trained on its data set.
         scores: addresses of what DD-Ranking's scores compare with, by the name of the accuracy.
+        against_at: values of axes at which the row `against` is looked up, where not at its own.
     """
 
     row: str
@@ -126,6 +127,7 @@ class DocumentCell:
     data: str | None
     teachers: tuple[PrintedTeacher, ...]
     scores: dict[str, tuple[str, ...]]
+    against_at: dict[str, AxisValue] = field(default_factory=dict)
 
     @property
     def students(self) -> list[str]:
@@ -174,6 +176,8 @@ class TableDocument:
         axes: names of the table's own axes.
         code: digest of the code that assembles tables.
         cells: its cells, row by row.
+        drop_from: values of axes from which it shows relative drops; nothing where it shows none.
+        averages: values of the panel that are averages over the others.
     """
 
     table: str
@@ -192,6 +196,8 @@ class TableDocument:
     axes: tuple[str, ...]
     code: str
     cells: tuple[DocumentCell, ...]
+    drop_from: dict[str, AxisValue] = field(default_factory=dict)
+    averages: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, values: object, where: str) -> TableDocument:

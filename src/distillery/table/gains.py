@@ -51,7 +51,8 @@ def gains(document: TableDocument, values: Callable[[DocumentCell], Draws]) -> l
         values: of a cell, by draw; none where nothing was measured.
 
     Returns:
-        None for a cell without `against`, and where either side was not measured.
+        None for a cell without `against`, and where either side was not measured. The other row
+        is looked up at `against_at`.
 
     Raises:
         PlanError: a cell lacks an axis of the table.
@@ -59,10 +60,13 @@ def gains(document: TableDocument, values: Callable[[DocumentCell], Draws]) -> l
     axes = [document.shape.panel, *document.shape.columns]
     keyed = [(tuple(cell.place.at(axis) for axis in axes), cell) for cell in document.cells]
     measured = {(cell.row, *place): values(cell) for place, cell in keyed}
+
+    def other(cell: DocumentCell) -> Draws:
+        place = (cell.against_at.get(axis, cell.place.at(axis)) for axis in axes)
+        return measured.get((cell.against or "", *place), ())
+
     found = [
-        _gain(cell.against, measured[cell.row, *place], measured.get((cell.against, *place), ()))
-        if cell.against
-        else None
+        _gain(cell.against, measured[cell.row, *place], other(cell)) if cell.against else None
         for place, cell in keyed
     ]
     p_values = [gain.p for gain in found if gain and gain.p is not None]

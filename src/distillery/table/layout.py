@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from distillery.errors import PlanError
 from distillery.table.assemble import AssembledCell, StoredSize
+from distillery.table.derived import Averages, Drops, measured, printed
 from distillery.table.document import AxisValue, Place, TableDocument
 from distillery.table.findings import RISING
 from distillery.table.scores import SCORES
@@ -60,7 +61,8 @@ def layout(document: TableDocument, cells: Sequence[AssembledCell]) -> dict[str,
     """The grids of each panel.
 
     They are: measured; measured beside printed, with difference and verdict; gain, where a row is
-    compared with another; printed gains; the scores of a table that has them; what is stored.
+    compared with another; printed gains; relative drops and averages, where the table has them; the
+    scores of a table that has them; what is stored.
 
     Raises:
         PlanError: two cells fall into one place of a grid, or a cell lacks an axis.
@@ -68,12 +70,53 @@ def layout(document: TableDocument, cells: Sequence[AssembledCell]) -> dict[str,
     _check_places(document)
     panel = document.shape.panel
     names, numbered = _unique(cell.place.at(panel) for cell in document.cells), reasons(cells)
+    averages = Averages.of(document, cells)
+
+    def grids(name: AxisValue) -> list[TextGrid]:
+        own = [cell for cell in cells if cell.planned.place.at(panel) == name]
+        added = _averages(document, cells, averages, name) if name in document.averages else []
+        return _grids(document, own, numbered) + added
+
     return {
-        str(name): _grids(
-            document, [c for c in cells if c.planned.place.at(panel) == name], numbered
-        )
+        str(name): grids(name)
         for name in names
     }
+
+
+def _averages(
+    document: TableDocument, cells: Sequence[AssembledCell], averages: Averages, name: AxisValue
+) -> list[TextGrid]:
+    """The averages of the measured cells, in a panel whose printed numbers are averages."""
+    panel = document.shape.panel
+    mine = [cell for cell in cells if cell.planned.place.at(panel) == name]
+    content = _content(averages.at, "{:.{}f}")
+    if not any(averages.at(cell) is not None for cell in mine):
+        return []
+    return [_grid(f"Measured, mean of {', '.join(averages.panels)}", document, mine, content)]
+
+
+def _content(value: Callable[[AssembledCell], float | None], form: str) -> GridContent:
+    """What a grid of derived numbers shows, with so many decimals as the table has."""
+
+    def text(cell: AssembledCell, digits: int) -> str:
+        number = value(cell)
+        return EMPTY if number is None else form.format(number, digits)
+
+    return GridContent(_own_place, _no_ratio, text)
+
+
+def _drops(document: TableDocument, cells: list[AssembledCell]) -> list[TextGrid]:
+    """By how many percent each row is below itself at `drop_from`: as measured, as printed."""
+    if not document.drop_from:
+        return []
+    at = ", ".join(f"{axis} {_plain(value)}" for axis, value in document.drop_from.items())
+    grids = []
+    for kind, value in (("measured", measured), ("published", printed)):
+        drops = Drops.of(document, cells, value)
+        if any(drops.at(cell) is not None for cell in cells):
+            title = f"Drop from {at}, percent of the row's own number there ({kind})"
+            grids.append(_grid(title, document, cells, _content(drops.at, "{:.{}f}")))
+    return grids
 
 
 def _grids(
@@ -90,6 +133,7 @@ def _grids(
     grids = [_grid(title, document, some, what) for title, some, what in shown if some]
     if printed:
         grids.insert(1, _beside_printed(document, printed, numbered))
+    grids += _drops(document, cells)
     scores, stored = _robustness(document, cells), _stored(document, cells)
     return grids + [grid for grid in (scores, stored) if grid]
 

@@ -46,6 +46,7 @@ def notes(document: TableDocument, cells: Sequence[AssembledCell], csv_name: str
         f"measured setting is that one. {EMPTY}: not measured, or not printed.",
         *([STATED] if any(cell.planned.published for cell in cells) else []),
         *(f"({number}) {reason}." for reason, number in reasons(cells).items()),
+        *_elsewhere(cells),
         *_without_gain(document, cells),
         *([_SCORES.format(csv_name)] if document.scores else []),
         *_mixed_versions(cells),
@@ -102,6 +103,20 @@ def _mixed_versions(cells: Sequence[AssembledCell]) -> list[str]:
     if not mixed:
         return []
     return [f"Versions of libraries differ between cells (cells in brackets): {'; '.join(mixed)}."]
+
+
+def _elsewhere(cells: Sequence[AssembledCell]) -> list[str]:
+    """Rows whose gain is not from the row beside them, but from it at another place."""
+    found = {
+        (cell.planned.row, gain.against): cell.planned.against_at
+        for cell in cells
+        if (gain := cell.gain) and cell.planned.against_at
+    }
+    return [
+        f"Gains of {row} are over {against} at "
+        f"{', '.join(f'{axis} {value}' for axis, value in places.items())}, wherever {row} stands."
+        for (row, against), places in found.items()
+    ]
 
 
 def _without_gain(document: TableDocument, cells: Sequence[AssembledCell]) -> list[str]:

@@ -90,7 +90,7 @@ def test_averages_are_over_the_measured_panels(tmp_path: Path) -> None:
 def test_a_wrong_place_is_one_line(changes: dict, message: str) -> None:
     table = read_table(ROOT, "podd/table1").model_copy(update=changes)
     with pytest.raises(PlanError, match=message):
-        check_table(table, ROOT, "here")
+        check_table(table, ROOT, "podd/table1.yaml")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_row_that_is_compared_nowhere_is_one_line(changes: dict, message: str)
     table = read_table(ROOT, "podd/table1")
     rows = [row.model_copy(update=changes) if row.row == "PoDD" else row for row in table.rows]
     with pytest.raises(PlanError, match=message):
-        check_table(table.model_copy(update={"rows": rows}), ROOT, "here")
+        check_table(table.model_copy(update={"rows": rows}), ROOT, "podd/table1.yaml")
 
 
 def test_podd_compares_every_poster_with_images_at_one_per_class() -> None:

@@ -440,3 +440,27 @@ def test_a_tie_that_is_missed_by_a_pixel_is_none() -> None:
     pixels = torch.tensor([[512, 512, 0], [512, 511, 1], [341, 341, 342], [0, 512, 512]]) / 1024
     expected = [[0.5, 0.5, 0], [0, 1, 0], [0, 0, 1], [0.5, 0, 0.5]]
     assert labels.fixed(pixels, order_, 3).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "least", "most"), [((153, 60), 0.09, 0.14), ((87, 35), 0.02, 0.05)]
+)
+def test_the_authors_fade_differs_by_the_stated_share(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], least: float, most: float
+) -> None:
+    """Theirs runs from 1 to 0 inclusive; CIFAR-10's posters at 0.9 and 0.3 images per class."""
+
+    def inclusive(parts: list[Tensor], starts: list[int]) -> Tensor:
+        whole = parts[0]
+        for part, start in zip(parts[1:], starts[1:], strict=True):
+            overlap = whole.shape[2] - start
+            share = torch.linspace(0, 1, overlap)
+            blend = (1 - share) * whole[:, :, start:] + share * part[:, :, :overlap]
+            whole = torch.cat([whole[:, :, :start], blend, part[:, :, overlap:]], 2)
+        return whole
+
+    stream = torch.Generator()
+    ours = initial.tiles(3, *size, 32, Grid(5, 2), stream.manual_seed(0))
+    monkeypatch.setattr(initial, "blended", inclusive)
+    theirs = initial.tiles(3, *size, 32, Grid(5, 2), stream.manual_seed(0))
+    assert least < (ours - theirs).norm() / theirs.norm() < most

@@ -300,3 +300,19 @@ def test_the_meta_gradient_through_a_loss_in_parts_is_the_same(replay):
     )
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-14)
+
+
+def test_highers_adam_is_ours_with_epsilon_over_the_correction():
+    """`higher`: theta - lr sqrt(b2) / b1 m / (sqrt(v) + eps), the root not corrected."""
+    stream = generator(4)
+    theta, gradient, mean = torch.randn(3, 20, generator=stream, dtype=torch.float64)
+    gradient, square, eps = gradient * 1e-7, torch.full((20,), 1e-15, dtype=torch.float64), 1e-8
+    for count in (0, 9, 99):
+        bias_1, bias_2 = 1 - 0.9 ** (count + 1), 1 - 0.999 ** (count + 1)
+        m, v = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        by_hand = theta - 1e-3 * bias_2**0.5 / bias_1 * m / (v.sqrt() + eps)
+        moments = (mean, square)
+        same, _ = Adam(1e-3, eps=eps / bias_2**0.5).step(theta, moments, gradient, count)
+        torch.testing.assert_close(same, by_hand, rtol=1e-12, atol=0)
+        ours, _ = Adam(1e-3, eps=eps).step(theta, moments, gradient, count)
+        assert (ours - by_hand).abs().max() > 1e-6  # where roots are as small as epsilon

@@ -153,7 +153,7 @@ def flat_index(
     """Where the pixels of the patches are.
 
     Deviation: cyclic, windows that wrap around the edges so that every pixel is in as many patches
-    as any other, is ours.
+    as any other, is proposed in the paper (section 6) without settings; these are ours.
 
     Args:
         width: of the poster.

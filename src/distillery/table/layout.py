@@ -89,20 +89,22 @@ def _averages(
     """The averages of the measured cells, in a panel whose printed numbers are averages."""
     panel = document.shape.panel
     mine = [cell for cell in cells if cell.planned.place.at(panel) == name]
-    content = _content(averages.at, "{:.{}f}")
+    content = _content(averages.at, _own_place)
     if not any(averages.at(cell) is not None for cell in mine):
         return []
     return [_grid(f"Measured, mean of {', '.join(averages.panels)}", document, mine, content)]
 
 
-def _content(value: Callable[[AssembledCell], float | None], form: str) -> GridContent:
+def _content(
+    value: Callable[[AssembledCell], float | None], place: Callable[[AssembledCell], Place]
+) -> GridContent:
     """What a grid of derived numbers shows, with so many decimals as the table has."""
 
     def text(cell: AssembledCell, digits: int) -> str:
         number = value(cell)
-        return EMPTY if number is None else form.format(number, digits)
+        return EMPTY if number is None else f"{number:.{digits}f}"
 
-    return GridContent(_own_place, _no_ratio, text)
+    return GridContent(place, _no_ratio, text)
 
 
 def _drops(document: TableDocument, cells: list[AssembledCell]) -> list[TextGrid]:
@@ -111,11 +113,13 @@ def _drops(document: TableDocument, cells: list[AssembledCell]) -> list[TextGrid
         return []
     at = ", ".join(f"{axis} {_plain(value)}" for axis, value in document.drop_from.items())
     grids = []
-    for kind, value in (("measured", measured), ("published", printed)):
+    kinds = (("measured", measured, _own_place), ("published", printed, _published_place))
+    for kind, value, place in kinds:
         drops = Drops.of(document, cells, value)
-        if any(drops.at(cell) is not None for cell in cells):
+        shown = [cell for cell in cells if drops.at(cell) is not None]
+        if shown:
             title = f"Drop from {at}, percent of the row's own number there ({kind})"
-            grids.append(_grid(title, document, cells, _content(drops.at, "{:.{}f}")))
+            grids.append(_grid(title, document, shown, _content(drops.at, place)))
     return grids
 
 

@@ -77,10 +77,7 @@ def layout(document: TableDocument, cells: Sequence[AssembledCell]) -> dict[str,
         added = _averages(document, cells, averages, name) if name in document.averages else []
         return _grids(document, own, numbered) + added
 
-    return {
-        str(name): grids(name)
-        for name in names
-    }
+    return {str(name): grids(name) for name in names}
 
 
 def _averages(

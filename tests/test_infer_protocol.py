@@ -7,8 +7,8 @@ from math import prod
 import pytest
 
 from distillery.nets.network import build_network
-from distillery.plan.models import Row
 from distillery.plan.plan import Plan
+from distillery.plan.table_models import Row
 from helpers.planning import at
 
 

@@ -14,11 +14,11 @@ from distillery.methods import podd
 from distillery.plan.cell import Experiment, TableCell
 from distillery.plan.checks import check_pixels, instances
 from distillery.plan.cost import Estimator
-from distillery.plan.models import RowLabels
 from distillery.plan.plan import Plan
 from distillery.plan.stage_plans.analyse import plan_analyses
 from distillery.plan.stage_plans.distill import plan_distilled
 from distillery.plan.stage_plans.evaluate import plan_evaluations
+from distillery.plan.table_models import RowLabels
 from distillery.plan.types import recipe_object
 from distillery.store.canonical import file_sha256
 from distillery.training.recipe import batch_size

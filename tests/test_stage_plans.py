@@ -12,7 +12,6 @@ from distillery.components.registry import module_name
 from distillery.errors import PlanError
 from distillery.plan.cell import Experiment
 from distillery.plan.context import Context
-from distillery.plan.models import Row
 from distillery.plan.nodes import Node
 from distillery.plan.plan import Plan
 from distillery.plan.stage_plans import teacher
@@ -22,6 +21,7 @@ from distillery.plan.stage_plans.distill import plan_distilled
 from distillery.plan.stage_plans.evaluate import plan_evaluations
 from distillery.plan.stage_plans.label import plan_labels
 from distillery.plan.stage_plans.teacher import plan_teacher
+from distillery.plan.table_models import Row
 from distillery.table.document import TableDocument
 from helpers.components import package_copy
 from helpers.planning import planned

@@ -3,9 +3,10 @@
 import pytest
 
 from distillery.errors import PlanError
-from distillery.plan.models import Row, Table, checked
+from distillery.plan.models import checked
 from distillery.plan.plan import Plan
 from distillery.plan.table_files import check_table
+from distillery.plan.table_models import Row, Table
 from helpers.project import ROOT
 
 TABLE = {"title": "a table", "columns": ["student", "ipc"]}
@@ -82,7 +83,8 @@ def test_a_table_without_a_budget_is_one_line(project, edit):
 
 @pytest.mark.parametrize("field", ["only", "comparable"])
 def test_values_of_an_axis_that_the_table_lacks_are_named(field):
-    rows = [{"row": "one", "method": "random", "labels": "hard", field: {"studnet": ["a"]}}]
+    row = {"row": "one", "method": "random", "labels": "hard", field: {"studnet": ["a"]}}
+    rows = [row | ({"because": "another network"} if field == "comparable" else {})]
     table = checked(Table, TABLE | {"rows": rows}, "t.yaml")
     with pytest.raises(PlanError, match=rf"row 'one': {field}\.studnet: no such axis: .*'student'"):
         check_table(table, ROOT, "t.yaml")

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from distillery.errors import PlanError
-from distillery.plan.models import Row, checked
+from distillery.plan.models import checked
+from distillery.plan.table_models import Row
 from distillery.table.assemble import AssembledCell
 from distillery.table.stats import summarize
 from distillery.table.verdict import tolerance, verdict

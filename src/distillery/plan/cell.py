@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distillery.errors import PlanError
-from distillery.plan.models import Row
 from distillery.plan.nodes import Node
+from distillery.plan.table_models import Row
 from distillery.table.document import Place
 from distillery.table.published import PrintedNumber
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from distillery.errors import PlanError, nearest
-from distillery.plan.models import PaperWords, Table
+from distillery.plan.table_models import PaperWords, Table
 from distillery.table.published import PublishedNumbers
 
 

@@ -15,12 +15,13 @@ from distillery.errors import PlanError, shown
 from distillery.plan.budgets import budgeted
 from distillery.plan.cell import Experiment
 from distillery.plan.context import Context
-from distillery.plan.models import Dataset, Row, Table, checked
+from distillery.plan.models import Dataset, checked
 from distillery.plan.nodes import Node
 from distillery.plan.origins import as_tree
 from distillery.plan.overrides import SPECIAL
 from distillery.plan.settings import RECIPES, SHARED, Settings
 from distillery.plan.stage_plans.evaluate import plan_evaluations
+from distillery.plan.table_models import Row, Table
 
 PAPER = "paper"  # the scale of the papers' own recipes
 # Where the data lie; what they are, the data stage holds against the scale's `expected`.

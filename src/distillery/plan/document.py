@@ -13,9 +13,10 @@ from distillery.training.recipe import Training
 
 if TYPE_CHECKING:
     from distillery.plan.cell import TableCell
-    from distillery.plan.models import Expected, Paper, Table
+    from distillery.plan.models import Expected
     from distillery.plan.nodes import Node
     from distillery.plan.settings import Settings
+    from distillery.plan.table_models import Paper, Table
     from distillery.table.published import PublishedNumbers
 
 

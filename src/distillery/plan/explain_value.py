@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from distillery.components.fields import read
 from distillery.components.registry import index
 from distillery.errors import PlanError, nearest
-from distillery.plan.models import Recipes, Row
+from distillery.plan.models import Recipes
 from distillery.plan.origins import Leaf, Override, ResolvedBlock
 from distillery.plan.overrides import sublayers
 from distillery.plan.settings import ENSEMBLE, PARAMS, RECIPES, Settings
+from distillery.plan.table_models import Row
 from distillery.plan.types import component, recipe_object, torch_free_part, traits, validated
 from distillery.training.recipe import Training
 

@@ -1,9 +1,9 @@
-"""What the files that a user edits may hold: params.yaml, a scale, a table file."""
+"""What the files that a user edits may hold: params.yaml and a scale; and how they are checked."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import (
     BaseModel,
@@ -11,11 +11,10 @@ from pydantic import (
     Field,
     ValidationError,
     field_validator,
-    model_validator,
 )
 
 from distillery.components.fields import MOST
-from distillery.errors import PlanError, nearest, shown
+from distillery.errors import PlanError
 from distillery.plan.model_types import (
     Axis,
     Block,
@@ -25,11 +24,9 @@ from distillery.plan.model_types import (
     PositiveShare,
     Share,
     Side,
-    Text,
 )
 from distillery.plan.origins import Where
 from distillery.plan.types import explain
-from distillery.table.published import PaperNames
 
 
 class Strict(BaseModel):
@@ -39,6 +36,8 @@ class Strict(BaseModel):
 
     # Keys of older files, and what to write instead.
     RENAMED: ClassVar[dict[str, str]] = {}
+    # The models inside, whose keys an error may mean.
+    NESTED: ClassVar[tuple[type[Strict], ...]] = ()
 
 
 class Expected(Strict):
@@ -141,6 +140,18 @@ class TableCounts(Strict):
     students: Counted | None = None
 
 
+class Counts(NamedTuple):
+    """How often the numbers of a table are measured.
+
+    Attributes:
+        draws: sets of a cell.
+        students: networks trained on each.
+    """
+
+    draws: int
+    students: int
+
+
 class Scale(Recipes):
     """workflow/scales/<name>.yaml: every recipe, network and axis at that scale.
 
@@ -152,6 +163,8 @@ class Scale(Recipes):
             the panel.
         counts: draws and students of tables `paper/table` that have numbers of their own.
     """
+
+    NESTED: ClassVar[tuple[type[Strict], ...]] = (Dataset, Expected, TableCounts)
 
     RENAMED: ClassVar[dict[str, str]] = {"stand_ins": "network_aliases"}
 
@@ -179,6 +192,8 @@ class Params(Recipes):
         scales: the same keys again, for one scale alone each; they win over those beside.
     """
 
+    NESTED: ClassVar[tuple[type[Strict], ...]] = (TableCounts,)
+
     RENAMED: ClassVar[dict[str, str]] = {"repeats": "students"}
 
     paper: str = "infer"
@@ -200,52 +215,6 @@ class ScaleChanges(Params):
     tables: Names = Field(default=[], min_length=1)
 
 
-class PaperWords(Strict):
-    """What the words in a paper's printed tables mean, as `table.published` needs it.
-
-    Attributes:
-        same: names that mean the same, by column of the files in workflow/published: another name
-            of that column, or several columns that it stands for. It holds for printed cells and
-            for what the tables ask.
-        hard_labels_where_blank: methods whose labels are hard where the paper does not say.
-        variants_of_one_table: beginnings of variants that mean something in their own table only.
-    """
-
-    same: dict[str, dict[str, str | dict[str, str]]] = {}
-    hard_labels_where_blank: list[str] = []
-    variants_of_one_table: list[str] = []
-
-    def names(self) -> PaperNames:
-        """The same, written out in full."""
-        same = {
-            column: {
-                name: {column: meaning} if isinstance(meaning, str) else meaning
-                for name, meaning in meanings.items()
-            }
-            for column, meanings in self.same.items()
-        }
-        return PaperNames(same, self.hard_labels_where_blank, self.variants_of_one_table)
-
-
-class Paper(Strict):
-    """workflow/tables/<paper>/paper.yaml: what belongs to the paper as a whole.
-
-    Attributes:
-        name: its short name, as tables print it.
-        title: its title, and where it was published.
-        words: what the words in its printed tables mean.
-        printed: facts that it prints about a table or figure, by table, then by name; the figure
-            that draws the table shows them.
-        compression_ratio: whether it counts a compression ratio (`table.budget.cr_paper`).
-    """
-
-    name: str
-    title: str
-    words: PaperWords = PaperWords()
-    printed: dict[str, dict[str, Annotated[float, Field(allow_inf_nan=False)]]] = {}
-    compression_ratio: bool = False
-
-
 class PassCost(Strict):
     """What is counted of a network on one image, and the width that it had."""
 
@@ -263,193 +232,10 @@ class Costs(Strict):
         networks: by name and side of the images, what `plan.network_costs.NetworkCost` says.
     """
 
+    NESTED: ClassVar[tuple[type[Strict], ...]] = (PassCost,)
+
     multiply_adds_per_second: dict[str, Annotated[float, Field(gt=0)]]
     networks: dict[str, Annotated[dict[int, PassCost], Field(min_length=1)]]
-
-
-class AxisMeaning(Strict):
-    """What the values of an axis beyond dataset, student and ipc change.
-
-    Attributes:
-        values: recipe overrides of each value, by stage.
-        sets: or the one setting (stage.key.key) that takes the value.
-        published: whether printed numbers are told apart by it, in a column of the axis' name.
-        variants: or by the variant that is printed for a value.
-    """
-
-    values: dict[str, dict[str, Block]] = {}
-    sets: str | None = None
-    published: bool = False
-    variants: dict[str, str] = {}
-
-    def override(self, value: Any, place: str, where: str) -> dict[str, Block]:
-        """The overrides of a value.
-
-        Args:
-            value: on the axis.
-            place: file and key of the value, for errors.
-            where: file and key of this meaning, for errors.
-
-        Raises:
-            PlanError: the value has none.
-        """
-        if self.sets:
-            found: Any = value
-            for key in reversed(self.sets.split(".")):
-                found = {key: found}
-            return found
-        if value not in self.values:
-            raise PlanError(
-                f"{place}: {shown(value)} means nothing to {where}: "
-                f"{nearest(str(value), self.values)}"
-            )
-        return self.values[value]
-
-
-class RowLabels(Strict):
-    """The labels of a row. In a table file `labels: static` is short for kind and recipe `static`.
-
-    Attributes:
-        kind: a component of `labels`: what labels they are, and when they are made.
-        recipe: the block of the scale's `label` that says how; one named like the kind by default.
-    """
-
-    kind: str
-    recipe: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _recipe_of_its_kind(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and "kind" in values:
-            return {"recipe": values["kind"], **values}
-        return values
-
-
-def _all_in(place: Mapping[str, Any], values: Mapping[str, list[Any]]) -> bool:
-    return all(place.get(axis) in listed for axis, listed in values.items())
-
-
-class Row(Strict):
-    """A row of a table: a method, labels, a protocol, and what differs from the scale's recipes.
-
-    Attributes:
-        row: its name in the table.
-        method: a component of `methods`.
-        labels: the kind of labels, or `{kind: ..., recipe: ...}` where their recipe is another
-            block than the one of the kind's name.
-        distill: the block of the scale's `distill`; one named like the method by default.
-        protocol: the block of the scale's `evaluate`; one named like the kind of labels by default.
-        variant: a name that tells it apart from the plain method in the table and in
-            workflow/published.
-        measured: whether it is run; otherwise it shows the published numbers only.
-        comparable: whether a difference from the printed number may be drawn where data set, ipc
-            and student are the paper's; or at which values of axes, as `only` says them.
-        because: the reason where it may not.
-        override: changes of recipes, by stage.
-        published: the keys that find it in workflow/published where they differ from its own.
-        against: another row of the table, from which this one's gain is measured; where only this
-            one is measured, there is no gain, and a note under the table says so.
-        against_at: values of axes at which that row is looked up, where not at this one's own: a
-            poster of 0.3 images per class beside images at one.
-        only: the values of an axis at which the row stands; everywhere where it says nothing.
-        budget: "ipc": so many images per class; "bytes": the largest set that takes, with its
-            stored labels, no more bytes than so many images per class of a byte per number.
-    """
-
-    RENAMED: ClassVar[dict[str, str]] = {"label": "labels: {kind: ..., recipe: ...}"}
-
-    row: Text
-    method: str
-    labels: RowLabels
-    distill: Text | None = None
-    protocol: Text | None = None
-    variant: str = ""
-    measured: bool = True
-    comparable: bool | dict[str, list[Any]] = True
-    because: str | None = None
-    override: dict[str, Block] = {}
-    published: dict[str, str] = {}
-    against: str | None = None
-    against_at: dict[str, Any] = {}
-    only: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
-    budget: Literal["ipc", "bytes"] = "ipc"
-
-    @field_validator("labels", mode="before")
-    @classmethod
-    def _labels_by_their_kind(cls, labels: Any) -> Any:
-        return {"kind": labels} if isinstance(labels, str) else labels
-
-    @model_validator(mode="after")
-    def _reasoned(self) -> Row:
-        if (self.comparable is True) == (self.because is not None):
-            raise ValueError("comparable: false and because: '<the reason>' belong together")
-        return self
-
-    def stands_at(self, place: Mapping[str, Any]) -> bool:
-        """Whether the row has a cell at a place, that is at the value of each axis."""
-        return _all_in(place, self.only)
-
-    def comparable_at(self, place: Mapping[str, Any]) -> bool:
-        """Whether a difference from the number printed for a place may be drawn."""
-        if isinstance(self.comparable, bool):
-            return self.comparable
-        return _all_in(place, self.comparable)
-
-    @property
-    def evaluation(self) -> str:
-        """The block of the scale's `evaluate` that trains its students."""
-        return self.protocol or self.labels.kind
-
-
-class Table(Strict):
-    """workflow/tables/<paper>/<table>.yaml: a published table or figure as a grid.
-
-    Attributes:
-        title: its title.
-        published: the file of its printed numbers in workflow/published.
-        panel: the axis whose values have a grid of their own each.
-        columns: the other axes.
-        axes: what the axes beyond dataset, student and ipc mean.
-        paper: the paper's own axes.
-        quantity: what a cell holds, with its unit.
-        digits: decimals of a cell.
-        analysis: the component of `analyses` whose value a cell holds; None: accuracies.
-        figure: the component of `figures` that draws it.
-        unmeasured: values of the panel that are printed only, such as an average over data sets.
-        averages: those of them that are averages over the other values; beside the printed ones
-            stand those of the measured cells.
-        drop_from: values of axes; the table shows by how many percent each row is below itself
-            there.
-        scores: whether DD-Ranking's robustness scores stand beside the accuracies; they take four
-            more sets of students, and a teacher of each student's network.
-        rows: its rows, in order.
-    """
-
-    title: Text
-    published: str | None = None
-    panel: str = "dataset"
-    columns: list[str]
-    axes: dict[str, AxisMeaning] = {}
-    paper: dict[str, Axis] = {}
-    quantity: str = "top-1 accuracy on the test set, percent"
-    digits: int = Field(default=1, ge=0, le=9)
-    analysis: str | None = None
-    figure: str | None = None
-    unmeasured: Names = []
-    averages: Names = []
-    drop_from: dict[str, Any] = {}
-    scores: bool = False
-    rows: list[Row] = Field(min_length=1)
-
-
-# The models inside another one, whose keys an error may mean.
-NESTED: dict[type[Strict], tuple[type[Strict], ...]] = {
-    Table: (Row, RowLabels, AxisMeaning),
-    Scale: (Dataset, Expected, TableCounts),
-    Params: (TableCounts,),
-    Paper: (PaperWords,),
-    Costs: (PassCost,),
-}
 
 
 def checked(model: type[Strict], values: Any, where: Where | str) -> Any:
@@ -468,7 +254,7 @@ def checked(model: type[Strict], values: Any, where: Where | str) -> Any:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        kinds = [model, *NESTED.get(model, ())]
+        kinds = [model, *model.NESTED]
         names = list(dict.fromkeys(name for kind in kinds for name in kind.model_fields))
         renamed = {old: new for kind in kinds for old, new in kind.RENAMED.items()}
         raise PlanError(explain(error, where, names, renamed)) from None

@@ -8,13 +8,13 @@ it, `per_ipc.<ipc>` over both, and `per_student.<student>` over all three.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from distillery.components.registry import index
 from distillery.errors import PlanError, nearest
-from distillery.plan.models import Dataset, Paper, Params, Row, Scale, Table, TableCounts, checked
+from distillery.plan.changes import BY_TABLE, check_changes
+from distillery.plan.models import Counts, Dataset, Params, Scale, TableCounts, checked
 from distillery.plan.origins import (
     Leaf,
     Override,
@@ -34,11 +34,7 @@ from distillery.plan.params import (
     FOR_ALL_SCALES,
     PARAMS,
     SCALES,
-    at_other_scales,
     axes_of_scales,
-    has_block,
-    has_dataset,
-    has_table,
     layered,
     scale_names,
 )
@@ -46,32 +42,19 @@ from distillery.plan.references import check_paper, check_references, full_name
 from distillery.plan.table_files import (
     RECIPES,
     check_table,
+    printed_axes,
     read_paper,
     read_table,
     table_file,
     table_files,
 )
+from distillery.plan.table_models import Paper, Row, Table
 from distillery.plan.yaml_files import read_yaml
 
 __all__ = ["ENSEMBLE", "PARAMS", "RECIPES", "Point", "Settings", "merge", "read_yaml"]
 
-# Stages whose blocks may have the names of components of this kind.
-COMPONENTS = {"distill": "method", "embed": "embedding"}
 ENSEMBLE = "ensemble"
-BY_TABLE = {"grid": "tables", "counts": "counts"}  # keys by table, and those of the scale
 SHARED = ("datasets", "networks", ENSEMBLE)  # keys of params.yaml that change the scale's
-
-
-class Counts(NamedTuple):
-    """How often the numbers of a table are measured.
-
-    Attributes:
-        draws: sets of a cell.
-        students: networks trained on each.
-    """
-
-    draws: int
-    students: int
 
 
 class Settings:
@@ -126,7 +109,7 @@ class Settings:
         """The scale with the data sets, networks, ensemble and grid of params.yaml."""
         self._scale, params = as_tree(scale), self._params.tree
         changes = {key: params[key] for key in SHARED if getattr(self.params, key)}
-        self._check_names(combine(self._scale, Tree(changes, [])))
+        check_changes(self.root, self._params, combine(self._scale, Tree(changes, [])), self._scale)
         for key, of_scale in BY_TABLE.items():
             if said := combine(*self._params.by_table(key, self.full_name).values()):
                 changes[of_scale] = said
@@ -155,54 +138,6 @@ class Settings:
             axes = Tree({"tables": grids[layer]} if grids[layer] else {}, [])
             found[layer] = combine(Tree(own, []), axes)
         return found
-
-    def _check_names(self, scale: Tree) -> None:
-        """Every block of params.yaml must change something.
-
-        Its name is known to the scale, to a data set, or as that of a component.
-        """
-        for stage in RECIPES:
-            layers = [scale, *(as_tree(block) for block in as_tree(scale.get("datasets")).values())]
-            known = {name for layer in layers for name in as_tree(layer.get(stage))}
-            known |= set(as_tree(scale.get("networks")))
-            known |= set(index(COMPONENTS[stage])) if stage in COMPONENTS else set()
-            for name, place in self._params.blocks(stage):
-                if name not in known:
-                    hint = nearest(name, known)
-                    other = self._elsewhere(has_block(stage, name), f"{stage}.{name}")
-                    raise PlanError(f"{place}: no such block: {hint}{other}")
-        for name, place in self._params.blocks("datasets"):
-            data = as_tree(scale.get("datasets"))
-            if "source" not in as_tree(data[name]):
-                others = nearest(name, as_tree(self._scale.get("datasets")))
-                other = self._elsewhere(has_dataset(name), f"datasets.{name}")
-                raise PlanError(
-                    f"{place}: no such data set at this scale, and a new one needs a `source`: "
-                    f"{others}{other}"
-                )
-        for name, place in self._params.blocks("networks"):
-            if "name" not in as_tree(as_tree(scale.get("networks"))[name]):
-                others = nearest(name, as_tree(self._scale.get("networks")))
-                other = self._elsewhere(has_block("networks", name), f"networks.{name}")
-                raise PlanError(
-                    f"{place}: no such network at this scale, and a new one needs a `name`: "
-                    f"{others}{other}"
-                )
-        tables = as_tree(scale.get("tables"))
-        for key in BY_TABLE:
-            for table, place in self._params.blocks(key):
-                if (full := self.full_name(table)) not in tables:
-                    hint = nearest(table, tables)
-                    other = self._elsewhere(has_table(full), f"{key}.{table}")
-                    raise PlanError(f"{place}: no such table at this scale: {hint}{other}")
-        for table in as_tree(self._scale.get("counts")):
-            if table not in tables:
-                place = self.scale_file + f".counts.{table}"
-                raise PlanError(f"{place}: no such table at this scale: {nearest(table, tables)}")
-
-    def _elsewhere(self, holds: Callable[[Tree], bool], keys: str) -> str:
-        """The end of a message about a change at `keys` that another scale has use for."""
-        return at_other_scales(self.root, self.params.scale, holds, keys)
 
     def _check_overrides(self) -> None:
         """What the scale says per ipc or student must fit its tables, or those of params.yaml."""
@@ -279,17 +214,14 @@ class Settings:
                 layers[f"axis {axis}"] = as_tree(changes)
         for layer in layers.values():
             axes_of = {**self.scale.tables, "of the paper": table.paper}
-            check_overrides(layer, axes_of, further=self._axes_elsewhere)
+            check_overrides(
+                layer, axes_of, further=lambda: axes_of_scales(self.root) | printed_axes(self.root)
+            )
         return Override(layers)
 
     def _axes_elsewhere(self) -> dict[str, Any]:
-        """Axes of all scales, and the data sets that the papers print, which rows speak of too."""
-        tables = self.known_tables()
-        printed = [table.paper.get("dataset", []) for table in tables.values()]
-        papers = {name.partition("/")[0] for name in tables}
-        words = [list(self.paper(paper).words.same.get("dataset", {})) for paper in papers]
-        datasets = [name for names in (*printed, *words) for name in names]
-        return axes_of_scales(self.root) | {"of the papers": {"dataset": datasets}}
+        """What rows speak of too: axes of other scales, data sets that the papers print."""
+        return axes_of_scales(self.root) | printed_axes(self.root)
 
     def axis_place(self, table: str, axis: str, panel: Any) -> str:
         """File and key of the values of a table's axis, or of those that it has on a panel."""

@@ -15,7 +15,6 @@ from distillery.plan.cell import Experiment, TableCell
 from distillery.plan.checks_of_printed import check_published, check_words
 from distillery.plan.comparison import PaperScale, other_place
 from distillery.plan.context import Context
-from distillery.plan.models import Row, Table
 from distillery.plan.settings import Settings
 from distillery.plan.stage_plans.analyse import plan_analyses
 from distillery.plan.stage_plans.data import plan_data
@@ -24,6 +23,7 @@ from distillery.plan.stage_plans.evaluate import plan_evaluations
 from distillery.plan.stage_plans.label import plan_labels
 from distillery.plan.stage_plans.scores import plan_scores
 from distillery.plan.table_files import paper_file, table_file
+from distillery.plan.table_models import Row, Table
 from distillery.table.document import Place
 from distillery.table.published import PrintedNumber, PublishedNumbers
 

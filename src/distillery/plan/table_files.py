@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from distillery.components.registry import index, module_name
 from distillery.errors import PlanError, nearest
 from distillery.plan.axes import grid
-from distillery.plan.models import AxisMeaning, Paper, Row, Table, checked
+from distillery.plan.models import checked
+from distillery.plan.table_models import AxisMeaning, Paper, Row, Table
 from distillery.plan.yaml_files import read_yaml
 from distillery.store.spec import STAGES
 
@@ -199,3 +201,13 @@ def _check_row(row: Row, table: Table, names: list[str], where: str) -> None:
             module_name("method", row.method)
     except PlanError as error:
         raise PlanError(f"{where}: {error}") from None
+
+
+def printed_axes(root: Path) -> dict[str, Any]:
+    """Data sets that the papers print, as an axis: rows speak of them at every scale."""
+    files = table_files(root)
+    printed = [read_table(root, name).paper.get("dataset", []) for name in files]
+    papers = {name.partition("/")[0] for name in files}
+    words = [list(read_paper(root, paper).words.same.get("dataset", {})) for paper in papers]
+    datasets = [name for names in (*printed, *words) for name in names]
+    return {"of the papers": {"dataset": datasets}}

@@ -7,11 +7,11 @@ from dataclasses import replace
 from distillery.errors import PlanError
 from distillery.plan.cell import Experiment
 from distillery.plan.context import Context
-from distillery.plan.models import Row, RowLabels
 from distillery.plan.nodes import Node
 from distillery.plan.origins import Override
 from distillery.plan.stage_plans.evaluate import plan_evaluations
 from distillery.plan.stage_plans.teacher import plan_teacher
+from distillery.plan.table_models import Row, RowLabels
 
 HARD_LABELS = RowLabels(kind="hard", recipe="hard")
 

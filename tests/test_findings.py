@@ -101,7 +101,7 @@ def test_a_dagger_marks_the_number_and_its_note_says_how(tmp_path):
     title = "Measured (scale demo, dataset digits, 1 student of one set, last epoch)"
     assert grid(text, title)[1][-1] == "47.0†"
     assert "†: the training had not levelled off (1 of 1 cells: a)" in text
-    assert "rose by more than 2 points (column rise)" in text
+    assert "rose by more than 2 points (column rise; " in text
     assert r"47.0$^\dagger$" in latex and "†" not in latex.partition("\n")[2].replace("% ", "")
 
 

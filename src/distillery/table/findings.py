@@ -56,7 +56,8 @@ def _rising(cells: Sequence[AssembledCell]) -> Iterator[str]:
         yield (
             f"{RISING}: the training had not levelled off ({len(rising)} of {len(trained)} cells: "
             f"{rows}): over its second half the test accuracy still rose by more than "
-            f"{STILL_RISING:g} points (column rise), so longer training would change the number."
+            f"{STILL_RISING:g} points (column rise; a learning rate that falls within it adds to "
+            "that), so longer training may change the number."
         )
     if unknown:
         yield (

@@ -16,6 +16,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/stages.smk"
 include: "workflow/rules/table.smk"
 include: "workflow/rules/picture.smk"
+include: "workflow/rules/claims.smk"
 
 
 rule all:

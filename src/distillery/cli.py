@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
             help="its plan file, when one is already written (what Snakemake passes)",
         )
     _command(commands, "show", _show, "print a table readably").add_argument("table")
+    _command(commands, "claims", _claims, "check the papers' claims by the tables that exist")
     plan = _command(commands, "plan", _plan, "say what a table needs, why, and what it costs")
     plan.add_argument(
         "tables",
@@ -374,6 +375,12 @@ def _show(arguments: argparse.Namespace) -> None:
     from distillery.table.render import show
 
     print(show(arguments.root / "results" / _stem(arguments.table)))
+
+
+def _claims(arguments: argparse.Namespace) -> None:
+    from distillery.plan.claims_files import write_claims
+
+    print(*write_claims(arguments.root), sep="\n")
 
 
 def _adopt(arguments: argparse.Namespace) -> None:

@@ -59,8 +59,9 @@ def absent(nodes, there=PLAN.whole):
     return [meta(node) for node in nodes if FULL or not there(node)]
 
 
-# A name of a table, which need not exist: the rule's inputs then say which one is nearest. Folders of other files are no tables.
-NAME = r"(?!(store|scratch|plan|logs|benchmarks)/)[^.]+"
+# A name of a table, which need not exist: the rule's inputs then say which one is nearest. Folders of other files are no tables,
+# and the claims have a rule of their own.
+NAME = r"(?!(store|scratch|plan|logs|benchmarks)/|claims\.)[^.]+"
 
 
 wildcard_constraints:

@@ -201,6 +201,12 @@ class Plan:
         picture = [Path(f"{self.stem(table)}{end}") for end in PICTURE_FILES]
         return self._mark(f"{table}.picture", picture)
 
+    def mark_claims(self) -> Path:
+        """A mark, as of `_mark`, that the claims are not those of the tables that exist."""
+        return self._mark(
+            "claims", [self.stem("claims").with_suffix(end) for end in (".csv", ".md")]
+        )
+
     def mark_artefact(self, node: Node) -> Path:
         """A mark, as of `_mark`, that of an artefact not more than meta.json is there."""
         return self._mark(node.address, [folder(self.store, node.address) / META])

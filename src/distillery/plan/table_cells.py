@@ -219,27 +219,28 @@ class _CellPlanner:
         """
         if not self.table.published or self.printed.scale.is_users_own(place["dataset"]):
             return None, False
-        source, _, short = self.name.partition("/")
-        numbers = self.printed.of(source)
-        keys = {"method": row.method, "labels": row.labels.kind, "variant": row.variant}
-        columns = [axis for axis, meaning in self.table.axes.items() if meaning.published]
+        numbers = self.printed.of(self.name.partition("/")[0])
         for setting, same in ((place, True), (paper, False)):
             if setting is None:
                 continue
-            own = {axis: setting[axis] for axis in columns}
-            found = numbers.find(
-                **keys | row.published | self._variant(setting) | own,
-                dataset=setting["dataset"],
-                ipc=setting["ipc"],
-                student=setting.get("student"),
-                prefer_table=short,
-            )
-            if found:
+            if found := printed_at(self.name, self.table, row, setting, numbers):
                 return found, same
         return None, False
 
-    def _variant(self, setting: Mapping[str, Any]) -> dict[str, str]:
-        """The variant printed for the values of the table's own axes, if one of them says so."""
-        axes = self.table.axes.items()
-        found = (meaning.variants.get(setting[axis]) for axis, meaning in axes)
-        return next(({"variant": variant} for variant in found if variant), {})
+
+def printed_at(
+    name: str, table: Table, row: Row, place: GridPlace, numbers: PublishedNumbers
+) -> PrintedNumber | None:
+    """The number that a paper prints for a row of the table `name` at a place, if it does."""
+    axes = table.axes.items()
+    keys = {"method": row.method, "labels": row.labels.kind, "variant": row.variant}
+    variants = (meaning.variants.get(place[axis]) for axis, meaning in axes)
+    variant = next(({"variant": variant} for variant in variants if variant), {})
+    own = {axis: place[axis] for axis, meaning in axes if meaning.published}
+    return numbers.find(
+        **keys | row.published | variant | own,
+        dataset=place["dataset"],
+        ipc=place["ipc"],
+        student=place.get("student"),
+        prefer_table=name.partition("/")[2],
+    )

@@ -25,8 +25,9 @@ CLAIMS = PUBLISHED / "claims.csv"
 # a picture without numbers, or the text alone.
 CELLS, ARITHMETIC, SETTING, FIGURE, TEXT = "cells", "arithmetic", "setting", "figure", "text"
 RESTS_ON = (CELLS, ARITHMETIC, SETTING, FIGURE, TEXT)
-AGREES, DISAGREES, NOT_EVALUATED = "agrees", "disagrees", "nothing to compute"
+AGREES, DISAGREES = "agrees", "disagrees"
 HOLDS, FAILS = "holds", "does not hold"
+HOLDS_IN_PART = "holds where measured"
 NOT_MEASURED, NOT_COMPARABLE, NO_CELLS = "not measured", "not comparable", "rests on no cells"
 _GAIN = "points"  # the unit of differences between accuracies
 
@@ -94,10 +95,11 @@ class Finding:
     Attributes:
         claim: the claim.
         printed: what the paper's own cells give; None where there is nothing to compute.
-        printed_verdict: `AGREES`, `DISAGREES`, `NOT_EVALUATED`, or what it rests on instead.
+        printed_verdict: `AGREES`, `DISAGREES`, or what it rests on where neither can be said.
         measured: what the measured cells give.
         measured_sd: its standard deviation, were the cells independent; None: unknown.
-        measured_verdict: `HOLDS`, `FAILS`, `NOT_MEASURED`, `NOT_COMPARABLE` or `NO_CELLS`.
+        measured_verdict: `HOLDS`, `HOLDS_IN_PART` where some cells are not measured, `FAILS`,
+            `NOT_MEASURED`, `NOT_COMPARABLE` or `NO_CELLS`.
         judged_by: the bound, the value with its tolerance, or the sign of a gain.
         beyond_spread: whether it is more than `SDS` standard deviations from the bound, or from 0
             where the sign was judged.
@@ -110,7 +112,7 @@ class Finding:
 
     claim: Claim
     printed: float | None = None
-    printed_verdict: str = NOT_EVALUATED
+    printed_verdict: str = ""
     measured: float | None = None
     measured_sd: float | None = None
     measured_verdict: str = NO_CELLS
@@ -222,7 +224,9 @@ def _measured(
         )
     comparable = all(line["comparable"] == "yes" for line in lines)
     verdict, judged_by, reference = _judged(claim, number, of_paper, comparable, cells)
-    sd = None if number.variance is None else math.sqrt(number.variance)
+    if verdict == HOLDS and len(lines) < len(cells):
+        verdict = HOLDS_IN_PART
+    sd = _sd(number)
     beyond = ""
     if reference is not None and sd is not None:
         beyond = "yes" if abs(number.value - reference) > SDS * sd else "no"

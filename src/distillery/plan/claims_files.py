@@ -20,7 +20,8 @@ NOTES = (
     "A bound is judged by the measured value. A number is judged within the tolerance of a "
     "table's verdict where all cells are comparable; elsewhere only the sign of a gain is, and an "
     "accuracy is not.",
-    f"sd: as if the cells were independent; + where the value is more than {SDS:g} of them from "
+    "sd: over draws (over students where there is one draw), as if the cells were independent; "
+    f"+ where the value is more than {SDS:g} of them from "
     "the bound (from 0, where a sign was judged).",
     "claims.csv has the expression of each claim and says where each was measured.",
 )
@@ -101,7 +102,7 @@ def _line(one: Finding) -> str:
     claimed = f"{claim.claimed} {claim.unit}".strip()
     sd = _text(one.measured_sd, 2) + (" +" if one.beyond_spread == "yes" else "")
     measured = _text(one.measured, 2)
-    where = f"{one.scale}, {one.draws} draws, {one.cells_measured} cells" if measured else ""
+    where = f"{one.scale}, draws {one.draws}, cells {one.cells_measured}" if measured else ""
     printed = _text(one.printed, 2)
     verdicts = one.printed_verdict, one.measured_verdict
     cells = (claim.id, claim.claim, claimed, printed, verdicts[0], measured, sd, verdicts[1], where)

@@ -65,7 +65,7 @@ def coverage(root: Path) -> list[Covered]:
                 if old is None or CLASSES.index(found.kind) < CLASSES.index(old.kind):
                     best[found.line] = found
     # Without the papers' words: a cell is told as it is printed.
-    papers = sorted({file.name.partition("_")[0] for file in (root / PUBLISHED).glob("*.csv")})
+    papers = sorted({file.name.partition("_")[0] for file in (root / PUBLISHED).glob("*_*.csv")})
     printed: dict[str, PrintedCell] = {}
     for paper in papers:
         printed |= PublishedNumbers(root / PUBLISHED, paper).lines()

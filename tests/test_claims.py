@@ -8,7 +8,7 @@ import pytest
 
 from distillery.cli import main
 from distillery.errors import ArtefactError, PlanError
-from distillery.plan.claims import CLAIMS, findings, read_claims
+from distillery.plan.claims import CLAIMS, check_claims, read_claims
 from distillery.plan.claims_files import claims_are_current, write_claims
 from distillery.table.expression import Number, evaluate, parse
 from helpers.project import ROOT
@@ -43,7 +43,7 @@ def measure(root, *lines, file="infer/table2", head=HEAD):
 
 
 def of(root, claim):
-    return next(found for found in findings(root) if found.claim.id == claim)
+    return next(found for found in check_claims(root) if found.claim.id == claim)
 
 
 def claim_file(root, expression, *, rests_on="cells", claimed="1.0", unit="points"):
@@ -60,7 +60,7 @@ def claim_file(root, expression, *, rests_on="cells", claimed="1.0", unit="point
 def test_the_printed_cells_give_what_was_computed_from_them(root):
     with COMPUTED.open(newline="") as file:
         expected = {row["id"]: row for row in csv.DictReader(file)}
-    found = {one.claim.id: one for one in findings(root)}
+    found = {one.claim.id: one for one in check_claims(root)}
     assert len(found) == 110
     assert found.keys() == expected.keys()
     for name, one in found.items():
@@ -281,10 +281,10 @@ def test_a_wrong_claim_is_named(root, change, complaint):
 def test_a_table_without_a_column_or_with_words_for_numbers_is_named(root):
     measure(root, head=HEAD.replace(",draws", ""))
     with pytest.raises(ArtefactError, match=r"infer/table2\.csv: has no column 'draws'"):
-        findings(root)
+        check_claims(root)
     measure(root, line("INFER", "high", 1.0))
     with pytest.raises(ArtefactError, match="line 2: measured = 'high'"):
-        findings(root)
+        check_claims(root)
 
 
 def test_both_files_are_written_and_stale_when_a_table_changes(root):

@@ -1,13 +1,6 @@
 # Claims: the papers' claims by the tables that exist. No table is made for them: `distillery claims` reads what is there, and whether
 # what it wrote before is still what it would write, it says itself.
 
-from distillery.plan.claims_files import claims_are_current
-
-
-@in_one_line
-def claims_inputs(wildcards):
-    return [] if claims_are_current(Path()) else [PLAN.mark_claims()]
-
 
 rule claims:
     input:

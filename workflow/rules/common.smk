@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from distillery.errors import DistilleryError
+from distillery.plan.claims_files import claims_are_current
 from distillery.plan.cost import Estimator
 from distillery.plan.explain import describe, summary
 from distillery.plan.plan import Plan
@@ -211,3 +212,9 @@ def picture_inputs(wildcards):
         *absent(PLAN.figure_inputs(name)),
         *([] if FULL else [PLAN.mark_picture(name)]),
     ]
+
+
+@in_one_line
+def claims_inputs(wildcards):
+    # No table is made for the claims: they depend on a mark where they are not what the tables that exist would give.
+    return [] if claims_are_current(Path()) else [PLAN.mark_claims()]

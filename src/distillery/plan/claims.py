@@ -89,7 +89,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckedClaim:
     """A claim and what became of it.
 
     Attributes:
@@ -163,7 +163,7 @@ def _check(claim: Claim) -> None:
         )
 
 
-def findings(root: Path) -> list[Finding]:
+def check_claims(root: Path) -> list[CheckedClaim]:
     """What became of each claim, by the tables that exist below results/.
 
     Raises:
@@ -172,12 +172,12 @@ def findings(root: Path) -> list[Finding]:
     """
     printed = PrintedCells(root)
     measured = MeasuredCells(printed)
-    return [_finding(claim, printed, measured) for claim in read_claims(root)]
+    return [_checked(claim, printed, measured) for claim in read_claims(root)]
 
 
-def _finding(claim: Claim, printed: PrintedCells, measured: MeasuredCells) -> Finding:
+def _checked(claim: Claim, printed: PrintedCells, measured: MeasuredCells) -> CheckedClaim:
     if not claim.expression:
-        return Finding(claim, printed_verdict=claim.rests_on)
+        return CheckedClaim(claim, printed_verdict=claim.rests_on)
     where = f"{CLAIMS}: {claim.id}: expression"
     expression = parse(claim.expression, where)
     try:
@@ -188,7 +188,7 @@ def _finding(claim: Claim, printed: PrintedCells, measured: MeasuredCells) -> Fi
         raise PlanError(f"{where}: has no value on the printed cells; correct it")
     verdict = SETTING if claim.rests_on == SETTING else _printed_verdict(claim, number.value)
     if claim.rests_on != CELLS:
-        return Finding(claim, number.value, verdict)
+        return CheckedClaim(claim, number.value, verdict)
     return _measured(claim, expression, number, verdict, printed, measured)
 
 
@@ -209,13 +209,13 @@ def _measured(
     printed_verdict: str,
     printed: PrintedCells,
     measured: MeasuredCells,
-) -> Finding:
+) -> CheckedClaim:
     cells = [cell for reference in expression.cells for cell in printed.cells(reference)]
     lines = [line for line in map(measured.row, cells) if line is not None]
     number = evaluate(expression, measured.lookup)
     counted = f"{len(lines)} of {len(cells)}"
     if number is None:
-        return Finding(
+        return CheckedClaim(
             claim,
             of_paper.value,
             printed_verdict,
@@ -230,7 +230,7 @@ def _measured(
     beyond = ""
     if reference is not None and sd is not None:
         beyond = "yes" if abs(number.value - reference) > SDS * sd else "no"
-    return Finding(
+    return CheckedClaim(
         claim,
         of_paper.value,
         printed_verdict,

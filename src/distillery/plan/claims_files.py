@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 
-from distillery.plan.claims import CLAIMS, Claim, Finding, findings
+from distillery.plan.claims import CLAIMS, CheckedClaim, Claim, check_claims
 from distillery.store.atomic import text_writer, write_together
 from distillery.table.verdict import SDS
 
@@ -46,18 +46,18 @@ def claims_are_current(root: Path) -> bool:
 
 
 def _texts(root: Path) -> dict[Path, str]:
-    found = findings(root)
+    found = check_claims(root)
     return {
         root / f"{STEM}.md": claims_markdown(found),
         root / f"{STEM}.csv": claims_csv(found),
     }
 
 
-def claims_csv(found: Iterable[Finding]) -> str:
-    """The findings as CSV: the columns of the claims file, then those of `Finding`."""
+def claims_csv(found: Iterable[CheckedClaim]) -> str:
+    """The checked claims as CSV: the columns of the claims file, then those of `CheckedClaim`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    ours = [field.name for field in fields(Finding) if field.name != "claim"]
+    ours = [field.name for field in fields(CheckedClaim) if field.name != "claim"]
     writer.writerow([*(field.name for field in fields(Claim)), *ours])
     for one in found:
         values = [getattr(one, name) for name in ours]
@@ -71,8 +71,8 @@ def _text(value: float | str | None, digits: int = 4) -> str:
     return value or ""
 
 
-def claims_markdown(found: Sequence[Finding]) -> str:
-    """The findings to read: counts, and a table for each paper."""
+def claims_markdown(found: Sequence[CheckedClaim]) -> str:
+    """The checked claims to read: counts, and a table for each paper."""
     lines = [
         "# Claims of the papers",
         "",
@@ -97,7 +97,7 @@ def _counts(verdicts: Iterable[str]) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in Counter(verdicts).most_common())
 
 
-def _line(one: Finding) -> str:
+def _line(one: CheckedClaim) -> str:
     claim = one.claim
     claimed = f"{claim.claimed} {claim.unit}".strip()
     sd = _text(one.measured_sd, 2) + (" +" if one.beyond_spread == "yes" else "")

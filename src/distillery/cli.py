@@ -79,11 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         made = _command(commands, name, run, about)
         made.add_argument("table", help="table2, infer/table2")
-        made.add_argument(
-            "--plan",
-            type=Path,
-            help="its plan file, when one is already written (what Snakemake passes)",
-        )
+        made.add_argument("--plan", type=Path, help="its plan, already written, as by Snakemake")
     _command(commands, "show", _show, "print a table readably").add_argument("table")
     _command(commands, "claims", _claims, "check the papers' claims by the tables that exist")
     plan = _command(commands, "plan", _plan, "say what a table needs, why, and what it costs")
@@ -400,6 +396,4 @@ def _prune(arguments: argparse.Namespace) -> None:
     print(*paths, sep="\n")
     if arguments.yes:
         prune(paths)
-    print(
-        f"{len(paths)} artefacts {'removed' if arguments.yes else 'would go; --yes removes them'}"
-    )
+    print(f"{len(paths)} artefacts", "removed" if arguments.yes else "would go; --yes removes them")

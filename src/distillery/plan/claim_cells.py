@@ -15,9 +15,9 @@ from typing import Any
 
 from distillery.errors import ArtefactError, PlanError, nearest
 from distillery.plan.axes import GridPlace, grid
-from distillery.plan.models import Row, Table
 from distillery.plan.table_cells import PUBLISHED, printed_at
 from distillery.plan.table_files import read_paper, read_table, table_file
+from distillery.plan.table_models import Row, Table
 from distillery.table.expression import ACCURACY, ALL, Number, Place, Reference, Value
 from distillery.table.published import PrintedNumber, PublishedNumbers
 

@@ -2,15 +2,17 @@
 
 import csv
 import math
+import re
 import shutil
 
 import pytest
 
 from distillery.cli import main
 from distillery.errors import ArtefactError, PlanError
+from distillery.plan.claim_cells import PrintedCells
 from distillery.plan.claims import CLAIMS, check_claims, read_claims
 from distillery.plan.claims_files import claims_are_current, write_claims
-from distillery.table.expression import Number, evaluate, parse
+from distillery.table.expression import Number, Reference, evaluate, parse
 from helpers.project import ROOT
 
 # Computed from the printed digits by other expressions, cell by cell, before these were written.
@@ -149,6 +151,21 @@ def test_a_ratio_is_read_from_its_own_column(root):
     assert of(root, "I03").measured_verdict == "does not hold"  # half of its last digit is allowed
 
 
+def test_a_ratio_that_was_not_counted_is_not_measured(root):
+    counted = line("INFER", 1.0, 0.0)
+    measure(root, counted.replace("4.04", ""))
+    found = of(root, "I03")
+    assert (found.measured_verdict, found.cells_measured) == ("not measured", "0 of 1")
+
+
+def test_the_rule_of_tables_leaves_the_claims_to_their_own():
+    rules = (ROOT / "workflow/rules/common.smk").read_text()
+    name = re.search(r'^NAME = r"(.+)"$', rules, re.M)[1]
+    names = ("claims", "claims-mini", "infer/table2", "store/x")
+    there = [one for one in names if re.fullmatch(rf"results/({name})\.csv", f"results/{one}.csv")]
+    assert there == ["claims-mini", "infer/table2"]
+
+
 def test_a_network_has_the_name_that_the_table_file_gives_it(root):
     """GIFT trains torchvision's EfficientNet under a name of its own; it is the printed one."""
     place = "tiny-imagenet,10,tv-efficientnet_b0,tiny-imagenet,tv-efficientnet_b0,10"
@@ -164,10 +181,43 @@ def test_a_network_has_the_name_that_the_table_file_gives_it(root):
     assert (found.measured, found.cells_measured) == (pytest.approx(1.5), "2 of 84")
 
 
+def test_a_data_set_at_another_size_has_the_printed_name(root):
+    place = "imagenet-1k-64,10,convnet,imagenet-1k-64,convnet,10"
+    measure(
+        root,
+        *(
+            f"gift,table2,{row},paper,{place},yes,{value},0.1,1,3,"
+            for row, value in (("RDED", 20.0), ("RDED + GIFT", 23.5))
+        ),
+        file="gift/table2",
+    )
+    found = of(root, "G01")
+    assert (found.measured, found.measured_verdict) == (3.5, "holds")  # 3.9 is printed
+
+
 def test_the_short_table_counts_for_its_own_paper_only(root):
     measure(root, line("INFER", 70.0, 1.0), line("SRe2L*", 60.0, 1.0), file="table2")
     assert of(root, "I01").measured == 10.0
-    assert of(root, "G02").measured is None
+    measure(root, line("G-VBSM", 1.0, 1.0, paper="imagenet-1k,resnet18,10"), file="table2")
+    assert of(root, "I51").cells_measured == "0 of 18"  # it has starred rows
+    assert of(root, "I37").cells_measured == "0 of 12"
+    assert of(root, "I50").cells_measured == "1 of 18"
+    assert of(root, "G03").cells_measured == "0 of 2"  # a row of the same name at the same place
+
+
+def test_a_loss_that_is_claimed_holds_where_something_is_lost(root):
+    cells = [f"infer/table2[{row}; imagenet-1k; resnet18; 50]" for row in ("INFER", "SRe2L*")]
+    claim_file(root, " - ".join(cells), claimed="-2.0")
+    measure(root, line("INFER", 60.0, 1.0), line("SRe2L*", 64.0, 1.0))
+    assert of(root, "X1").measured_verdict == "holds"
+    measure(root, line("INFER", 65.0, 1.0), line("SRe2L*", 64.0, 1.0))
+    assert of(root, "X1").measured_verdict == "does not hold"
+
+
+def test_a_row_is_meant_only_where_it_stands():
+    cells = PrintedCells(ROOT).cells(Reference("podd/table1", "Full data", ()))
+    assert cells
+    assert {cell.place[-1] for cell in cells} == {"1"}
 
 
 @pytest.mark.parametrize(
@@ -179,6 +229,7 @@ def test_the_short_table_counts_for_its_own_paper_only(root):
         ("a/t[A] - a/t[B]", 6.0, 5.0),
         ("a/t[A] / 2", 5.0, 1.0),
         ("a/t[A] * a/t[B]", 40.0, 4 * 16 + 1 * 100),
+        ("a/t[A] / a/t[B]", 2.5, 4 / 16 + 100 / 256),
         ("max(a/t[A], a/t[B])", 10.0, 4.0),
         ("smallest(a/t[S] - a/t[B])", -3.0, 9 + 1),
         ("largest(a/t[S], a/t[B])", 7.0, 16.0),

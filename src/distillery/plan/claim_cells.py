@@ -24,6 +24,8 @@ from distillery.table.published import PrintedNumber, PublishedNumbers
 RESULTS = "results"
 MeasuredRow = Mapping[str, str]  # a line of a tidy table, by column
 
+# By axis: the column of the paper's words that has its names.
+_WORDS = {"dataset": "dataset", "student": "eval_arch"}
 # By quantity: the column of a tidy table, and that of its spread.
 _COLUMNS = {ACCURACY: ("measured", "std"), "compression_ratio": ("cr_paper", None)}
 _NEEDED = (
@@ -151,10 +153,12 @@ class MeasuredCells:
         self._printed = printed
         self.rows = cache(self._rows)
         self._by_place = cache(self._places)
+        self._names = cache(self._all_names)
 
     def row(self, cell: CellOfClaim) -> MeasuredRow | None:
         """The line that measures a cell; None where none does."""
-        return self._by_place(cell.reference.table).get((cell.reference.row, cell.place))
+        line = self._by_place(cell.reference.table).get((cell.reference.row, cell.place))
+        return line if line and line[_COLUMNS[cell.reference.quantity][0]] else None
 
     def lookup(self, reference: Reference) -> Value:
         """What was measured for a reference: a number, a series, or None."""
@@ -162,7 +166,7 @@ class MeasuredCells:
         numbers = {}
         for cell in self._printed.cells(reference):
             line = self.row(cell)
-            if line is not None and line[column]:
+            if line is not None:
                 variance = 0.0 if spread is None else _squared(line[spread])
                 numbers[cell] = Number(float(line[column]), variance)
         return gather(reference, numbers) if numbers else None
@@ -207,21 +211,23 @@ class MeasuredCells:
         return sum(line[axis] == value for axis, value in zip(axes, paper, strict=True))
 
     def _paper_place(self, table: str, line: MeasuredRow) -> Place:
-        """The values in the words of the table file, in which a network may have several names."""
-        words = read_paper(self._printed.root, table.partition("/")[0]).words.same
-        same = words.get("eval_arch", {})
-        students = {
-            same.get(name, name): name
-            for place in grid(self._printed.table(table).paper, self._printed.axes(table), table)
-            if (name := place.get("student"))
-        }
-        values = []
-        for axis in self._printed.axes(table):
-            value = line.get(f"published_{axis}", line[axis])
-            if axis == "student":
-                value = students.get(same.get(value, value), value)
-            values.append(value)
-        return tuple(values)
+        """The values in the words of the table file; a network or data set may have several."""
+        return tuple(
+            self._names(table, axis).get(value, value)
+            for axis in self._printed.axes(table)
+            for value in [line.get(f"published_{axis}", line[axis])]
+        )
+
+    def _all_names(self, table: str, axis: str) -> dict[str, str]:
+        """The table file's name of a value, by each name that means the same."""
+        paper = read_paper(self._printed.root, table.partition("/")[0])
+        words = paper.words.same.get(_WORDS.get(axis, ""), {})
+        same = {name: word for name, word in words.items() if isinstance(word, str)}
+        axes, of_paper = self._printed.axes(table), self._printed.table(table).paper
+        ours = {_text(place[axis]) for place in grid(of_paper, axes, f"{table_file(table)}.paper")}
+        common = {same.get(name, name): name for name in ours}
+        others = {name: common[word] for name, word in same.items() if word in common}
+        return {**common, **others, **{name: name for name in ours}}
 
 
 def _read(path: Path, file: str, needed: list[str]) -> list[MeasuredRow]:

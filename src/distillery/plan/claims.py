@@ -10,12 +10,12 @@ import csv
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 from distillery.errors import PlanError, nearest
-from distillery.plan.claim_cells import CellOfClaim, MeasuredCells, PrintedCells
+from distillery.plan.claim_cells import CellOfClaim, MeasuredCells, MeasuredRow, PrintedCells
 from distillery.plan.table_cells import PUBLISHED
 from distillery.table.expression import ACCURACY, Expression, Number, evaluate, parse
 from distillery.table.verdict import SDS, tolerance
@@ -213,41 +213,42 @@ def _measured(
     cells = [cell for reference in expression.cells for cell in printed.cells(reference)]
     lines = [line for line in map(measured.row, cells) if line is not None]
     number = evaluate(expression, measured.lookup)
-    counted = f"{len(lines)} of {len(cells)}"
-    if number is None:
-        return CheckedClaim(
-            claim,
-            of_paper.value,
-            printed_verdict,
-            measured_verdict=NOT_MEASURED,
-            cells_measured=counted,
-        )
-    comparable = all(line["comparable"] == "yes" for line in lines)
-    verdict, judged_by, reference = _judged(claim, number, of_paper, comparable, cells)
-    if verdict == HOLDS and len(lines) < len(cells):
-        verdict = HOLDS_IN_PART
-    sd = _sd(number)
-    beyond = ""
-    if reference is not None and sd is not None:
-        beyond = "yes" if abs(number.value - reference) > SDS * sd else "no"
-    return CheckedClaim(
+    found = CheckedClaim(
         claim,
         of_paper.value,
         printed_verdict,
-        number.value,
-        sd,
-        verdict,
-        judged_by,
-        beyond,
-        counted,
-        _each(line["scale"] for line in lines),
-        _each(line["draws"] for line in lines),
-        _each(line["students"] for line in lines),
-        _each(
-            " ".join(filter(None, (line["dataset"], line.get("student"), f"ipc {line['ipc']}")))
-            for line in lines
-        ),
+        measured_verdict=NOT_MEASURED,
+        cells_measured=f"{len(lines)} of {len(cells)}",
     )
+    if number is None:
+        return found
+    comparable = all(line["comparable"] == "yes" for line in lines)
+    verdict, judged_by, turns_on = _judged(claim, number, of_paper, comparable, cells)
+    in_part = verdict == HOLDS and len(lines) < len(cells)
+    return replace(
+        found,
+        measured=number.value,
+        measured_sd=_sd(number),
+        measured_verdict=HOLDS_IN_PART if in_part else verdict,
+        judged_by=judged_by,
+        beyond_spread=_beyond(number, turns_on),
+        scale=_each(line["scale"] for line in lines),
+        draws=_each(line["draws"] for line in lines),
+        students=_each(line["students"] for line in lines),
+        measured_at=_each(map(_place, lines)),
+    )
+
+
+def _beyond(number: Number, turns_on: float | None) -> str:
+    """Whether a value is clear of the one that its verdict turns on; "" where nobody can tell."""
+    sd = _sd(number)
+    if turns_on is None or sd is None:
+        return ""
+    return "yes" if abs(number.value - turns_on) > SDS * sd else "no"
+
+
+def _place(line: MeasuredRow) -> str:
+    return " ".join(filter(None, (line["dataset"], line.get("student"), f"ipc {line['ipc']}")))
 
 
 def _judged(

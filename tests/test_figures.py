@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from distillery.components import registry
 from distillery.errors import PlanError
-from distillery.figures.panel import Entry, Panel, facets, names, spread
-from distillery.figures.style import COLOURS, places, rendered
+from distillery.figures.panel import Entry, Panel, facets, heading, names, spread
+from distillery.figures.style import COLOURS, colour, pale, places, rendered
 
 ROWS = ("SRe2L", "INFER", "Random")
 
@@ -29,6 +29,7 @@ def entry(row: str, ipc: float = 10, value: float = 40.0, **fields: object) -> E
             "value": value,
             "std": 0.8,
             "n": 3,
+            "over": "students",
         }
         | fields
     )
@@ -175,7 +176,7 @@ def convergence() -> list[Entry]:
         "meta_step": [100, 200, 100, 200],
         "accuracy": [20.0, 30.0, 22.0, 31.0],
     }
-    return [entry(row, value=30.5, n=2, values=pd.DataFrame(steps)) for row in ROWS[:2]]
+    return [entry(row, value=30.5, values=pd.DataFrame(steps)) for row in ROWS[:2]]
 
 
 def order_accuracy() -> list[Entry]:
@@ -257,7 +258,7 @@ TEXTS = {
     "accuracy": {
         "test accuracy (%)",
         "images per class (ipc)",
-        "cifar100, resnet18",
+        "cifar100, ResNet-18",
         "10",
         "50",
         "45.2",
@@ -293,8 +294,8 @@ TEXTS = {
             *ROWS[:2],
         ),
         *(
-            "cifar100, resnet18, ipc 10\nT = 30",
-            "cifar100, resnet18, ipc 10\nT = 1",
+            "cifar100, ResNet-18, ipc 10\nT = 30",
+            "cifar100, ResNet-18, ipc 10\nT = 1",
             "0.006",
             "1.2",
         ),
@@ -304,21 +305,21 @@ TEXTS = {
         *(
             "classes seen",
             "accuracy on the test images\nof the classes seen (%)",
-            "cifar100, resnet18, ipc 10",
+            "cifar100, ResNet-18, ipc 10",
         ),
         *("40", "200", *ROWS[:2]),
     },
-    "convergence": {"meta-steps", "test accuracy (%)", "cifar100, resnet18", *ROWS[:2]},
+    "convergence": {"meta-steps", "test accuracy (%)", "cifar100, ResNet-18", *ROWS[:2]},
     "order-accuracy": {
         *(
             "score of the order, 1 / sum of the distances of neighbours",
             "test accuracy (%)",
             "PoDD, order poco",
         ),
-        "cifar100, resnet18, ipc 10: r = 0.90 (0.07 to 0.99) over 5 orders; "
+        "cifar100, ResNet-18, ipc 10: r = 0.90 (0.07 to 0.99) over 5 orders; "
         "the paper's is 0.76 over 5",
     },
-    "sweep": {"gamma", "test accuracy (%)", "cifar100, resnet18, ipc 10", *ROWS[:2]},
+    "sweep": {"gamma", "test accuracy (%)", "cifar100, ResNet-18, ipc 10", *ROWS[:2]},
     "poster": {
         "PoDD\n36 x 24, 12 patches of 12",
         "class of each pixel",
@@ -359,7 +360,9 @@ def test_every_figure_and_every_analysis_is_here():
 @pytest.mark.parametrize("name", ENTRIES)
 def test_figure_says_what_it_shows_and_is_the_same_again(name, tmp_path):
     figure = draw(name)
-    assert texts(figure) >= TEXTS[name] | {f"Title of {name}"}
+    assert texts(figure) >= TEXTS[name]
+    title, below = figure.get_suptitle().split("\n", 1)
+    assert title == f"Title of {name}" and "n = 3" in below and "cifar" in below
     assert figure.get_size_inches()[0] == 7
     for place in ("one.png", "two.png"):
         (tmp_path / place).write_bytes(rendered(draw(name), ".png"))
@@ -398,6 +401,55 @@ def test_bars_are_as_high_as_the_accuracies_and_carry_their_row():
     }
     assert np.isnan(found.pop(("Random", 50))), "not measured, no bar"
     assert found == {(e.row, e.ipc): e.value for e in accuracy()}
+
+
+def test_ten_classes_have_ten_colours_that_differ():
+    shades = np.array([to_rgb(colour(place)) for place in range(10)])
+    apart = np.linalg.norm(shades[:, None] - shades[None], axis=-1)
+    assert apart[~np.eye(10, dtype=bool)].min() > 0.25
+    tints = np.array([pale(place) for place in range(10)])
+    apart = np.linalg.norm(tints[:, None] - tints[None], axis=-1)
+    assert apart[~np.eye(10, dtype=bool)].min() > 0.08
+
+
+@pytest.mark.parametrize("rows", [2, 3, 6, 12])
+@pytest.mark.parametrize("scale", [1.0, 0.00234])
+def test_no_bar_runs_into_a_number(rows, scale):
+    entries = [
+        replace(one, row=f"row {i}", values=one.values.assign(kl=one.values["kl"] * factor))
+        for i, factor in zip(range(rows), [scale, 9 * scale] * rows, strict=False)
+        for one in divergence()[:1]
+    ]
+    figure = draw("divergence", entries)
+    figure.canvas.draw()
+    for axes in figure.axes:
+        bars = [patch.get_window_extent() for patch in axes.patches]
+        for number in axes.texts:
+            box = number.get_window_extent().shrunk(0.98, 0.98)
+            assert not any(box.overlaps(bar) for bar in bars), number.get_text()
+            assert box.y1 <= axes.get_window_extent().y1, "into the title"
+
+
+def test_the_lines_below_a_title_say_what_is_drawn():
+    entries = [
+        entry("a", over="draws"),
+        entry("b", ipc=1, n=5, over="draws"),
+        entry("b", dataset="digits", student="convnet-w16", over="draws"),
+    ]
+    assert heading(Panel("T", entries), entries, "bars: b", "") == (
+        "T\ncifar100, digits; ResNet-18, convnet-w16; ipc 1, 10; n = 3 to 5 draws; bars: b"
+    )
+    one = [entry("a", n=1, over="students")]
+    assert heading(Panel("T", one), one) == "T\ncifar100; ResNet-18; ipc 10; n = 1 student"
+    none = [entry("a", student=None, n=1, over="students")]
+    assert heading(Panel("T", none), none) == "T\ncifar100; ipc 10; n = 1"
+
+
+def test_a_picture_of_one_student_has_the_accuracy_of_this_student():
+    (one, *_) = boundary()
+    shown = 100 * np.mean(one.arrays["labels"] == one.arrays["predictions"])
+    found = texts(draw("boundary", [replace(one, value=12.3)]))
+    assert f"SRe2L: {shown:.1f} % correct" in found
 
 
 def test_bars_of_a_group_touch_and_stay_within_it():
@@ -482,7 +534,7 @@ def test_courses_of_different_length_have_axes_of_their_own():
     ]
     axes = draw("continual", [*short, *long]).axes
     assert [a.get_title() for a in axes] == [
-        f"cifar100, resnet18, ipc 10, steps {steps}" for steps in (5, 10)
+        f"cifar100, ResNet-18, ipc 10, steps {steps}" for steps in (5, 10)
     ]
     assert [len(a.containers) for a in axes] == [2, 2]
     assert [a.containers[0].lines[0].get_xdata().tolist()[0] for a in axes] == [40, 20]
@@ -575,7 +627,7 @@ def test_names_tell_entries_apart_and_say_no_more():
         for one, order in zip(entries[:2], ("poco", "random:0"), strict=True)
     ]
     assert names(own) == ["a, order poco", "a, order random:0"]
-    assert list(facets(entries)) == ["cifar100, resnet18"]
+    assert list(facets(entries)) == ["cifar100, ResNet-18"]
     assert list(facets([entry("a", student=None)], ("dataset", "student", "ipc"))) == [
         "cifar100, ipc 10"
     ]
@@ -586,4 +638,4 @@ def test_a_correlation_stands_beside_the_papers_where_it_prints_one():
     measured = "r = 0.90 (0.07 to 0.99) over 5 orders"
     for printed, text in (({}, measured), (PRINTED, f"{measured}; the paper's is 0.76 over 5")):
         found = texts(figure.draw(Panel("orders", order_accuracy(), printed)))
-        assert f"cifar100, resnet18, ipc 10: {text}" in found
+        assert f"cifar100, ResNet-18, ipc 10: {text}" in found

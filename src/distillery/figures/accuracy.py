@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distillery.figures.panel import facets
+from distillery.figures.panel import DEVIATION, facets, heading
 from distillery.figures.style import bars, colour, facet_canvas, legend, look, unique
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ def draw(panel: Panel) -> Figure:
 
     Error bars are the table's standard deviation. Uses each entry's value, in percent.
     """
-    groups = facets(panel.having("value"))
-    rows = unique(entry.row for entry in panel.having("value"))
-    figure, grid = facet_canvas(panel.title, len(groups), 2.3)
+    drawn = panel.having("value")
+    groups, rows = facets(drawn), unique(entry.row for entry in drawn)
+    figure, grid = facet_canvas(heading(panel, drawn, DEVIATION), len(groups), 2.3)
     for axes, (title, entries) in zip(grid.flat, groups.items(), strict=False):
         _draw(axes, title, entries, rows)
     legend(figure, rows, [colour(place) for place in range(len(rows))])

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
 
-from distillery.figures.panel import names
+from distillery.figures.panel import heading, names
 from distillery.figures.style import blank, canvas, colour, legend, look, pale, unique
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NAMES = ("boundary",)
 PER_LINE = 3
+NOTE = "shown: the first student of the first draw, and its % correct"
 
 
 @look
@@ -28,16 +29,17 @@ def draw(panel: Panel) -> Figure:
     """Regions coloured by what the student predicts, points by their true class.
 
     Points that the student gets wrong have a black edge. Uses the arrays, the class names among the
-    values (those of several data sets share a colour), and the value (percent correct).
+    values (those of several data sets share a colour). Titles have the accuracy of the student that
+    is shown, which is not the mean over students that the table has.
     """
     entries = panel.having("arrays")
     columns, lines = min(len(entries), PER_LINE), math.ceil(len(entries) / PER_LINE)
     figure, grid = canvas(
-        panel.title, 0.95 + (min(6.3 / columns, 4) + 0.15) * lines, lines, columns
+        heading(panel, entries, NOTE), 0.95 + (min(6.3 / columns, 4) + 0.15) * lines, lines, columns
     )
     for axes, entry, name in zip(grid.flat, entries, names(entries), strict=False):
         _draw(axes, entry)
-        axes.set_title(f"{name}: {entry.value:.1f} % correct")
+        axes.set_title(f"{name}: {_correct(entry):.1f} % correct")
     blank(grid.flat[len(entries) :])
     classes = [
         " / ".join(unique(filter(None, same)))
@@ -54,6 +56,11 @@ def draw(panel: Panel) -> Figure:
     )
     legend(figure, classes, [colour(place) for place in range(len(classes))], wrong)
     return figure
+
+
+def _correct(entry: Entry) -> float:
+    """Of the points of the student that is shown, percent."""
+    return float(100 * np.mean(entry.arrays["labels"] == entry.arrays["predictions"]))
 
 
 def _draw(axes: Axes, entry: Entry) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distillery.figures.panel import names
+from distillery.figures.panel import heading, names
 from distillery.figures.style import blank, canvas, look
 
 if TYPE_CHECKING:
@@ -28,7 +28,12 @@ def draw(panel: Panel) -> Figure:
     entries = panel.having("arrays")
     lines = [len(entry.arrays["u"]) + 1 for entry in entries]
     widest = max(entry.arrays["u"].shape[1] + 1 + len(entry.arrays["natural"]) for entry in entries)
-    figure, grid = canvas(panel.title, 0.5 + (7.0 / widest + 0.22) * sum(lines), sum(lines), widest)
+    figure, grid = canvas(
+        heading(panel, entries, "shown: the first draw"),
+        0.5 + (7.0 / widest + 0.22) * sum(lines),
+        sum(lines),
+        widest,
+    )
     blank(grid.flat)
     for block, entry, name in zip(
         np.split(grid, np.cumsum(lines)[:-1]), entries, names(entries), strict=True

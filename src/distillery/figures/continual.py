@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distillery.figures.panel import facets, spread
+from distillery.figures.panel import DEVIATION, facets, heading, spread
 from distillery.figures.style import curve, curve_legend, facet_canvas, look, unique
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from distillery.figures.panel import Entry, Panel
 
 NAMES = ("continual",)
+NOTE = "the table has the mean over the steps, not the last point"
 
 
 @look
@@ -27,7 +28,7 @@ def draw(panel: Panel) -> Figure:
     entries = panel.having("values")
     groups = facets(entries, ("dataset", "student", "ipc", "steps"))
     rows = unique(entry.row for entry in entries)
-    figure, grid = facet_canvas(panel.title, len(groups), 2.4)
+    figure, grid = facet_canvas(heading(panel, entries, DEVIATION, NOTE), len(groups), 2.4)
     handles: dict[str, Artist] = {}
     for axes, (title, members) in zip(grid.flat, groups.items(), strict=False):
         handles |= {entry.row: _line(axes, entry, rows.index(entry.row)) for entry in members}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distillery.figures.panel import facets, names, spread
+from distillery.figures.panel import DEVIATION, facets, heading, names, spread
 from distillery.figures.style import MARKERS, canvas, colour, look
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from distillery.figures.panel import Entry, Panel
 
 NAMES = ("convergence",)
+NOTE = "students of the curve alone: its last point is not the value of an accuracy table"
 
 
 @look
@@ -23,8 +24,11 @@ def draw(panel: Panel) -> Figure:
     Error bars are the standard deviation (ddof 1) over draws, or over
     students of one draw. Uses the values, in percent.
     """
-    groups = facets(panel.having("values"))
-    figure, grid = canvas(panel.title, 0.6 + 2.6 * len(groups), len(groups))
+    drawn = panel.having("values")
+    groups = facets(drawn)
+    figure, grid = canvas(
+        heading(panel, drawn, DEVIATION, NOTE), 0.6 + 2.6 * len(groups), len(groups)
+    )
     for axes, (title, members) in zip(grid.flat, groups.items(), strict=True):
         for place, (entry, name) in enumerate(zip(members, names(members), strict=True)):
             _line(axes, entry, name, place)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distillery.figures.panel import facets
+from distillery.figures.panel import facets, heading
 from distillery.figures.style import GREY, bars, canvas, colour, legend, look, unique
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from distillery.figures.panel import Panel
 
 NAMES = ("difficulty",)
+NOTE = "bars: images that a student gets right, mean over draws and students"
 TITLES = {"width": "intervals of equal width", "quantile": "intervals of equal count"}
 
 
@@ -31,7 +32,7 @@ def draw(panel: Panel) -> Figure:
     entries = panel.having("values")
     groups = facets(entries, ("dataset", "student", "ipc"))
     rows = unique(entry.row for entry in entries)
-    figure, grid = canvas(panel.title, 0.6 + 2.5 * len(groups), len(groups), 2)
+    figure, grid = canvas(heading(panel, entries, NOTE), 0.6 + 2.5 * len(groups), len(groups), 2)
     for line, (title, members) in zip(grid, groups.items(), strict=True):
         for axes, (kind, caption) in zip(line, TITLES.items(), strict=True):
             tables = {rows.index(e.row): _means(e.values, kind) for e in members}
@@ -41,6 +42,7 @@ def draw(panel: Panel) -> Figure:
                 xlabel="cross entropy of the teacher (nats)",
                 ylabel="test images",
             )
+        line[0].set(ylabel="test images (logarithmic)")
         line[0].set_yscale("symlog", linthresh=1)
         line[0].set_ylim(0)
     legend(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distillery.figures.panel import facets
+from distillery.figures.panel import facets, heading
 from distillery.figures.style import bars, canvas, colour, legend, look, unique
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from distillery.figures.panel import Panel
 
 NAMES = ("divergence",)
+NOTE = "error bars: standard error over mixes"
 SIDES = {False: "not augmented", True: "augmented"}
 
 
@@ -31,7 +32,9 @@ def draw(panel: Panel) -> Figure:
     groups = facets(entries, ("dataset", "student", "ipc"))
     rows = unique(entry.row for entry in entries)
     temperatures = unique(t for entry in entries for t in entry.values["temperature"])
-    figure, grid = canvas(panel.title, 0.6 + 2.2 * len(groups), len(groups), len(temperatures))
+    figure, grid = canvas(
+        heading(panel, entries, NOTE), 0.6 + 2.2 * len(groups), len(groups), len(temperatures)
+    )
     for line, (title, members) in zip(grid, groups.items(), strict=True):
         for axes, temperature in zip(line, temperatures, strict=True):
             _draw(axes, {rows.index(e.row): _means(e.values, temperature) for e in members})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from distillery.figures.panel import names
+from distillery.figures.panel import heading, names
 from distillery.figures.style import HEAT, blank, canvas, look
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NAMES = ("landscape",)
 PER_LINE = 4
+NOTE = "shown: the first student of the first draw"
 LEVELS, SHADES = 8, 4  # contour lines, and shades between two of them
 SURFACES = {"surface": "mean over images", "first": "one image"}
 
@@ -34,7 +35,12 @@ def draw(panel: Panel) -> Figure:
     entries = panel.having("arrays")
     columns, blocks = min(len(entries), PER_LINE), math.ceil(len(entries) / PER_LINE)
     figure, grid = canvas(
-        panel.title, 0.5 + 4.1 * blocks, 2 * blocks, columns, sharex=True, sharey=True
+        heading(panel, entries, NOTE),
+        0.5 + 4.1 * blocks,
+        2 * blocks,
+        columns,
+        sharex=True,
+        sharey=True,
     )
     titles = names(entries)
     for kind, (array, caption) in enumerate(SURFACES.items()):

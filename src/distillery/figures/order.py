@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 
-from distillery.figures.panel import names
+from distillery.figures.panel import heading, names
 from distillery.figures.style import HEAT, WIDTH, canvas, look
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def draw(panel: Panel) -> Figure:
     entries = panel.having("arrays")
     shapes = [(entry.arrays["right"].shape[0], entry.arrays["down"].shape[1]) for entry in entries]
     heights = [max(0.6, min(1.0, rows / columns) * 0.85 * WIDTH) + 0.45 for rows, columns in shapes]
-    figure, grid = canvas(panel.title, 0.4 + sum(heights), len(entries), height_ratios=heights)
+    title = heading(panel, entries, "shown: the first draw")
+    figure, grid = canvas(title, 0.4 + sum(heights), len(entries), height_ratios=heights)
     distances = np.concatenate(
         [entry.arrays[part].ravel() for entry in entries for part in ("right", "down")]
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distillery.figures.panel import facets, names, spread
+from distillery.figures.panel import DEVIATION, facets, heading, names, spread
 from distillery.figures.style import MARKERS, canvas, colour, look
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def draw(panel: Panel) -> Figure:
             [entry for entry in entries if entry.row == row], ("dataset", "student", "ipc")
         ).items()
     }
-    figure, grid = canvas(panel.title, 0.6 + 2.6 * len(groups), len(groups))
+    title = heading(panel, entries, DEVIATION)
+    figure, grid = canvas(title, 0.6 + 2.6 * len(groups), len(groups))
     for axes, (title, members) in zip(grid.flat, groups.items(), strict=True):
         scores, accuracies = (
             [entry.values[part].mean() for entry in members] for part in ("score", "accuracy")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,23 @@ import numpy as np
 import pandas as pd
 
 from distillery.errors import PlanError
+
+# What the papers call the networks that scales name otherwise.
+NETWORKS = {
+    "convnet": "ConvNet",
+    "convnet128": "ConvNet128",
+    "resnet18": "ResNet-18",
+    "resnet50": "ResNet-50",
+    "resnet101": "ResNet-101",
+    "mobilenet_v2": "MobileNetV2",
+    "tv-mobilenet_v2": "MobileNet-V2",
+    "efficientnet_b0": "EfficientNet-B0",
+    "tv-efficientnet_b0": "EfficientNet-B0",
+    "shufflenet_v1": "ShuffleNetV2",  # INFER's name of it: docs/protocols.md
+    "swin_v2_t": "Swin-V2-T",
+}
+DEVIATION = "error bars: standard deviation (ddof 1)"
+LETTERS = 100  # of a line of a figure's title
 
 
 @dataclass(frozen=True)
@@ -25,6 +43,8 @@ class Entry:
         std: standard deviation (ddof 1) over draws where there are several, else over students;
             None for one value.
         n: number of values that the spread is over.
+        over: what these are: "students" or "draws"; empty where there is one.
+        ratio: compression ratio as the table states it, percent; None where it states none.
         values: the tidy rows of the analysis, of all draws and students; none where nothing was
             analysed.
         arrays: the arrays of the analysis, of the first draw and student.
@@ -41,6 +61,8 @@ class Entry:
     values: pd.DataFrame = field(default_factory=pd.DataFrame)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
+    over: str = ""
+    ratio: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +109,45 @@ def spread(values: pd.DataFrame, of: str, by: Sequence[str] = ()) -> pd.DataFram
     return grouped[of].agg(["mean", "std"]).fillna(0.0)
 
 
+def heading(panel: Panel, entries: Sequence[Entry], *notes: str) -> str:
+    """The title, and below it data sets, students, ipc and n of the entries, and what is said more.
+
+    Args:
+        panel: whose title it is.
+        entries: that are drawn.
+        *notes: what the bars are, and what a reader would stumble over.
+    """
+    places = [_listed(part) for part in _places(entries)]
+    counts = sorted({entry.n for entry in entries})
+    over = " or ".join(
+        sorted(
+            {entry.over for entry in entries if entry.student or entry.over != "students"} - {""}
+        )
+    )
+    n = f"n = {' to '.join(f'{n:g}' for n in {counts[0]: 0, counts[-1]: 0})} {over}".strip()
+    if counts[-1] == 1:
+        n = n.replace("draws", "draw").replace("students", "student")
+    below = "; ".join([*(text for text in places if text), n, *filter(None, notes)])
+    return f"{panel.title}\n{textwrap.fill(below, LETTERS)}"
+
+
+def _places(entries: Sequence[Entry]) -> Iterator[list[str]]:
+    yield [entry.dataset for entry in entries]
+    yield [network(entry.student) for entry in entries if entry.student]
+    yield [f"ipc {ipc:g}" for ipc in sorted({entry.ipc for entry in entries})]
+
+
+def _listed(texts: Sequence[str]) -> str:
+    """Each text once, in order of first appearance; "ipc" is said once."""
+    found = list(dict.fromkeys(texts))
+    return ", ".join([*found[:1], *(text.removeprefix("ipc ") for text in found[1:])])
+
+
+def network(name: str) -> str:
+    """What the papers call a network of a scale; its own name where they do not have it."""
+    return NETWORKS.get(name, name)
+
+
 def _is_there(part: object) -> bool:
     return part is not None and (not hasattr(part, "__len__") or len(part) > 0)
 
@@ -98,7 +159,8 @@ def setting(entry: Entry, axes: Sequence[str] = ("dataset", "student", "ipc")) -
         entry: the entry.
         axes: what to name: fields of the entry, or axes of the table.
     """
-    texts = {"dataset": entry.dataset, "student": entry.student, "ipc": f"ipc {entry.ipc:g}"}
+    texts = {"dataset": entry.dataset, "ipc": f"ipc {entry.ipc:g}"}
+    texts |= {"student": network(entry.student)} if entry.student else {}
     texts |= {axis: f"{axis} {value}" for axis, value in entry.extra.items()}
     return ", ".join(text for axis in axes if (text := texts.get(axis)))
 

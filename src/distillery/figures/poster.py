@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.patches import Rectangle
 
-from distillery.figures.panel import names
+from distillery.figures.panel import heading, names
 from distillery.figures.style import HEAT, WIDTH, canvas, colour, look, pale, unique
 
 if TYPE_CHECKING:
@@ -42,7 +42,11 @@ def draw(panel: Panel) -> Figure:
         for entry in entries
     ]
     figure, grid = canvas(
-        panel.title, 0.4 + sum(heights), len(entries), parts, height_ratios=heights
+        heading(panel, entries, "shown: the first draw"),
+        0.4 + sum(heights),
+        len(entries),
+        parts,
+        height_ratios=heights,
     )
     for line, entry, name in zip(grid, entries, names(entries), strict=True):
         _poster(line[0], entry, name)

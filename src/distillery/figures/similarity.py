@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distillery.figures.panel import facets
+from distillery.figures.panel import DEVIATION, facets, heading
 from distillery.figures.style import curve, curve_legend, facet_canvas, look, unique
 
 if TYPE_CHECKING:
@@ -23,9 +23,10 @@ def draw(panel: Panel) -> Figure:
 
     Error bars are the table's standard deviation. Uses each entry's value.
     """
-    groups = facets(panel.having("value"))
-    rows = unique(entry.row for entry in panel.having("value"))
-    figure, grid = facet_canvas(panel.title, len(groups), 2.4, sharey=True)
+    drawn = panel.having("value")
+    groups, rows = facets(drawn), unique(entry.row for entry in drawn)
+    title = heading(panel, drawn, DEVIATION)
+    figure, grid = facet_canvas(title, len(groups), 2.4, sharey=True)
     handles: dict[str, Artist] = {}
     for axes, (title, entries) in zip(grid.flat, groups.items(), strict=False):
         handles |= _draw(axes, entries, rows)

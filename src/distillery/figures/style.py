@@ -22,11 +22,15 @@ T = TypeVar("T")
 WIDTH = 7.0  # inches, the text width of a page
 # Okabe and Ito's colours, which people with any colour vision tell apart
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
-MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
+# and two more, so that ten classes have ten
+COLOURS += ("#882255", "#7A7A7A")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*", "<", ">")
 GREY = "#D0D0D0"
 HEAT = "cividis"
 PER_LINE = 2  # axes side by side, of figures with axes of their own for each setting
-CROWDED = 40  # characters side by side; where the numbers above bars have more, they stand upright
+FRAME = 0.7  # inches beside axes, for the labels of their y axis
+LETTER = 0.6  # width of a digit over the size of its font
+LINE = 0.145  # inches, height of a line of a title
 GROUP = 0.8  # of the distance between two groups of bars
 _METADATA = {
     ".png": {"Software": None},
@@ -77,6 +81,7 @@ def canvas(
     Returns:
         The figure and its axes (rows, columns).
     """
+    height += LINE * title.count("\n")
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
@@ -101,7 +106,7 @@ def facet_canvas(
 
 
 def colour(place: int) -> str:
-    """The colour of the thing at `place` in a legend; they repeat after eight."""
+    """The colour of the thing at `place` in a legend; they repeat after ten."""
     return COLOURS[place % len(COLOURS)]
 
 
@@ -166,20 +171,38 @@ def bars(
         )
     if write:
         texts = [write.format(height) if np.isfinite(height) else "" for height in heights.flat]
-        upright = max(map(len, texts)) * len(texts) > CROWDED
+        size, upright = numbers_size(axes, width / len(heights), max(map(len, texts)))
         turned: dict[str, Any] = {
             "textcoords": "offset points",
-            "fontsize": 7,
+            "fontsize": size,
             "ha": "center",
+            "va": "bottom",
             "rotation": 90 if upright else 0,
         }
         for x, top, text in zip(centres.flat, tops.flat, texts, strict=True):
             axes.annotate(text, (x, top), (0, 2), **turned)
-        axes.margins(y=0.35 if upright else 0.12)
+        axes.margins(y=0.4 if upright else 0.12)
     axes.grid(axis="y")
     axes.set_xticks(np.arange(len(heights)))
     axes.set_xlim(-0.5, len(heights) - 0.5)
     axes.tick_params(axis="x", length=0)
+
+
+def numbers_size(axes: Axes, share: float, letters: int) -> tuple[float, bool]:
+    """Font size of the numbers above bars, and whether they stand upright.
+
+    None is wider than its bar, so that none runs into a taller bar beside it.
+
+    Args:
+        axes: of the bars.
+        share: of the axes' width that a bar and its gap have.
+        letters: of the longest number.
+    """
+    place = axes.get_subplotspec()
+    columns = place.get_gridspec().ncols if place else 1
+    points = 72 * share * (WIDTH / columns - FRAME)
+    upright = letters * LETTER * 7 > 0.95 * points
+    return (min(7.0, 0.95 * points) if upright else 7.0), upright
 
 
 def curve(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distillery.errors import PlanError
-from distillery.figures.panel import facets
+from distillery.figures.panel import DEVIATION, facets, heading
 from distillery.figures.style import curve, curve_legend, facet_canvas, look, unique
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def draw(panel: Panel) -> Figure:
     entries = panel.having("value")
     axis, groups = _axis(panel), facets(entries, ("dataset", "student", "ipc"))
     rows = unique(entry.row for entry in entries)
-    figure, grid = facet_canvas(panel.title, len(groups), 2.4)
+    figure, grid = facet_canvas(heading(panel, entries, DEVIATION), len(groups), 2.4)
     handles: dict[str, Artist] = {}
     for axes, (title, members) in zip(grid.flat, groups.items(), strict=False):
         for row in unique(entry.row for entry in members):

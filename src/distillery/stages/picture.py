@@ -73,12 +73,22 @@ def _entries(
                 ipc=cell.place.ipc,
                 student=cell.place.student,
                 value=record["measured"],
-                std=None if pd.isna(record["std"]) else record["std"],
+                std=_number(record["std"]),
                 n=int(record["n"]),
                 values=values,
                 arrays=arrays,
                 extra=cell.place.axes,
+                over=_text(record["spread_over"]),
+                ratio=_number(record["cr_paper"]),
             )
+
+
+def _number(value: float) -> float | None:
+    return None if pd.isna(value) else value
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _analysed(

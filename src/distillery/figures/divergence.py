@@ -33,7 +33,7 @@ def draw(panel: Panel) -> Figure:
     rows = unique(entry.row for entry in entries)
     temperatures = unique(t for entry in entries for t in entry.values["temperature"])
     figure, grid = canvas(
-        heading(panel, entries, NOTE), 0.6 + 2.2 * len(groups), len(groups), len(temperatures)
+        heading(panel, entries, NOTE), 0.6 + 2.6 * len(groups), len(groups), len(temperatures)
     )
     for line, (title, members) in zip(grid, groups.items(), strict=True):
         for axes, temperature in zip(line, temperatures, strict=True):

@@ -119,16 +119,16 @@ def heading(panel: Panel, entries: Sequence[Entry], *notes: str) -> str:
     """
     places = [_listed(part) for part in _places(entries)]
     counts = sorted({entry.n for entry in entries})
-    over = " or ".join(
-        sorted(
-            {entry.over for entry in entries if entry.student or entry.over != "students"} - {""}
-        )
-    )
+    over = " or ".join(sorted({_over(entry) for entry in entries} - {""}))
     n = f"n = {' to '.join(f'{n:g}' for n in {counts[0]: 0, counts[-1]: 0})} {over}".strip()
     if counts[-1] == 1:
         n = n.replace("draws", "draw").replace("students", "student")
     below = "; ".join([*(text for text in places if text), n, *filter(None, notes)])
     return f"{panel.title}\n{textwrap.fill(below, LETTERS)}"
+
+
+def _over(entry: Entry) -> str:
+    return "" if entry.over == "students" and entry.student is None else entry.over
 
 
 def _places(entries: Sequence[Entry]) -> Iterator[list[str]]:

@@ -171,7 +171,8 @@ def bars(
         )
     if write:
         texts = [write.format(height) if np.isfinite(height) else "" for height in heights.flat]
-        size, upright = numbers_size(axes, width / len(heights), max(map(len, texts)))
+        letters = max(map(len, texts))
+        size, upright = numbers_size(axes, width / len(heights), letters)
         turned: dict[str, Any] = {
             "textcoords": "offset points",
             "fontsize": size,
@@ -181,7 +182,7 @@ def bars(
         }
         for x, top, text in zip(centres.flat, tops.flat, texts, strict=True):
             axes.annotate(text, (x, top), (0, 2), **turned)
-        axes.margins(y=0.4 if upright else 0.12)
+        axes.margins(y=0.09 * letters if upright else 0.12)
     axes.grid(axis="y")
     axes.set_xticks(np.arange(len(heights)))
     axes.set_xlim(-0.5, len(heights) - 0.5)

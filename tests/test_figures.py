@@ -238,7 +238,18 @@ def order() -> list[Entry]:
     return [entry("PoDD", student=None, value=1 / 3.7, values=values, arrays=arrays)]
 
 
+def tradeoff() -> list[Entry]:
+    """INFER's ratio grows with ipc; SRe2L's is larger by its labels; Random has none."""
+    ratios = {"SRe2L": (22.67, 4.53), "INFER": (4.04, 0.81), "Random": (None, None)}
+    return [
+        entry(row, ipc, 60 - 10 * place, ratio=ratio)
+        for row, of_row in ratios.items()
+        for place, (ipc, ratio) in enumerate(zip((50, 10), of_row, strict=True))
+    ]
+
+
 FIGURES = (
+    tradeoff,
     accuracy,
     similarity,
     landscape,
@@ -319,6 +330,7 @@ TEXTS = {
         "cifar100, ResNet-18, ipc 10: r = 0.90 (0.07 to 0.99) over 5 orders; "
         "the paper's is 0.76 over 5",
     },
+    "tradeoff": {"compression ratio (%)", "test accuracy (%)", *ROWS[:2]},
     "sweep": {"gamma", "test accuracy (%)", "cifar100, ResNet-18, ipc 10", *ROWS[:2]},
     "poster": {
         "PoDD\n36 x 24, 12 patches of 12",
@@ -353,7 +365,7 @@ def test_every_figure_and_every_analysis_is_here():
     assert (
         set(ENTRIES)
         == set(registry.index("figure"))
-        == {*registry.index("analysis"), "accuracy", "sweep"}
+        == {*registry.index("analysis"), "accuracy", "sweep", "tradeoff"}
     )
 
 
@@ -403,13 +415,13 @@ def test_bars_are_as_high_as_the_accuracies_and_carry_their_row():
     assert found == {(e.row, e.ipc): e.value for e in accuracy()}
 
 
-def test_ten_classes_have_ten_colours_that_differ():
-    shades = np.array([to_rgb(colour(place)) for place in range(10)])
+def test_ten_classes_and_twelve_rows_have_colours_that_differ():
+    shades = np.array([to_rgb(colour(place)) for place in range(12)])
     apart = np.linalg.norm(shades[:, None] - shades[None], axis=-1)
-    assert apart[~np.eye(10, dtype=bool)].min() > 0.25
-    tints = np.array([pale(place) for place in range(10)])
+    assert apart[~np.eye(12, dtype=bool)].min() > 0.25
+    tints = np.array([pale(place) for place in range(12)])
     apart = np.linalg.norm(tints[:, None] - tints[None], axis=-1)
-    assert apart[~np.eye(10, dtype=bool)].min() > 0.08
+    assert apart[~np.eye(12, dtype=bool)].min() > 0.08
 
 
 @pytest.mark.parametrize("rows", [2, 3, 6, 12])
@@ -520,6 +532,18 @@ def test_a_sweep_goes_along_the_tables_own_axis():
             match="figure 'Title of sweep': a sweep needs one axis of the table's own, whose",
         ):
             draw("sweep", [entry("SRe2L", extra=extra)])
+
+
+def test_accuracy_stands_at_the_ratio_that_the_table_states():
+    figure = draw("tradeoff")
+    (axes,) = figure.axes
+    lines = [container.lines[0] for container in axes.containers]
+    assert [line.get_xdata().tolist() for line in lines] == [[4.53, 22.67], [0.81, 4.04]]
+    assert [line.get_ydata().tolist() for line in lines] == [[50.0, 60.0]] * 2
+    assert axes.get_xscale() == "log"
+    assert "no ratio is known: Random" in figure.get_suptitle().replace("\n", " ")
+    with pytest.raises(PlanError, match="figure 'Title of tradeoff': the table states no compress"):
+        draw("tradeoff", [replace(one, ratio=None) for one in tradeoff()])
 
 
 def test_courses_of_different_length_have_axes_of_their_own():

@@ -22,9 +22,9 @@ T = TypeVar("T")
 WIDTH = 7.0  # inches, the text width of a page
 # Okabe and Ito's colours, which people with any colour vision tell apart
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
-# and two more, so that ten classes have ten
-COLOURS += ("#882255", "#7A7A7A")
-MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*", "<", ">")
+# and four more: ten classes and twelve rows have colours of their own
+COLOURS += ("#882255", "#7A7A7A", "#7FBF3F", "#5B2C83")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*", "<", ">", "p", "h")
 GREY = "#D0D0D0"
 HEAT = "cividis"
 PER_LINE = 2  # axes side by side, of figures with axes of their own for each setting
@@ -106,7 +106,7 @@ def facet_canvas(
 
 
 def colour(place: int) -> str:
-    """The colour of the thing at `place` in a legend; they repeat after ten."""
+    """The colour of the thing at `place` in a legend; they repeat after twelve."""
     return COLOURS[place % len(COLOURS)]
 
 

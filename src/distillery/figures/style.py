@@ -20,10 +20,12 @@ from matplotlib.typing import ColorType
 T = TypeVar("T")
 
 WIDTH = 7.0  # inches, the text width of a page
-# Okabe and Ito's colours, which people with any colour vision tell apart
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
-# and four more: ten classes and twelve rows have colours of their own
-COLOURS += ("#882255", "#7A7A7A", "#7FBF3F", "#5B2C83")
+# Okabe and Ito's colours, which people with any colour vision tell apart, and four more: ten
+# classes and twelve rows have colours of their own
+COLOURS = (
+    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000"),
+    *("#882255", "#7A7A7A", "#7FBF3F", "#5B2C83"),
+)
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*", "<", ">", "p", "h")
 GREY = "#D0D0D0"
 HEAT = "cividis"

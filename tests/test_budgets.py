@@ -1,4 +1,4 @@
-"""Budgets that are not the ipc of a place: all training images, and equal bytes."""
+"""Budgets that are not those of a place and a protocol: all images, equal bytes, equal steps."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from distillery.sets.load import load_set
 from distillery.stages import distill, evaluate
 from distillery.store.artefact import Artefact
 from helpers.jobs import job_in
-from helpers.planning import at, planned
+from helpers.planning import at, ids, planned
 from helpers.tiny import data_artefact, tiny_set
 
 FULL = {"method": {"name": "full"}, "ipc": 8.5}
@@ -155,4 +155,46 @@ def test_labels_that_do_not_say_their_bytes_cannot_be_within_a_budget(project, e
         "method: infer, labels: {kind: fkd, recipe: dynamic}, protocol: dynamic, budget: bytes",
     )
     with pytest.raises(PlanError, match="labels 'fkd' do not say how many bytes they take"):
+        planned(project).missing(["table2"])
+
+
+def trained(plan, table, row, ipc):
+    """Training and instances of a row's students at digits' first student."""
+    cells = [c for c in plan.cells(table) if c.row.row == row and c.ipc == ipc and c.evaluations]
+    node = cells[0].students[0]
+    return node.spec.recipe["training"], node.input("distilled").spec.recipe["ipc"]
+
+
+def test_equal_steps_by_hand():
+    plan = at("demo")
+    infer, _ = trained(plan, "infer/ablation", "INFER", 10)
+    # 10 classes at ipc 10 and four teachers: 7 subsets of 10, each with and without compensators
+    steps = infer["epochs"] * (7 * 10 * (4 + 1) // infer["batch"])
+    training, ipc = trained(plan, "infer/ablation", "without compensators, INFER's steps", 10)
+    assert (ipc, training["batch"], infer["batch"]) == (10, 25, 25)
+    assert training["epochs"] * (10 * 10 // 25) == pytest.approx(steps, abs=4)
+    as_ever, _ = trained(plan, "infer/ablation", "without compensators", 10)
+    assert as_ever["epochs"] == infer["epochs"] < training["epochs"]
+    assert (
+        training["epochs"] // training["test_every"] == as_ever["epochs"] // as_ever["test_every"]
+    )
+    assert {k: v for k, v in training.items() if k not in ("epochs", "test_every")} == {
+        k: v for k, v in as_ever.items() if k not in ("epochs", "test_every")
+    }
+
+
+def test_equal_steps_of_the_row_itself_change_nothing(project, edit):
+    file = project / "workflow/tables/infer/table2.yaml"
+    before = ids(planned(project))
+    edit(file, "method: infer, labels: static", "method: infer, labels: static, steps_as: INFER")
+    assert ids(planned(project)) == before
+
+
+def test_a_row_whose_steps_are_asked_for_must_exist(project, edit):
+    edit(
+        project / "workflow/tables/infer/table2.yaml",
+        "method: infer, labels: static",
+        "method: infer, labels: static, steps_as: Rando",
+    )
+    with pytest.raises(PlanError, match="steps_as 'Rando': no such row: did you mean 'Random'"):
         planned(project).missing(["table2"])

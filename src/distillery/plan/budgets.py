@@ -1,4 +1,4 @@
-"""Budgets of rows that are not the ipc of their place: all training images, or equal bytes."""
+"""Budgets that are not those of a row's place and protocol: all images, equal bytes or steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from distillery.plan.context import Context
 from distillery.plan.models import Expected
 from distillery.plan.stage_plans.distill import resolve_method
 from distillery.plan.stage_plans.label import resolve_labels
+from distillery.plan.stage_plans.protocol import resolve_protocol
 from distillery.plan.types import recipe_object, traits
+from distillery.training.recipe import batch_size
 
 
 def budgeted(experiment: Experiment, context: Context) -> Experiment:
@@ -30,6 +32,31 @@ def budgeted(experiment: Experiment, context: Context) -> Experiment:
     if experiment.row.budget == "bytes":
         return _within_bytes(experiment, context, expected)
     return experiment
+
+
+def with_steps_of(other: Experiment, experiment: Experiment, context: Context) -> Experiment:
+    """The experiment with the epochs that come nearest to the steps of another one's students.
+
+    Raises:
+        PlanError: the data set's classes are not known, on which the numbers of images depend.
+    """
+    steps, _ = _steps(other, context)
+    _, each = _steps(experiment, context)
+    return replace(experiment, epochs=max(1, round(steps / each)))
+
+
+def _steps(experiment: Experiment, context: Context) -> tuple[int, int]:
+    """Steps of the optimiser of a student, in all and per epoch."""
+    expected = context.dataset(experiment).expected
+    if expected is None:
+        start = f"{experiment.row_place} on '{experiment.dataset}': steps_as"
+        raise PlanError(f"{start}: the data set needs `expected`, which says how many classes")
+    method, _ = resolve_method(experiment, context)
+    training = resolve_protocol(experiment, context).training
+    count = round(instances(method.reference, experiment.ipc, expected.classes))
+    batch = batch_size(count, training["batch"], training.get("batch_up_to"))
+    each = count // batch + (count % batch > (1 if count > batch else 0))
+    return each * training["epochs"], each
 
 
 def _within_bytes(

@@ -23,6 +23,7 @@ class Experiment:
         student: a network, or an entry of the scale's `networks`; None: the table measures none.
         row: method, labels, protocol and overrides.
         augmented: whether its protocol may augment.
+        epochs: of its students, in place of those of the protocol.
         draw: number of the set; another one draws anew what is random in it.
         places: file and key of its value on each axis of the table, for errors.
         table_file: of the table that the row stands in, for errors.
@@ -33,6 +34,7 @@ class Experiment:
     student: str | None
     row: Row
     augmented: bool = True
+    epochs: int | None = None
     draw: int = 0
     places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     table_file: str = field(default="", compare=False, repr=False)

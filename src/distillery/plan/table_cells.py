@@ -10,7 +10,7 @@ from typing import Any
 
 from distillery.errors import PlanError, nearest, shown
 from distillery.plan.axes import GridPlace, counterpart, grid
-from distillery.plan.budgets import budgeted
+from distillery.plan.budgets import budgeted, with_steps_of
 from distillery.plan.cell import Experiment, TableCell
 from distillery.plan.checks_of_printed import check_published, check_words
 from distillery.plan.comparison import PaperScale, other_place
@@ -139,7 +139,7 @@ class _CellPlanner:
         number, same = self._printed_number(row, place, paper)
         file = table_file(self.name)
         experiment = Experiment.at(place, self._at(row, place), self._places(place), file)
-        made = self._artefacts(experiment) if measured else self._no_artefacts()
+        made = self._artefacts(experiment, place) if measured else self._no_artefacts()
         reason = self._reason(row, place, paper, number, same, made) if number else ""
         return TableCell(
             row=row,
@@ -188,11 +188,15 @@ class _CellPlanner:
     def _no_artefacts(self) -> dict[str, Any]:
         return {"scores": {} if self.table.scores else None}
 
-    def _artefacts(self, experiment: Experiment) -> dict[str, Any]:
+    def _artefacts(self, experiment: Experiment, place: GridPlace) -> dict[str, Any]:
         """The artefacts of a measured cell, by the fields of `TableCell`."""
         context, students = self.context, self.counts.students
         context.settings.dataset(experiment.dataset, experiment.places["dataset"])
         experiment = budgeted(experiment, context)
+        if other := experiment.row.steps_as:
+            row = next(row for row in self.table.rows if row.row == other)
+            same = replace(experiment, ipc=Experiment.at(place, row).ipc, row=self._at(row, place))
+            experiment = with_steps_of(budgeted(same, context), experiment, context)
         draws = [replace(experiment, draw=number) for number in range(self.counts.draws)]
         labels = [plan_labels(draw, context) for draw in draws]
         made: dict[str, Any] = {

@@ -184,6 +184,9 @@ def _check_row(row: Row, table: Table, names: list[str], where: str) -> None:
     if row.against and row.against not in names:
         hint = nearest(row.against, names)
         raise PlanError(f"{where}: against '{row.against}': no such row: {hint}")
+    if row.steps_as and row.steps_as not in names:
+        hint = nearest(row.steps_as, names)
+        raise PlanError(f"{where}: steps_as '{row.steps_as}': no such row: {hint}")
     if row.against and row.measured:
         _check_against(row, next(one for one in table.rows if one.row == row.against), where)
     comparable = {} if isinstance(row.comparable, bool) else row.comparable

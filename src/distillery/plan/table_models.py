@@ -150,6 +150,8 @@ class Row(Strict):
         against_at: values of axes at which that row is looked up, where not at this one's own: a
             poster of 0.3 images per class beside images at one.
         only: the values of an axis at which the row stands; everywhere where it says nothing.
+        steps_as: another row, after as many steps of the optimiser as whose students this one's
+            stop, whatever epochs its protocol says.
         budget: "ipc": so many images per class; "bytes": the largest set that takes, with its
             stored labels, no more bytes than so many images per class of a byte per number.
     """
@@ -171,6 +173,7 @@ class Row(Strict):
     against_at: dict[str, Any] = {}
     only: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
     budget: Literal["ipc", "bytes"] = "ipc"
+    steps_as: Text | None = None
 
     @field_validator("labels", mode="before")
     @classmethod

@@ -58,8 +58,16 @@ def resolve_protocol(experiment: Experiment, context: Context) -> Protocol:
     check_sides(training, expected, where / "training")
     if not experiment.augmented:
         training["augment"] = []
+    if experiment.epochs:
+        _set_epochs(training, experiment.epochs)
     loss = component("loss", values.get("loss"), where / "loss")
     check_mix(loss, training, where)
     refine = values.get("refine")
     refinement = None if refine is None else component("refinement", refine, where / "refine")
     return Protocol(where, loss, refinement, training)
+
+
+def _set_epochs(training: dict[str, Any], epochs: int) -> None:
+    """Train for so many epochs, and test as often in all as before."""
+    tests = max(1, training["epochs"] // training["test_every"])
+    training |= {"epochs": epochs, "test_every": max(1, epochs // tests)}

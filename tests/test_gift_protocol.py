@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +16,9 @@ from distillery.plan.plan import Plan
 from distillery.training.optim import factor
 from distillery.training.recipe import Training, batch_size
 from helpers.planning import at
+from helpers.project import ROOT
 
+FIGURES = [f"gift/figure{n}" for n in (1, 3, 4, 5, 6)]
 TABLES = [f"gift/table{n}" for n in (1, 2, 3, 4, 5, 6, 7, 12, 13)]
 IMAGENET = ("imagenet-1k-64", "imagenet-1k")  # the ConvNet's size, ResNet-18's
 
@@ -36,7 +39,7 @@ def recipe(cell: TableCell) -> dict:
 
 
 def test_every_row_is_trained_by_table_11(plan):
-    for cell in measured(plan, *TABLES, "gift/figure3", "cross/gift", "cross/ablation"):
+    for cell in measured(plan, *TABLES, *FIGURES, "cross/gift", "cross/ablation"):
         training = read(Training, recipe(cell)["training"])
         epochs, drops = (300, (200, 250)) if cell.dataset in IMAGENET else (1000, (666, 833))
         assert training.epochs == epochs and training.test_every == epochs // 4
@@ -53,6 +56,40 @@ def test_every_row_is_trained_by_table_11(plan):
             found = training.optimizer
             assert (found.name, found.lr, found.betas) == ("adamw", rate, (0.9, 0.999))
             assert (found.weight_decay, found.decay) == (1e-4, "all")
+
+
+def test_the_figures_of_losses_have_each_set_with_each_loss(plan):
+    for figure, ipcs in ((1, {10}), (4, {1, 10, 50}), (5, {1, 10, 50}), (6, {1, 10, 50})):
+        found: dict[str, set[tuple[str, bool]]] = {}
+        cells = list(plan.cells(f"gift/figure{figure}"))
+        for cell in cells:
+            loss, refined = recipe(cell)["loss"]["name"], recipe(cell)["refine"]["name"] == "gift"
+            found.setdefault(cell.row.method, set()).add((loss, refined))
+        losses = {("kl", False), ("mse+ce", False), ("soft-ce", False), ("cosine", True)}
+        assert found == dict.fromkeys(("sre2l", "g-vbsm", "rded"), losses)
+        assert {cell.ipc for cell in cells} == ipcs
+
+
+def test_the_page_of_settings_is_of_this_scale_and_says_what_is_printed():
+    spec = importlib.util.spec_from_file_location(
+        "page", ROOT / "workflow/scripts/gift_settings.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = (ROOT / "docs/results/gift-settings.md").read_text()
+    assert page == module.page(), "run `python workflow/scripts/gift_settings.py`"
+    assert all(theirs == ours for _, theirs, ours in module.strengths())
+    assert [ours.split()[0] for name, _, ours in module.evaluation() if name == "batch_size"] == [
+        "10",
+        "50",
+        "100",
+        "200",
+    ]
+    same = ("epochs", "optimizer", "learning_rate", "batch_size", "scheduler_gamma")
+    for name, theirs, ours in module.evaluation():
+        assert name not in same or theirs.split()[0] == ours.split()[0], name
+    for name, theirs, ours in module.datasets():
+        assert name == "imagenet-1k" or theirs == ours, name
 
 
 def test_batches_by_the_number_of_images(plan):

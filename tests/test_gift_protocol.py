@@ -63,7 +63,10 @@ def test_the_figures_of_losses_have_each_set_with_each_loss(plan):
         found: dict[str, set[tuple[str, bool]]] = {}
         cells = list(plan.cells(f"gift/figure{figure}"))
         for cell in cells:
-            loss, refined = recipe(cell)["loss"]["name"], recipe(cell)["refine"]["name"] == "gift"
+            loss, refined = (
+                recipe(cell)["loss"]["name"],
+                recipe(cell).get("refine", {}).get("name") == "gift",
+            )
             found.setdefault(cell.row.method, set()).add((loss, refined))
         losses = {("kl", False), ("mse+ce", False), ("soft-ce", False), ("cosine", True)}
         assert found == dict.fromkeys(("sre2l", "g-vbsm", "rded"), losses)

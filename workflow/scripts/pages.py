@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs/results"
+SPREAD = ("measured", "std", "ci95", "rise")
 BLOCK = re.compile(r"(<!-- table: (?P<file>\S+)(?P<where>[^>]*) -->\n).*?(<!-- end -->)", re.S)
 HEAD = (
     "| row | accuracy, % | draws x students | gain | steps | rise |\n"
@@ -40,14 +41,15 @@ def _table(block: re.Match[str], folder: Path) -> str:
 
 
 def _line(cell: dict[str, str]) -> str:
-    spread = f" ± {cell['std']} (±{cell['ci95']})" if cell["std"] else ""
+    one = {name: f"{float(cell[name]):.1f}" for name in SPREAD if cell[name]}
+    spread = f" ± {one['std']} (±{one['ci95']})" if cell["std"] else ""
     counts = f"{cell['draws']} x {cell['students']}"
     gain = ""
     if cell.get("gain"):
         star = "*" if cell["gain_q"] and float(cell["gain_q"]) < 0.05 else ""
         tested = f" (p {cell['gain_p']}, q {cell['gain_q']})" if cell["gain_p"] else ""
         gain = f"{float(cell['gain']):+.1f}{star} over {cell['against']}{tested}"
-    shown = (cell["row"], cell["measured"] + spread, counts, gain, cell["steps"], cell["rise"])
+    shown = (cell["row"], one["measured"] + spread, counts, gain, cell["steps"], one.get("rise", ""))
     return "| " + " | ".join(shown) + " |\n"
 
 

@@ -49,7 +49,8 @@ def _line(cell: dict[str, str]) -> str:
         star = "*" if cell["gain_q"] and float(cell["gain_q"]) < 0.05 else ""
         tested = f" (p {cell['gain_p']}, q {cell['gain_q']})" if cell["gain_p"] else ""
         gain = f"{float(cell['gain']):+.1f}{star} over {cell['against']}{tested}"
-    shown = (cell["row"], one["measured"] + spread, counts, gain, cell["steps"], one.get("rise", ""))
+    taken = (counts, gain, cell["steps"], one.get("rise", ""))
+    shown = (cell["row"], one["measured"] + spread, *taken)
     return "| " + " | ".join(shown) + " |\n"
 
 

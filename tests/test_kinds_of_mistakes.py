@@ -49,6 +49,18 @@ MISTAKES: dict[str, list[tuple[str, str, Any, str]]] = {
         (TABLE, "unmeasured", ["averag"], "table2.yaml.unmeasured: no such dataset 'averag'"),
         (TABLE, "published", "gift_table5.csv", "no such file of 'infer': did you mean 'infer_ta"),
     ],
+    "a value of an axis that is none": [
+        (
+            AXES,
+            "paper.optimizer",
+            [float("inf"), "adam"],
+            "paper.optimizer = [inf, 'adam']: inf is",
+        ),
+        (AXES, "paper.optimizer", [float("nan"), "adam"], "nan is no value: write a name or"),
+        (AXES, "paper.optimizer", [{}, "adam"], "{} is no value: write a name or a number"),
+        (TABLE, "drop_from", {"ipc": float("inf")}, "inf is no value: write a name or a number"),
+        (SCALE, "tables.infer/table2.ipc", [float("-inf")], "-inf is no value: write a name or"),
+    ],
     "an override that matches nothing": [
         (
             PARAMS,

@@ -203,7 +203,8 @@ def test_an_analysis_with_teachers_is_not_planned_for_a_whitened_set():
 def test_learned_labels_need_a_method_that_learns_some():
     message = refused("Random", labels=RowLabels(kind="learned", recipe="learned"), protocol="podd")
     assert message.startswith(
-        "row 'Random': labels 'learned' are those that a set holds, method 'random' stores none"
+        "row 'Random': labels 'learned' are those that a set holds, method 'random' stores none "
+        "with this recipe (workflow/scales/demo.yaml.distill.random); use hard"
     )
 
 

@@ -88,3 +88,20 @@ def test_values_of_an_axis_that_the_table_lacks_are_named(field):
     table = checked(Table, TABLE | {"rows": rows}, "t.yaml")
     with pytest.raises(PlanError, match=rf"row 'one': {field}\.studnet: no such axis: .*'student'"):
         check_table(table, ROOT, "t.yaml")
+
+
+def test_a_printed_number_that_is_not_one_alone_names_the_row(project, edit):
+    """GIFT's Table 5 prints a number for each optimiser; the row asks for none of them."""
+    table = (
+        "title: t\npublished: gift_table5.csv\npanel: dataset\ncolumns: [student, ipc, optimizer]\n"
+        "axes: {optimizer: {published: true, values: {plain: {}}}}\n"
+        "paper: {dataset: [cifar100], student: [convnet], ipc: [10], optimizer: [null]}\n"
+        "rows: [{row: Sets, method: datm, labels: static, measured: false}]\n"
+    )
+    (project / "workflow/tables/gift/table5.yaml").write_text(table)
+    axes = "  gift/table5: {dataset: [digits], student: [net-a], ipc: [5], optimizer: [plain]}\n"
+    edit(project / "workflow/scales/tiny.yaml", "tables:\n", "tables:\n" + axes)
+    with pytest.raises(
+        PlanError, match=r"tables/gift/table5.yaml: row 'Sets': gift table 5 prints"
+    ):
+        Plan(project).cells("gift/table5")

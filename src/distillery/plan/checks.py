@@ -282,7 +282,7 @@ def check_analysed(
         raise PlanError(f"{row}: analysis '{analysis.name}': {said}")
 
 
-def check_labels(kind: str, method: Mapping[str, Any], row: str) -> None:
+def check_labels(kind: str, method: Mapping[str, Any], row: str, where: Where | str) -> None:
     """Refuse labels that a method's sets cannot have.
 
     They are those that a set holds itself, of a method that makes none, and those that are stored
@@ -293,6 +293,7 @@ def check_labels(kind: str, method: Mapping[str, Any], row: str) -> None:
         method: the resolved method. Its trait `soft_labels` says whether its sets hold labels or,
             where that depends on the recipe, the recipe's `soft` does.
         row: file and name of the table's row, for the error.
+        where: file and key of the method's recipe.
 
     Raises:
         PlanError: it is so.
@@ -308,7 +309,7 @@ def check_labels(kind: str, method: Mapping[str, Any], row: str) -> None:
     if not getattr(recipe_object("method", method), "soft", soft):
         raise PlanError(
             f"{row}: labels '{kind}' are those that a set holds, method '{method['name']}' "
-            "stores none with this recipe; use hard, or labels of teachers"
+            f"stores none with this recipe ({where}); use hard, or labels of teachers"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -28,6 +29,16 @@ def _key(name: str) -> str:
 Key = Annotated[str, AfterValidator(_key)]  # a name that becomes part of the names of folders
 
 
+def _value(item: Any) -> Any:
+    """Refuse what is no value of an axis; infinite numbers cannot stand in a plan."""
+    if isinstance(item, Mapping | list) or (isinstance(item, float) and not math.isfinite(item)):
+        raise ValueError(f"{shown(item)} is no value: write a name or a number")
+    return item
+
+
+Value = Annotated[Any, BeforeValidator(_value)]  # of an axis: a name or a number
+
+
 def _axis(value: Any) -> Any:
     """Refuse what is no list of values, or no such list for each value of the panel."""
     by_panel = value if isinstance(value, Mapping) else {"": value}
@@ -36,8 +47,7 @@ def _axis(value: Any) -> Any:
         if not isinstance(values, list):
             raise ValueError(f"expected a list of values{place}, not {shown(values)}")
         for item in values:
-            if isinstance(item, Mapping | list):
-                raise ValueError(f"{shown(item)}{place} is no value: write a name or a number")
+            _value(item)
     return value
 
 

@@ -241,10 +241,13 @@ def printed_at(
     variants = (meaning.variants.get(place[axis]) for axis, meaning in axes)
     variant = next(({"variant": variant} for variant in variants if variant), {})
     own = {axis: place[axis] for axis, meaning in axes if meaning.published}
-    return numbers.find(
-        **keys | row.published | variant | own,
-        dataset=place["dataset"],
-        ipc=place["ipc"],
-        student=place.get("student"),
-        prefer_table=name.partition("/")[2],
-    )
+    try:
+        return numbers.find(
+            **keys | row.published | variant | own,
+            dataset=place["dataset"],
+            ipc=place["ipc"],
+            student=place.get("student"),
+            prefer_table=name.partition("/")[2],
+        )
+    except PlanError as error:
+        raise PlanError(f"{table_file(name)}: row '{row.row}': {error}") from None

@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from distillery.errors import PlanError, nearest, shown
-from distillery.plan.model_types import Axis, Block, Names, Text
+from distillery.plan.model_types import Axis, Block, Names, Text, Value
 from distillery.plan.models import Strict
 from distillery.table.published import PaperNames
 
@@ -165,13 +165,13 @@ class Row(Strict):
     protocol: Text | None = None
     variant: str = ""
     measured: bool = True
-    comparable: bool | dict[str, list[Any]] = True
+    comparable: bool | dict[str, list[Value]] = True
     because: str | None = None
     override: dict[str, Block] = {}
     published: dict[str, str] = {}
     against: str | None = None
-    against_at: dict[str, Any] = {}
-    only: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
+    against_at: dict[str, Value] = {}
+    only: dict[str, Annotated[list[Value], Field(min_length=1)]] = {}
     budget: Literal["ipc", "bytes"] = "ipc"
     steps_as: Text | None = None
 
@@ -240,6 +240,6 @@ class Table(Strict):
     figure: str | None = None
     unmeasured: Names = []
     averages: Names = []
-    drop_from: dict[str, Any] = {}
+    drop_from: dict[str, Value] = {}
     scores: bool = False
     rows: list[Row] = Field(min_length=1)

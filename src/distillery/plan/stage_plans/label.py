@@ -41,7 +41,9 @@ def resolve_labels(experiment: Experiment, context: Context) -> Component:
 
 def _check_against_set(labels: Component, experiment: Experiment, context: Context) -> None:
     distilled, row = plan_distilled(experiment, context), experiment.row_place
-    check_labels(labels.name, distilled.spec.recipe["method"], row)
+    block = experiment.row.distill or experiment.row.method
+    recipe = context.recipe("distill", block, experiment).where
+    check_labels(labels.name, distilled.spec.recipe["method"], row, recipe)
     what = f"{row}: labels '{labels.name}' are made by"
     check_pixels(labels.reference, distilled.inputs, what)
 

@@ -49,6 +49,10 @@ MISTAKES: dict[str, list[tuple[str, str, Any, str]]] = {
         (TABLE, "unmeasured", ["averag"], "table2.yaml.unmeasured: no such dataset 'averag'"),
         (TABLE, "published", "gift_table5.csv", "no such file of 'infer': did you mean 'infer_ta"),
     ],
+    "a name of thousands of letters": [
+        (PARAMS, "label.static", {"teachers": ["9" * 5000]}, "network '9999"),
+        (PARAMS, "evaluate.static.loss", "k" * 5000, "loss 'kkkk"),
+    ],
     "a value of an axis that is none": [
         (
             AXES,
@@ -187,7 +191,7 @@ def test_a_mistake_is_one_line_that_names_it(planned, kind, file, keys, value, s
     finally:
         wide.write(root, {file: content[file]})
     message = str(error.value)
-    assert said in message and "\n" not in message, message
+    assert said in message and "\n" not in message and len(message) < 3000, message
     # The file at fault is the first one that the line names; a row of a table stands in its file.
     named = [name for name in wide.FILES if name in message]
     assert min(named, key=message.index) == file and message.startswith(file), message

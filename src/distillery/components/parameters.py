@@ -8,7 +8,7 @@ import re
 from typing import Any, NamedTuple
 
 from distillery.components import registry
-from distillery.errors import PlanError, nearest
+from distillery.errors import PlanError, nearest, shown
 
 
 class Parameter(NamedTuple):
@@ -90,7 +90,7 @@ def parse(kind: str, text: str) -> Parsed:
         return Parsed(name, traits["default"], traits)
     if isinstance(accepted, tuple):
         if value not in accepted:
-            raise PlanError(f"{kind} '{text}' does not exist: {nearest(value, accepted)}")
+            raise PlanError(f"{kind} {shown(text)} does not exist: {nearest(value, accepted)}")
         return Parsed(name, value, traits)
     return Parsed(name, _number(PARAMETERS[accepted], kind, text, name, value), traits)
 

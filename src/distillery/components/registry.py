@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from distillery.components.fields import read
-from distillery.errors import PlanError, nearest
+from distillery.errors import PlanError, nearest, shown
 
 Reference = Mapping[str, Any]  # `name`, and the fields of the component's Recipe
 PACKAGE = Path(__file__).parent.parent
@@ -85,7 +85,7 @@ def module_name(kind: str, name: str) -> str:
     for pattern, module in names.items():
         if name == pattern or ("*" in pattern and fnmatch.fnmatchcase(name, pattern)):
             return module
-    raise PlanError(f"{kind} '{name}' does not exist: {nearest(name, names)}")
+    raise PlanError(f"{kind} {shown(name)} does not exist: {nearest(name, names)}")
 
 
 def module_path(module: str) -> Path:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distillery.errors import PlanError, nearest
+from distillery.errors import PlanError, nearest, shown
 from distillery.plan.changes import BY_TABLE, check_changes
 from distillery.plan.models import Counts, Dataset, Params, Scale, TableCounts, checked
 from distillery.plan.origins import (
@@ -246,7 +246,9 @@ class Settings:
         """
         if name not in self.scale.datasets:
             hint = nearest(name, self.scale.datasets)
-            raise PlanError(f"{where or self.scale_file}: dataset '{name}' does not exist: {hint}")
+            raise PlanError(
+                f"{where or self.scale_file}: dataset {shown(name)} does not exist: {hint}"
+            )
         return self.scale.datasets[name]
 
     def layers(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distillery.components.registry import index, module_name
-from distillery.errors import PlanError, nearest
+from distillery.errors import PlanError, nearest, shown
 from distillery.plan.axes import grid
 from distillery.plan.models import checked
 from distillery.plan.table_models import AxisMeaning, Paper, Row, Table
@@ -62,7 +62,7 @@ def read_table(root: Path, name: str) -> Table:
     """
     path = root / table_file(name)
     if not path.is_file() or path.name == PAPER_FILE:
-        raise PlanError(f"table '{name}' does not exist: {nearest(name, table_files(root))}")
+        raise PlanError(f"table {shown(name)} does not exist: {nearest(name, table_files(root))}")
     table: Table = checked(Table, read_yaml(path), table_file(name))
     return table
 

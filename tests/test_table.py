@@ -87,7 +87,7 @@ def test_cells_of_the_tidy_table(plan, store, tmp_path):
         "steps": "40",
         "instances": "70",
         "epochs": "20",
-        "rise": "",  # no epoch of the second half but the last was tested
+        "rise": "",  # no epoch of the second or third quarter was tested
         # 70 of 1400 images + 2800 of 89600 bytes; stored 4480 + 512 + 1400 of 89600
         "cr_published": "0.81",
         "cr_paper": "8.12",

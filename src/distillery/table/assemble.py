@@ -23,8 +23,8 @@ from distillery.table.scores import robustness
 from distillery.table.stats import Summary, summarize
 from distillery.teacher.lineage import BEHIND
 
-# Points over the second half of a training: where accuracy rises more it has not levelled off.
-STILL_RISING = 2.0
+# Points over the last quarter of a training: where accuracy rises more it has not levelled off.
+STILL_RISING = 1.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class AssembledCell:
 
     @property
     def rise(self) -> float | None:
-        """Points by which the students' accuracy rose over the second half of their training.
+        """Points by which the students' accuracy rose over the last quarter of their training.
 
         Their mean; None where it is not known of all.
         """

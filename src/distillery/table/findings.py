@@ -55,14 +55,14 @@ def _rising(cells: Sequence[AssembledCell]) -> Iterator[str]:
         rows = ", ".join(dict.fromkeys(cell.planned.row for cell in rising))
         yield (
             f"{RISING}: the training had not levelled off ({len(rising)} of {len(trained)} cells: "
-            f"{rows}): over its second half the test accuracy still rose by more than "
-            f"{STILL_RISING:g} points (column rise; a learning rate that falls within it adds to "
-            "that), so longer training may change the number."
+            f"{rows}): over its last quarter the test accuracy still rose by more "
+            f"than {STILL_RISING:g} point (column rise; a learning rate that falls within it adds "
+            "to that), so longer training may change the number."
         )
     if unknown:
         yield (
             f"Whether training had levelled off is not known of {unknown} of {len(trained)} cells: "
-            "no epoch of the second half but the last was tested (test_every)."
+            "no epoch of the second or third quarter was tested (test_every)."
         )
 
 

@@ -19,9 +19,10 @@ class Effort:
         instances: images that it saw in an epoch.
         epochs: passes over them.
         steps: of the optimiser.
-        rise: points by which the accuracy rose over the second half of the training: that of the
-            last epoch minus that of the first one measured at or after half of the epochs; None
-            where no such epoch but the last was measured.
+        rise: points by which the accuracy rose over the last quarter of the training: that of the
+            last epoch minus that of the last one measured up to three quarters of the epochs. Where
+            that one lies further back, the points are those of a quarter at the same pace; None
+            where none was measured in the second and third quarter.
     """
 
     instances: int
@@ -96,9 +97,17 @@ class StoreMetadata:
         if steps is None:
             return None
         epochs, accuracy = self.stated(address, "epochs"), self.stated(address, "accuracy")
-        half = [value for epoch, value in accuracy["curve"] if epochs / 2 <= epoch < epochs]
-        rise = accuracy["last"] - half[0] if half else None
+        rise = _rise(accuracy["curve"], accuracy["last"], epochs)
         return Effort(self.stated(address, "instances"), epochs, steps, rise)
 
     def _meta(self, address: str) -> Meta:
         return read_meta(self._store / address)
+
+
+def _rise(curve: list[list[float]], last: float, epochs: int) -> float | None:
+    quarter = epochs / 4
+    before = [point for point in curve if quarter <= point[0] <= 3 * quarter]
+    if not before:
+        return None
+    epoch, accuracy = before[-1]
+    return (last - accuracy) * quarter / (epochs - epoch)

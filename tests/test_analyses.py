@@ -341,9 +341,9 @@ def test_compensators_numbers_by_hand(tmp_path):
     u = torch.zeros(2, 3, 1, 8, 8)
     u[0, 0], u[0, 1, 0, 0, 0], u[1, 2, 0, :4] = 0.25, -0.5, 1.0
     distilled = infer_set().with_tensors({"compensators": u.half()})
-    result = analyse(
-        tmp_path, {"name": "compensators", "subsets": 2, "classes": 2}, distilled=distilled
-    )
+    recipe = {"name": "compensators", "subsets": 2, "classes": 2}
+    networks = ("small", "large")
+    result = analyse(tmp_path, recipe, distilled=distilled, distilled_with=networks)
     assert result.values["teacher"] == [0, 0, 0, 1, 1, 1] and result.values["subset"] == [
         0,
         1,
@@ -352,6 +352,7 @@ def test_compensators_numbers_by_hand(tmp_path):
         1,
         2,
     ]
+    assert result.values["network"] == ["small"] * 3 + ["large"] * 3
     assert result.values["max_abs"] == [0.25, 0.5, 0, 0, 0, 1.0]
     lone = math.sqrt(0.25 / 64 - (0.5 / 64) ** 2)  # one of 64 pixels is -0.5
     assert result.values["std"] == pytest.approx([0, lone, 0, 0, 0, 0.5])
@@ -364,6 +365,8 @@ def test_compensators_numbers_by_hand(tmp_path):
     assert torch.equal(
         result.arrays["compensated"], torch.stack([(natural + 0.25).clamp(0, 1), natural])
     )
+    unnamed = analyse(tmp_path, recipe, "unnamed", distilled=distilled)
+    assert unnamed.values["network"] == ["0"] * 3 + ["1"] * 3
     with pytest.raises(PlanError, match="method 'random' has none"):
         analyse(tmp_path, {"name": "compensators"}, distilled=plain_set(2))
 
@@ -411,7 +414,9 @@ def student_artefact(folder: Path, width: int = 5) -> Artefact:
 def stage_job(folder: Path, reference: dict, **inputs: object) -> Job:
     (folder / "set").mkdir(parents=True)
     infer_set().save(folder / "set")
-    distilled = Artefact(folder / "set", {"id": "set", "files": {}, "metadata": {}})
+    spec = {"recipe": {"method": {"name": "infer", "teachers": ["small", "large"]}}}
+    meta = {"id": "set", "files": {}, "metadata": {}, "spec": spec}
+    distilled = Artefact(folder / "set", meta)
     recipe = {"analysis": reference, "student": None, "labels": None}
     return job_in(
         folder,
@@ -434,6 +439,13 @@ def test_stage_writes_values_and_arrays(tmp_path):
     assert arrays.keys() == expected.arrays.keys() and all(
         torch.equal(expected.arrays[n], a) for n, a in arrays.items()
     )
+
+
+def test_stage_names_the_networks_that_a_set_was_made_with(tmp_path):
+    job = stage_job(tmp_path, {"name": "compensators"})
+    stage.make(job)
+    found = pq.read_table(job.out / "values.parquet").to_pydict()
+    assert dict(zip(found["teacher"], found["network"], strict=True)) == {0: "small", 1: "large"}
 
 
 def test_stage_hands_on_teachers_and_stored_labels(tmp_path):

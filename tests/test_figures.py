@@ -153,7 +153,10 @@ def compensators(channels: int = 3) -> list[Entry]:
         "compensated": (natural + u[:, :1]).clip(0, 1),
         "classes": np.array([2, 14, 37, 60, 88]),
     }
-    return [entry("INFER", student=None, value=0.6, arrays=arrays)]
+    networks = ["resnet18", "mobilenet_v2", "resnet10-w16", "convnet128"]
+    values = pd.DataFrame({"teacher": [3, 0, 2, 1], "network": [networks[j] for j in (3, 0, 2, 1)]})
+    values = pd.concat([values, values], ignore_index=True)  # two subsets
+    return [entry("INFER", student=None, value=0.6, arrays=arrays, values=values)]
 
 
 def continual() -> list[Entry]:
@@ -343,7 +346,14 @@ TEXTS = {
         *("distance of neighbours (1 - cosine)", *CLASSES[:6]),
         "PoDD: sum 3.700, score 0.270; random orders: sum 4.500 ± 0.500",
     },
-    "compensators": {"natural", "$u_{1}$", "$u_{4}$", "$x + u_{4}$", "class 37"},
+    "compensators": {
+        "natural",
+        "$u_{1}$, ResNet-18",
+        "$u_{3}$, resnet10-w16",
+        "$u_{4}$, ConvNet128",
+        "$x + u_{4}$",
+        "class 37",
+    },
 }
 
 

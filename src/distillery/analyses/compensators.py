@@ -39,7 +39,8 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
 
     Returns:
         value: mean of max_abs.
-        values: teacher and subset (positions), max_abs, std (over all pixels and channels).
+        values: teacher and subset (positions), network (the teacher's, as the set's recipe names
+        it; its position where nobody says), max_abs, std (over all pixels and channels).
         arrays: u (M, K', C, H, W) of the first subsets; natural (c, C, H, W) in [0, 1] and
         compensated (M, c, C, H, W), clamped to [0, 1], of subset 0; classes (c,), their labels,
         ascending. All are float32 but the labels.
@@ -56,9 +57,11 @@ def analyse(inputs: AnalysisInputs, recipe: Recipe, job: Job) -> Result:
     flat = compensators.flatten(2)
     largest, spread = flat.abs().amax(2), flat.std(2, correction=0)
     teacher, subset = torch.cartesian_prod(*map(torch.arange, largest.shape)).unbind(1)
+    networks = inputs.distilled_with or tuple(map(str, range(len(compensators))))
     values = {
         "teacher": teacher.tolist(),
         "subset": subset.tolist(),
+        "network": [networks[position] for position in teacher],
         "max_abs": largest.flatten().tolist(),
         "std": spread.flatten().tolist(),
     }

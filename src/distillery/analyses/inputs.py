@@ -43,6 +43,8 @@ class AnalysisInputs:
         std: per channel.
         whitening: of all images here, where the distilled set is whitened.
         distances: (classes, classes) float32, 1 - cosine, on the CPU.
+        distilled_with: the networks that the distilled set was made with, as its recipe names them,
+            in its order.
     """
 
     train: ImageSet
@@ -55,6 +57,7 @@ class AnalysisInputs:
     std: tuple[float, ...]
     whitening: Whitening | None = None
     distances: Tensor | None = None
+    distilled_with: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:

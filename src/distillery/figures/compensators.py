@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distillery.figures.panel import heading, names
+from distillery.figures.panel import heading, names, network
 from distillery.figures.style import blank, canvas, look
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ NAMES = ("compensators",)
 def draw(panel: Panel) -> Figure:
     """Compensators of a few subsets, and images with and without them; a block of lines per entry.
 
-    Left the compensators, each stretched to its own range, with their size; right images of subset
-    0 without and with each teacher's compensator. Uses the arrays.
+    Left the compensators, each stretched to its own range, with their network and size; right
+    images of subset 0 without and with each teacher's compensator. Uses the arrays and values.
     """
     entries = panel.having("arrays")
     lines = [len(entry.arrays["u"]) + 1 for entry in entries]
@@ -45,13 +45,15 @@ def draw(panel: Panel) -> Figure:
 def _draw(block: np.ndarray, entry: Entry, name: str) -> None:
     u, natural, compensated = (entry.arrays[part] for part in ("u", "natural", "compensated"))
     images = block[:, u.shape[1] + 1 :]
+    by_teacher = entry.values.drop_duplicates("teacher").sort_values("teacher")
+    networks = by_teacher["network"].map(network)
     note = f"{name}\neach u stretched to [0, 1];\nabove it its size in pixel units"
     block[0, 0].text(0, 0.5, note, va="center", in_layout=False)
     for column, image in enumerate(natural):
         _show(images[0, column], image, title=f"class {entry.arrays['classes'][column]:.0f}")
     _side(images[0, 0], "natural")
-    for j, line in enumerate(block[1:]):
-        _side(line[0], f"$u_{{{j + 1}}}$")
+    for j, (line, of) in enumerate(zip(block[1:], networks, strict=True)):
+        _side(line[0], f"$u_{{{j + 1}}}$, {of}")
         _side(images[j + 1, 0], f"$x + u_{{{j + 1}}}$")
         for k, one in enumerate(u[j]):
             stretched = (one - one.min()) / (np.ptp(one) or 1)

@@ -109,6 +109,7 @@ def _inputs(job: Job) -> AnalysisInputs:
         std,
         whitening,
         _distances(job, train),
+        _distilled_with(job),
     )
 
 
@@ -119,6 +120,11 @@ def _distilled(job: Job, train: ImageSet) -> DistilledSet | None:
     distilled = load_set(artefact.path, job.input("data"))
     distilled.check_classes(train.class_order, f"data {job.input('data').id}")
     return distilled
+
+
+def _distilled_with(job: Job) -> tuple[str, ...]:
+    artefact = job.find_input("distilled")
+    return tuple(artefact.meta["spec"]["recipe"]["method"].get("teachers", ())) if artefact else ()
 
 
 def _stored(job: Job, distilled: DistilledSet) -> Tensor | None:

@@ -161,3 +161,15 @@ def test_measuring_imports_no_torch_in_the_planner(unknown):
     assert done.returncode == 0, done.stderr
     assert "without an estimate" not in done.stdout
     assert list((unknown / "results/scratch/network_costs").iterdir())
+
+
+@pytest.mark.parametrize(("published", "bytes_of_originals"), [(None, 64 * 1797), (9_000_000, 9_000_000)])
+def test_originals_that_are_kept_are_stored_besides(published, bytes_of_originals, project):
+    digits = {"size": 8, "expected": {"original_bytes": published}}
+
+    def stored(**more):
+        plan = planned(project, datasets={"digits": digits | more})
+        (node,) = (n for n in plan.missing(["table2"]) if n.spec.stage == "data")
+        return Estimator(plan.settings, plan.store).cost(node).bytes
+
+    assert stored(originals="keep") - stored() == pytest.approx(bytes_of_originals)

@@ -143,7 +143,9 @@ class Estimator:
 
     def _data(self, node: Node, expected: Expected) -> Cost:
         raw = _pixels(expected) * (expected.train + expected.test)
-        return Cost(START_UP_S + raw / 2e7, BASE_MEMORY, 0, raw * 0.6)
+        kept = node.spec.recipe.get("originals") is not None
+        originals = (expected.original_bytes or raw) if kept else 0
+        return Cost(START_UP_S + raw / 2e7, BASE_MEMORY, 0, raw * 0.6 + originals)
 
     def _teacher(self, node: Node, expected: Expected) -> Cost:
         recipe = node.spec.recipe

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from distillery.plan.claims import CLAIMS
+from distillery.plan.claims_files import claims_are_current
 from distillery.store.spec import STAGES
 from helpers.commands import run_module
 
@@ -110,3 +112,18 @@ def test_a_double_key_is_refused_before_snakemake_takes_the_last(project, edit):
     done = run(project, "-n")
     assert done.returncode != 0
     assert "key 'students' stands on line 4 and again on line 5" in done.stdout + done.stderr
+
+
+def test_claims_are_written_once_and_again_when_another_hand_was_in_them(project):
+    claims, target = project / CLAIMS, ("--cores", "1", "results/claims.csv")
+    rows = "INFER", "Random"  # of the one table that it has
+    ours, theirs = (f"infer/table2[{row}; imagenet-1k; resnet18; 10]" for row in rows)
+    claim = f"X1,infer,,result,cells,INFER above Random,1.0,points,{ours} - {theirs},"
+    claims.write_text(claims.read_text().splitlines()[0] + f"\n{claim}\n")
+    snakemake(project, *target)
+    written = project / "results/claims.csv"
+    content = written.read_bytes()
+    assert claims_are_current(project) and "Nothing to be done" in snakemake(project, *target)
+    written.write_bytes(content.replace(b"infer", b"inferior", 1))
+    snakemake(project, *target)
+    assert written.read_bytes() == content

@@ -12,7 +12,8 @@ from helpers.project import make_project
 os.environ["OMP_NUM_THREADS"] = "1"
 
 # Examples of each property: "ci" always the same ones, "long" new ones with every run. Chosen by
-# HYPOTHESIS_PROFILE or `pytest --hypothesis-profile long`.
+# HYPOTHESIS_PROFILE; the long ones take half an hour on an idle core, a test a quarter of one and
+# more: `--timeout 0`.
 EXAMPLES = {"ci": 60, "long": 5000}
 for name, examples in EXAMPLES.items():
     settings.register_profile(

@@ -163,7 +163,9 @@ def test_measuring_imports_no_torch_in_the_planner(unknown):
     assert list((unknown / "results/scratch/network_costs").iterdir())
 
 
-@pytest.mark.parametrize(("published", "bytes_of_originals"), [(None, 64 * 1797), (9_000_000, 9_000_000)])
+@pytest.mark.parametrize(
+    ("published", "bytes_of_originals"), [(None, 64 * 1797), (9_000_000, 9_000_000)]
+)
 def test_originals_that_are_kept_are_stored_besides(published, bytes_of_originals, project):
     digits = {"size": 8, "expected": {"original_bytes": published}}
 

@@ -103,6 +103,15 @@ MISTAKES: dict[str, list[tuple[str, str, Any, str]]] = {
         (PARAMS, "datasets.digits.mean", [], "params.yaml.datasets.digits.mean = []: "),
         (PARAMS, "datasets.digits.channels", 3, "digits.channels = 3: workflow/scales/wide.yaml.d"),
         (PARAMS, "datasets.digits.size", 16, "datasets.digits.size = 16: workflow/scales/wide.yam"),
+        (
+            SCALE,
+            "tables.podd/table1.dataset",
+            {"a": ["digits"]},
+            "dataset: is the panel of its tab",
+        ),
+        (SCALE, "tables.infer/table2.dataset", {"digits": ["digits"]}, "values are one list"),
+        (PARAMS, "grid.table2.dataset", {"digits": ["digits"]}, "dataset: is the panel of its tab"),
+        (TABLE, "paper.dataset", {"imagenet-1k": ["imagenet-1k"]}, "dataset: is the panel of its"),
         (SCALE, "datasets.digits.expected.shape", [8, 8, 1], "write channels, 1 or 3, before"),
         (SCALE, "datasets.digits.expected.shape", [1, 8, 9], "images are square here"),
         (

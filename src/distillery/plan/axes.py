@@ -19,12 +19,13 @@ def grid(axes: Mapping[str, Axis], order: Sequence[str], where: Where | str) -> 
     """All places of a table, panel by panel.
 
     Args:
-        axes: by name the values, or the values for each value of the panel `order[0]`.
+        axes: by name the values, or the values for each value of the panel `order[0]`, whose own
+            are a list.
         order: names of the axes; the last one varies fastest.
         where: file and key of the axes, for errors.
 
     Raises:
-        PlanError: an axis has no values, a wrong one, or one twice.
+        PlanError: an axis has no values, a wrong one, or one twice, or the panel has no list.
     """
     return list(_places(axes, order, where))
 
@@ -32,7 +33,12 @@ def grid(axes: Mapping[str, Axis], order: Sequence[str], where: Where | str) -> 
 def _places(
     axes: Mapping[str, Axis], order: Sequence[str], where: Where | str
 ) -> Iterator[GridPlace]:
-    panels = list(axes[order[0]])
+    panels = axes[order[0]]
+    if isinstance(panels, Mapping):
+        raise PlanError(
+            f"{below(where, order[0])}: is the panel of its table, whose values are one list; the "
+            "other axes may have values for each of them"
+        )
     check_axis(panels, order[0], where)
     for panel in panels:
         values = [[panel], *(on_panel(axes[axis], panel, below(where, axis)) for axis in order[1:])]

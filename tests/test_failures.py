@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from distillery import cli
+from distillery.errors import DistilleryError
 from distillery.store.failures import bug, explained
 
 
@@ -70,6 +71,20 @@ def test_unreadable_files_of_libraries(tmp_path):
     assert "parquet file cannot be read" in explained(
         raised_by(lambda: pq.read_table(tmp_path / "x"))
     )
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("a\n b\u2028c\td", "a b c d"),
+        ("a\x00b", "a\\x00b"),
+        (f"no {'x' * 1000}: b", f"no {'x' * 200}...{'x' * 49}: b"),
+        (f"no {'x' * 999}: b", f"no {'x' * 999}: b"),
+        ("no " + "\x00" * 300 + " b", "no " + "\\x00" * 50 + "..." + "00" + "\\x00" * 12 + " b"),
+    ],
+)
+def test_an_error_is_one_printable_line_of_words_that_can_be_read(message, line):
+    assert str(DistilleryError(message)) == line
 
 
 def test_a_bug_is_no_failure_and_says_where_it_is():

@@ -52,6 +52,9 @@ MISTAKES: dict[str, list[tuple[str, str, Any, str]]] = {
     "a name of thousands of letters": [
         (PARAMS, "label.static", {"teachers": ["9" * 5000]}, "network '9999"),
         (PARAMS, "evaluate.static.loss", "k" * 5000, "loss 'kkkk"),
+        (TABLE, "rows.0." + "k" * 5000, 1, "rows.0.kkkkkkkk"),
+        (PARAMS, "distill.infer." + "k" * 5000, 1, "distill.infer.kkkkkkkk"),
+        (PARAMS, "datasets.digits.source", "folder:" + "k" * 5000, "source"),
     ],
     "a value of an axis that is none": [
         (

@@ -6,13 +6,24 @@ import difflib
 import reprlib
 from collections.abc import Iterable
 
+LONGEST = 1000  # letters of a word; no path or name that someone means is longer
+
 
 class DistilleryError(Exception):
-    """An error with a one-line message, which the command line prints without a traceback."""
+    """An error with a one-line message, which the command line prints without a traceback.
+
+    Of a word of thousands of letters, which a slip can put into any file, its two ends are told.
+    """
 
     def __init__(self, message: str):
-        line = " ".join(str(message).split())
-        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))
+        printable = "".join(
+            c if c.isprintable() or c.isspace() else ascii(c)[1:-1] for c in str(message)
+        )
+        super().__init__(" ".join(map(_ends, printable.split())))
+
+
+def _ends(word: str) -> str:
+    return word if len(word) <= LONGEST else f"{word[:200]}...{word[-50:]}"
 
 
 class PlanError(DistilleryError):

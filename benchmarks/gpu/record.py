@@ -1,8 +1,8 @@
 """Steps of the benchmark, and what is known of those that are done: a file each, and the reports.
 
-    OUT/steps/PART/STEP.json    a finished step: its rows, seconds, or the error it ended with
-    OUT/steps/PART/tries.json   how often an unfinished step was begun
-    OUT/report/PART.jsonl       the rows of a part, a line each; PART.csv the same as a table
+OUT/steps/PART/STEP.json    a finished step: its rows, seconds, or the error it ended with
+OUT/steps/PART/tries.json   how often an unfinished step was begun
+OUT/report/PART.jsonl       the rows of a part, a line each; PART.csv the same as a table
 """
 
 from __future__ import annotations
@@ -114,3 +114,8 @@ def table(rows: Iterable[Row]) -> str:
 def chosen(name: str, patterns: Sequence[str]) -> bool:
     """Whether `part/step` matches one of the patterns, or there are none."""
     return not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def may_match(part: str, patterns: Sequence[str]) -> bool:
+    """Whether a step of the part may match one of the patterns, by what is before their slash."""
+    return chosen(part, [pattern.partition("/")[0] for pattern in patterns])

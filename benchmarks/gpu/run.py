@@ -19,7 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1] / "src"), str(HERE)]
 
-from record import Records, Step, chosen  # noqa: E402
+from record import Records, Step, chosen, may_match  # noqa: E402
 
 PARTS = ("check", "measure", "cells")  # in order of worth
 LEAST = 15.0  # seconds left that are worth a start of Python
@@ -40,7 +40,8 @@ def main() -> int:
     if options.retry_failed:
         for part in PARTS:
             Records(options.out, part).retry_failed()
-    codes = {part: _part(part, until) for part in PARTS}
+    asked = [part for part in PARTS if may_match(part, options.only)]
+    codes = {part: _part(part, until) for part in asked}
     if options.list:
         return 0
     return _said(options.out, codes)
@@ -54,7 +55,7 @@ def _options() -> argparse.Namespace:
     add("--data", type=Path, help="folder of CIFAR-10: train.parquet, test.parquet, classes.json")
     add("--vectors", type=Path, help="parquet of class embeddings, for PoDD's order of classes")
     add("--device", default="cuda", choices=("cuda", "cpu"))
-    add("--threads", type=int, default=os.cpu_count() or 1, help="of the CPU's side")
+    add("--threads", type=int, default=min(os.cpu_count() or 1, 8), help="of the CPU's side")
     add("--tiny", action="store_true", help="all parts at a size that takes a CPU a minute or two")
     add("--only", action="append", default=[], metavar="GLOB", help="steps, such as 'check/set *'")
     add("--list", action="store_true", help="print the steps and whether they are done")

@@ -58,7 +58,7 @@ PROBE = 8  # images that networks are compared on
 
 def steps(options: argparse.Namespace) -> list[Step]:
     """A step for each artefact, inputs before what reads them, and one for each network."""
-    plan = _plan(options.out / "check")
+    plan = _plan(options.out / "check", options.tiny)
     names = dict(_names(plan))
     compared = [node for node in _ordered(plan) if node.spec.stage != "data"]
     found = [
@@ -76,11 +76,11 @@ def _no_recipe(name: str) -> list[Row]:
     raise LookupError(f"method {name}: workflow/scales/demo.yaml has no distill.{name} to check")
 
 
-def _plan(root: Path) -> Plan:
+def _plan(root: Path, tiny: bool) -> Plan:
     """The plan of the project in `root`, whose scale and table are written first."""
     demo = read_yaml(REPOSITORY / "workflow/scales/demo.yaml")
     files = {
-        "workflow/scales/check.yaml": _scale(demo),
+        "workflow/scales/check.yaml": _scale(demo) | (_small(demo) if tiny else {}),
         "workflow/tables/check/paper.yaml": {"name": "check", "title": "all components"},
         f"workflow/tables/{TABLE}.yaml": {
             "title": "all components",
@@ -128,6 +128,13 @@ def _scale(demo: dict[str, Any]) -> dict[str, Any]:
         },
         "tables": {TABLE: {"dataset": ["digits"], "student": [STUDENT], "ipc": [2]}},
     }
+
+
+def _small(demo: dict[str, Any]) -> dict[str, Any]:
+    """The networks of the demo, all ConvNets of a few filters."""
+    norms = {name: recipe.get("norm", "batch") for name, recipe in demo["networks"].items()}
+    small = {name: {"name": "convnet", "width": 6, "norm": norm} for name, norm in norms.items()}
+    return {"networks": small}
 
 
 def _label_block(name: str, demo: dict[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,9 @@ def main() -> int:
         for part in PARTS:
             Records(options.out, part).retry_failed()
     asked = [part for part in PARTS if may_match(part, options.only)]
+    if "cells" in asked and not (options.data or options.tiny):
+        print("cells: left out; they need CIFAR-10: --data FOLDER", file=sys.stderr)
+        asked.remove("cells")
     codes = {part: _part(part, until) for part in asked}
     if options.list:
         return 0
@@ -63,6 +66,7 @@ def _options() -> argparse.Namespace:
     add("--teacher-epochs", type=int, default=20, help="of INFER's teachers (the paper: 200)")
     add("--podd-minutes", type=float, default=4.0, help="for the meta-steps of each poster")
     add("--podd-steps", type=int, help="meta-steps (default: by --podd-minutes, as measured)")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the cells")
     add("--worker", choices=PARTS, help=argparse.SUPPRESS)
     add("--until", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -102,7 +106,7 @@ def _said(out: Path, codes: dict[str, int]) -> int:
     print(f"reports in {out / 'report'}")
     if STOPPED in codes.values():
         return STOPPED
-    return max(codes.values())
+    return max(codes.values(), default=0)
 
 
 def _work(options: argparse.Namespace) -> int:

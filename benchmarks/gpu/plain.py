@@ -17,7 +17,9 @@ from torch.nn import functional as F
 CHUNK = 500  # real images per pass of the outer loss, as in the project
 
 
-def compensator(net: nn.Module, images: Tensor, labels: Tensor, steps: int, bf16: bool) -> None:
+def compensator(
+    net: nn.Module, images: Tensor, labels: Tensor, steps: int, bf16: bool, most: int = 4
+) -> Tensor:
     """INFER's compensator: cross-entropy and the distance of the features' statistics, with hooks.
 
     Args:
@@ -26,6 +28,10 @@ def compensator(net: nn.Module, images: Tensor, labels: Tensor, steps: int, bf16
         labels: (B,).
         steps: of Adam.
         bf16: whether the network computes under autocast.
+        most: pixels that the images are rolled by.
+
+    Returns:
+        u, (1, C, H, W).
     """
     gaps: list[Tensor] = []
 
@@ -42,7 +48,7 @@ def compensator(net: nn.Module, images: Tensor, labels: Tensor, steps: int, bf16
     for step in range(steps):
         adam.param_groups[0]["lr"] = 0.125 * (1 + math.cos(math.pi * step / steps))
         gaps.clear()
-        shift = torch.randint(0, 5, (2,)).tolist()
+        shift = torch.randint(0, most + 1, (2,)).tolist()
         with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
             logits = net((images + u).roll(shift, (2, 3)))
         loss = F.cross_entropy(logits.float(), labels) + 9 * gaps[0] + sum(gaps)
@@ -51,6 +57,7 @@ def compensator(net: nn.Module, images: Tensor, labels: Tensor, steps: int, bf16
         adam.step()
     for handle in handles:
         handle.remove()
+    return u.detach()
 
 
 def flip_or_rotate(images: Tensor) -> Tensor:

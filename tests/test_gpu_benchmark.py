@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from argparse import Namespace
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
@@ -37,29 +39,47 @@ import plain  # noqa: E402
 import run  # noqa: E402
 from record import Records, Step, chosen, may_match  # noqa: E402
 
-# What the README says that it needs, and what these packages import of others.
-NAMED = "torch torchvision numpy scipy pyarrow PIL safetensors sklearn filelock tqdm pydantic yaml"
-BEHIND = (
-    "typing_extensions sympy mpmath networkx jinja2 markupsafe fsspec triton nvidia cuda torchgen"
-    " functorch joblib threadpoolctl pydantic_core annotated_types typing_inspection"
-)
+# What the README says that it needs.
+NAMED = "torch torchvision numpy scipy pyarrow pillow safetensors scikit-learn filelock tqdm"
+NAMED += " pydantic pyyaml"
 OWN = "distillery record check measure cells plain"
-BLOCK = f"""
+BLOCK = """
 import sys
-ALLOWED = {{*sys.stdlib_module_names, *{f"{NAMED} {BEHIND} {OWN}".split()!r}}}
+ALLOWED = {*sys.stdlib_module_names, *%r}
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if path is None and name not in ALLOWED and not name.startswith("_"):
-            raise ModuleNotFoundError(f"{{name}} is blocked", name=name)
+            raise ModuleNotFoundError(f"{name} is blocked", name=name)
 sys.meta_path.insert(0, Blocker())
 """
+
+
+def modules_of(named: list[str]) -> set[str]:
+    """The top-level modules of distributions, and of all that these need."""
+    modules: dict[str, set[str]] = {}
+    for module, distributions in metadata.packages_distributions().items():
+        for name in distributions:
+            modules.setdefault(plain_name(name), set()).add(module)
+    found, left = set(), [plain_name(name) for name in named]
+    while left:
+        name = left.pop()
+        if name in modules and name not in found:
+            found.add(name)
+            needed = metadata.requires(name) or []
+            left += [plain_name(line) for line in needed if "extra ==" not in line]
+    return set().union(*(modules[name] for name in found))
+
+
+def plain_name(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-").replace(".", "-")
 
 
 @pytest.fixture
 def few_packages(tmp_path):
     """The environment of a Python that finds those packages only, and no installed project."""
+    allowed = sorted(modules_of(NAMED.split())) + OWN.split()
     (tmp_path / "site").mkdir()
-    (tmp_path / "site/sitecustomize.py").write_text(BLOCK)
+    (tmp_path / "site/sitecustomize.py").write_text(BLOCK % allowed)
     return os.environ | {"PYTHONPATH": str(tmp_path / "site"), "OMP_NUM_THREADS": "1"}
 
 

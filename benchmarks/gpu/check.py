@@ -249,7 +249,8 @@ def _compare_job(node: Node, plan: Plan, options: argparse.Namespace) -> list[Ro
     _made(node, plan, options.threads)
     cpu = options.device == "cpu"
     error, result = _difference(node, plan, _again(node, plan, options, other=cpu))
-    row = {"what": node.spec.stage, "result": result, "relative_error": error}
+    said = error if math.isfinite(error) else None
+    row = {"what": node.spec.stage, "result": result, "relative_error": said}
     rounding = None
     if error > LEAST and not cpu:
         rounding, _ = _difference(node, plan, _again(node, plan, options, other=True))

@@ -369,11 +369,12 @@ class Bench:
                 if turn:
                     count = (many - few) * (units or {}).get(side, 1)
                     seconds[side].append((long - short) / count)
-        first, found = median(seconds[PLAIN] or [math.nan]), []
+        first, found = median(seconds[PLAIN]) if seconds[PLAIN] else None, []
         for side, times in seconds.items():
-            value, peak = median(times or [math.nan]), peaks.get(side, 0) / 2**20 or None
+            value, peak = median(times) if times else None, peaks.get(side, 0) / 2**20 or None
+            ratio = value / first if value is not None and first else None
             row = {"unit": kind, "what": what, "side": side, "rounds": len(times)}
-            row |= {"seconds": value, "ratio": value / first, "peak_device_mib": peak}
+            row |= {"seconds": value, "ratio": ratio, "peak_device_mib": peak}
             found.append(row | ({"error": errors[side]} if side in errors else {}))
         return found
 

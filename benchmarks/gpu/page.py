@@ -43,7 +43,7 @@ def _check(rows: Sequence[Row]) -> Iterator[str]:
     yield ""
     for row in rows:
         if not row.get("ok"):
-            said = row.get("error") or f"relative error {row['relative_error']:.2g}"
+            said = row.get("error") or f"relative error {_number(row['relative_error'])}"
             yield f"- not well: {row['step']}: {said}"
     yield ""
 

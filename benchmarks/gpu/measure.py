@@ -9,7 +9,6 @@ images random, which changes no time. The plain loop in float32 is the 1 of the 
 from __future__ import annotations
 
 import argparse
-import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

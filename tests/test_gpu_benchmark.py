@@ -107,7 +107,7 @@ def test_parts_of_a_tiny_run_with_the_packages_of_such_a_machine(tmp_path, few_p
     command = [sys.executable, "-c", "import pandas"]
     blocked = subprocess.run(command, env=few_packages, capture_output=True, text=True)
     assert "No module named 'pandas'" in blocked.stderr
-    steps = ["check/set random", "check/network convnet", "measure/compensator, convnet8"]
+    steps = ["check/set random", "check/network convnet", "measure/labels, convnet8"]
     steps += ["cells/data*", "cells/*/digits-random-*"]
     command = [sys.executable, FOLDER / "run.py", "--out", tmp_path / "out", "--tiny"]
     command += ["--device", "cpu", "--threads", "1"]
@@ -121,7 +121,7 @@ def test_parts_of_a_tiny_run_with_the_packages_of_such_a_machine(tmp_path, few_p
     assert all(row["ok"] and row["relative_error"] < 1e-5 for row in checked)
     with (report / "measure.csv").open(newline="") as file:
         sides = [row["side"] for row in csv.DictReader(file)]
-    assert sides[:3] == ["plain loop", "plain loop, bf16", "project"]
+    assert sides == ["plain loop", "project"]
     with (report / "printed.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["row"], row["printed"], row["steps"]) == ("Random", "31.0", "4")

@@ -43,6 +43,7 @@ from distillery.training.samples import Samples
 
 PLAIN, ANY_ORDER = "plain loop", "not deterministic"  # parts of the names of sides
 CONVNET = {"name": "convnet", "norm": "batch"}
+MANY = 11  # images per class, where several compensators stand side by side
 POSTER = {"name": "convnet", "norm": "instance"}
 # Recipe fields that change speed alone, measured where the project has them.
 FASTER: dict[str, tuple[dict[str, Any], ...]] = {
@@ -203,7 +204,7 @@ class Bench:
     def compensator(self, network: Mapping[str, Any], name: str) -> list[Row]:
         """An iteration of one compensator (INFER) of a subset of one image of each class."""
         sizes, device = self.sizes, self.device
-        train = RandomImages.of(sizes.images, 11, sizes.side)
+        train = RandomImages.of(sizes.images, MANY, sizes.side)
         teacher = self._teacher(network, train)
         images, labels = self._inputs(train, sizes.images), torch.arange(sizes.images).to(device)
         method = registry.load("method", "infer")
@@ -211,7 +212,7 @@ class Bench:
         def distill(fields: Mapping[str, Any], iterations: int) -> None:
             stated = {"teachers": ["net"], "iterations": iterations} | fields
             recipe = read(method.Recipe, stated)
-            ipc = 11 if recipe.parallel_groups > 1 else 2  # ten subsets, or one
+            ipc = MANY if recipe.parallel_groups > 1 else 2  # ten subsets, or one
             with job_on(device) as job:
                 method.distill(train, recipe, ipc=ipc, teachers=[teacher], job=job)
 
@@ -223,8 +224,9 @@ class Bench:
             f"{PLAIN}, bf16": partial(by_hand, True),
         }
         sides |= {side: partial(distill, fields) for side, fields in _ways("infer", method)}
-        ten = {side: 10 for side in sides if "parallel_groups" in side}
-        return self._compare("compensator", f"{name}, {sizes.images} images", sides, ten)
+        subsets = method.Recipe(("net",)).subsets(MANY, sizes.images)
+        many = {side: subsets for side in sides if "parallel_groups" in side}
+        return self._compare("compensator", f"{name}, {sizes.images} images", sides, many)
 
     def meta_step(self, name: str) -> list[Row]:
         """A meta-step of PoDD's patches, or of RaT-BPTT at one image of each of ten classes."""

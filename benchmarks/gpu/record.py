@@ -62,13 +62,13 @@ class Records:
 
     @property
     def tries(self) -> dict[str, int]:
-        """How often each step was begun that is not done."""
+        """How often each step was begun."""
         file = self.out / "steps" / self.part / "tries.json"
         return json.loads(file.read_text()) if file.is_file() else {}
 
     def begin(self, step: str) -> None:
         """Note that a step begins, for the case that its process ends before it does."""
-        begun = {name: n for name, n in self.tries.items() if not self.done(name)}
+        begun = self.tries
         begun[step] = begun.get(step, 0) + 1
         write_text(self.out / "steps" / self.part / "tries.json", json.dumps(begun))
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from distillery.errors import DistilleryError, PlanError, nearest
 from distillery.store.own_code import run_own_code
 from distillery.store.spec import STAGES
+from distillery.warm.client import run_warm
 
 if TYPE_CHECKING:
     from distillery.plan.nodes import Node
@@ -40,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         if argv is None:  # a process of its own, not a call from Python
             run_own_code(sys.argv[1:])
         arguments = _parser().parse_args(argv)
+        arguments.own_process = argv is None
         return arguments.run(arguments) or 0
     except DistilleryError as error:
         print(f"distillery: {error}", file=sys.stderr)
@@ -98,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan.add_argument("--write", action="store_true", help="write results/plan/<table>.json")
     _explain_parser(commands)
+    _serve_parser(commands)
     make = _command(
         commands, "make", _make, "make tables in this one process: fastest where jobs are small"
     )
@@ -145,7 +148,7 @@ def _number(text: str) -> float:
 
 
 def _command(
-    commands: Commands, name: str, run: Callable[[argparse.Namespace], None], about: str
+    commands: Commands, name: str, run: Callable[[argparse.Namespace], int | None], about: str
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=about, description=about)
     parser.add_argument(
@@ -168,6 +171,16 @@ def _stage_parser(commands: Commands, stage: str) -> None:
     parser.set_defaults(run=lambda arguments: _stage(stage, arguments))
 
 
+def _serve_parser(commands: Commands) -> None:
+    serve = _command(
+        commands, "serve", _serve, "keep a process with torch loaded, from which jobs start at once"
+    )
+    serve.add_argument(
+        "--idle", type=float, default=300, help="seconds without a job until it ends (default 300)"
+    )
+    serve.add_argument("--lock", type=int, help="of a run that starts it and holds it: a handle")
+
+
 def _compute_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
@@ -181,8 +194,12 @@ def _compute_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _stage(stage: str, arguments: argparse.Namespace) -> None:
+def _stage(stage: str, arguments: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(arguments.threads))
+    if arguments.own_process:
+        code = run_warm(arguments.root, sys.argv[1:])
+        if code is not None:
+            return code
     from distillery.plan.machine import lacking_device
     from distillery.store.job import run
     from distillery.store.spec import Spec
@@ -201,6 +218,13 @@ def _stage(stage: str, arguments: argparse.Namespace) -> None:
     if why := lacking_device(device):
         raise PlanError(f"device '{device}': {why}")
     print(run(spec, store, device, arguments.threads))
+    return 0
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    from distillery.warm.server import serve
+
+    serve(arguments.root, main, arguments.lock, arguments.idle)
 
 
 def _find(plan: Plan, stage: str, name: str) -> Spec:

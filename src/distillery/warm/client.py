@@ -1,0 +1,132 @@
+"""Hand a job to the warm server of its project's folder, and stand for it until it ends.
+
+The command that was started stays the job in all eyes: it passes signals on, dies of what the job
+dies of, ends with its exit code, and a kill of it kills the job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from distillery.warm.circumstances import circumstances
+from distillery.warm.place import address, folder, is_private, peer, possible, serving
+from distillery.warm.wire import receive, send
+
+START_S = 60.0  # to wait for a server that is starting
+ANSWER_S = 20.0  # to wait for the server's answer, which takes milliseconds
+_FORWARDED = ("INT", "TERM", "HUP", "QUIT", "USR1", "USR2", "ALRM", "XCPU", "CONT")
+
+
+def run_warm(root: Path, argv: Sequence[str]) -> int | None:
+    """Have the server run a command, if there is one that would run it as this process would.
+
+    Args:
+        root: the project's folder.
+        argv: the words after `distillery`.
+
+    Returns:
+        The exit code; None: nothing has run, and the command is to run by itself.
+    """
+    place = folder(root)
+    if not possible() or not is_private(place) or None in (sys.stdin, sys.stdout, sys.stderr):
+        return None
+    connection = _connected(place)
+    if connection is None:
+        return None
+    with connection:
+        try:
+            connection.settimeout(ANSWER_S)
+            _ask(connection, argv)
+            answer, handles = receive(connection)
+        except (OSError, ValueError):
+            return None
+        if not answer or "started" not in answer or len(handles) != 1:
+            return None
+        connection.settimeout(None)
+        return _end(_attend(connection, handles[0]))
+
+
+def _connected(place: Path) -> socket.socket | None:
+    """A connection to this user's server; None where there is none, or it does not come up."""
+    started = time.monotonic()
+    while True:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with address(place) as name:
+                connection.connect(name)
+            if peer(connection) == os.geteuid():
+                return connection
+        except OSError:
+            pass
+        connection.close()
+        if time.monotonic() - started > START_S or not serving(place):
+            return None
+        time.sleep(0.02)
+
+
+def _request(argv: Sequence[str]) -> dict[str, object]:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return {
+        "argv": list(argv),
+        "environment": dict(os.environ),
+        "circumstances": circumstances(),
+        "umask": mask,
+        "streams": [
+            [stream.encoding, stream.errors] for stream in (sys.stdin, sys.stdout, sys.stderr)
+        ],
+    }
+
+
+def _ask(connection: socket.socket, argv: Sequence[str]) -> None:
+    """Send the request with the present folder and the standard streams; none may be closed."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    here = os.open(".", os.O_PATH)
+    try:
+        send(connection, _request(argv), (here, 0, 1, 2))
+    finally:
+        os.close(here)
+
+
+def _attend(connection: socket.socket, job: int) -> int:
+    """Pass signals on to the job until it has ended; its exit code, negative for a signal."""
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(job, number)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        forward(signal.SIGSTOP, None)  # an orphaned group of processes ignores SIGTSTP
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    chosen = {getattr(signal, f"SIG{name}"): forward for name in _FORWARDED}
+    chosen[signal.SIGTSTP] = stop
+    for number, handler in chosen.items():
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
+    try:
+        answer, _ = receive(connection)
+    except (OSError, ValueError):
+        answer = None
+    if answer is None:
+        print("distillery: the job was killed; the same command continues", file=sys.stderr)
+        return 1
+    return int(answer["ended"])
+
+
+def _end(code: int) -> int:
+    """The exit code, or the death of this process by the signal that the job died of."""
+    if code < 0:
+        if -code not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    return code

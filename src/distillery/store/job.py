@@ -40,6 +40,7 @@ from distillery.store.artefact import (
 )
 from distillery.store.atomic import copier, write_file, write_together
 from distillery.store.canonical import digest, file_sha256, read_json
+from distillery.store.eager import leave_compiler_out
 from distillery.store.fingerprint import code_digest, module_digests
 from distillery.store.named_files import check_files
 from distillery.store.runtime import prepare_torch, seed
@@ -268,6 +269,7 @@ def _prepare(spec: Spec, store: Path, scratch: Path, device: str, threads: int) 
     out.mkdir()
     inputs = spec.map_inputs(lambda address: open_artefact(folder(store, address)))
     keep_freed_memory()
+    leave_compiler_out()
     key = spec.key(keys)
     return Job(
         recipe=spec.recipe | spec.local,

@@ -17,6 +17,7 @@ include: "workflow/rules/stages.smk"
 include: "workflow/rules/table.smk"
 include: "workflow/rules/picture.smk"
 include: "workflow/rules/claims.smk"
+include: "workflow/rules/warm.smk"
 
 
 rule all:

@@ -23,6 +23,7 @@ ORDER = (
     ("errors",),
     ("components",),
     ("store",),
+    ("warm",),
     ("data",),
     ("sets", "nets"),
     ("teacher", "losses"),

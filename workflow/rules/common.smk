@@ -131,11 +131,13 @@ def memory(stage):
 
 
 SAID = set()
+AHEAD = set()  # missing artefacts of the tables that are asked for
 
 
 def look_ahead(nodes):
     # What missing artefacts will lack: an error before the first job runs, a warning in a dry run. What only this machine lacks
     # matters where jobs run on it.
+    AHEAD.update(nodes)
     memory_of = {node: needed_mb(node) for node in nodes}
     gpus_of = {node: gpus(node.spec.stage) for node in nodes}
     found = PREFLIGHT.findings(nodes)

@@ -26,7 +26,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO, Any
 
+from distillery.components.registry import KINDS, index
 from distillery.errors import PlanError
+from distillery.store.fingerprint import code_digest
+from distillery.store.spec import STAGES
 from distillery.warm.circumstances import THREADS, circumstances
 from distillery.warm.place import SERVER, SOCKET, USERS, Lock, address, make_folder, peer
 from distillery.warm.wire import receive, send
@@ -36,7 +39,9 @@ Main = Callable[[list[str]], int]
 # than the few jobs that need them gain.
 PRELOADED = (
     *("numpy", "torch", "torch.optim", "safetensors.torch", "scipy.special", "PIL.Image"),
-    *("tqdm", "distillery.store.job", "distillery.training.loop", "distillery.plan.machine"),
+    *("PIL.JpegImagePlugin", "PIL.PngImagePlugin", "tqdm", "multiprocessing.synchronize"),
+    *("distillery.store.job", "distillery.training.loop", "distillery.nets.network"),
+    "distillery.plan.machine",
 )
 IDLE_S = 300.0
 POLL_S = 0.5
@@ -78,6 +83,9 @@ def serve(root: Path, main: Main, lock: int | None = None, idle: float = IDLE_S)
 def _load() -> None:
     for name in PRELOADED:
         importlib.import_module(name)
+    # What every job reads of the source: the names of components, and what code they run.
+    components = [module for kind in KINDS for module in index(kind).values()]
+    code_digest([*components, *(f"distillery.stages.{stage}" for stage in STAGES)])
     threads = os.listdir("/proc/self/task")
     if len(threads) > 1:
         raise PlanError(

@@ -191,11 +191,6 @@ class _Server:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self.jobs[process.sentinel] = (process, connection)
-        handle = os.pidfd_open(process.pid or 0)
-        try:
-            send(connection, {"started": process.pid}, (handle,))
-        finally:
-            os.close(handle)
 
     def _job(self, connection: socket.socket, request: dict[str, Any], handles: list[int]) -> None:
         """In the fork: become the process that the command would have been, and run it."""
@@ -209,6 +204,8 @@ class _Server:
             other.close()
         os.setpgid(0, 0)
         _become(request, handles, self.added)
+        with open(os.pidfd_open(os.getpid()), "rb") as own:  # by which signals are passed on
+            send(connection, {"started": os.getpid()}, (own.fileno(),))
         code = self.main(request["argv"])
         sys.stdout.flush()
         sys.stderr.flush()

@@ -22,7 +22,10 @@ from distillery.warm.wire import receive, send
 
 START_S = 60.0  # to wait for a server that is starting
 ANSWER_S = 20.0  # to wait for the server's answer, which takes milliseconds
-_FORWARDED = ("INT", "TERM", "HUP", "QUIT", "USR1", "USR2", "ALRM", "XCPU", "CONT")
+_FORWARDED = (
+    *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1),
+    *(signal.SIGUSR2, signal.SIGALRM, signal.SIGXCPU, signal.SIGCONT),
+)
 
 
 def run_warm(root: Path, argv: Sequence[str]) -> int | None:
@@ -42,16 +45,17 @@ def run_warm(root: Path, argv: Sequence[str]) -> int | None:
     if connection is None:
         return None
     with connection:
+        request = _request(argv)
+        # A signal that comes from here on is the job's, or this process's if there is no job.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGTSTP})
         try:
-            connection.settimeout(ANSWER_S)
-            _ask(connection, argv)
-            answer, handles = receive(connection)
-        except (OSError, ValueError):
-            return None
-        if not answer or "started" not in answer or len(handles) != 1:
-            return None
-        connection.settimeout(None)
-        return _end(_attend(connection, handles[0]))
+            job = _started(connection, request)
+            if job is None:
+                return None
+            _pass_signals_on(job)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        return _end(_waited(connection))
 
 
 def _connected(place: Path) -> socket.socket | None:
@@ -86,19 +90,28 @@ def _request(argv: Sequence[str]) -> dict[str, object]:
     }
 
 
-def _ask(connection: socket.socket, argv: Sequence[str]) -> None:
-    """Send the request with the present folder and the standard streams; none may be closed."""
+def _started(connection: socket.socket, request: dict[str, object]) -> int | None:
+    """Send the request with the present folder and the standard streams; a handle on the job.
+
+    None where the server refuses or fails: nothing has run then.
+    """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     here = os.open(".", os.O_PATH)
     try:
-        send(connection, _request(argv), (here, 0, 1, 2))
+        connection.settimeout(ANSWER_S)
+        send(connection, request, (here, 0, 1, 2))
+        answer, handles = receive(connection)
+        connection.settimeout(None)
+    except (OSError, ValueError):
+        return None
     finally:
         os.close(here)
+    return handles[0] if answer and "started" in answer and handles else None
 
 
-def _attend(connection: socket.socket, job: int) -> int:
-    """Pass signals on to the job until it has ended; its exit code, negative for a signal."""
+def _pass_signals_on(job: int) -> None:
+    """Have this process hand its signals to a job, and stop and go on with it."""
 
     def forward(number: int, frame: FrameType | None) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -108,16 +121,18 @@ def _attend(connection: socket.socket, job: int) -> int:
         forward(signal.SIGSTOP, None)  # an orphaned group of processes ignores SIGTSTP
         os.kill(os.getpid(), signal.SIGSTOP)
 
-    chosen = {getattr(signal, f"SIG{name}"): forward for name in _FORWARDED}
-    chosen[signal.SIGTSTP] = stop
-    for number, handler in chosen.items():
+    for number, handler in (dict.fromkeys(_FORWARDED, forward) | {signal.SIGTSTP: stop}).items():
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+def _waited(connection: socket.socket) -> int:
+    """The exit code of the job, which may take days; negative for a signal that it died of."""
     try:
         answer, _ = receive(connection)
     except (OSError, ValueError):
         answer = None
-    if answer is None:
+    if answer is None:  # the job and the server
         print("distillery: the job was killed; the same command continues", file=sys.stderr)
         return 1
     return int(answer["ended"])

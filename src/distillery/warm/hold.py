@@ -21,7 +21,7 @@ class Hold:
     def __init__(self) -> None:
         """Hold nothing yet."""
         self._lock: Lock | None = None
-        self._server: subprocess.Popen[bytes] | None = None
+        self.server: subprocess.Popen[bytes] | None = None
 
     def start(self, root: Path) -> None:
         """Hold the server of a project's folder, started where it does not run; no waiting."""
@@ -31,7 +31,7 @@ class Hold:
             place = make_folder(root)
             self._lock = Lock(place / USERS)
             self._lock.take(shared=True, wait=True)  # a server looks only for a moment
-            self._server = _start(root, place)
+            self.server = _start(root, place)
         except OSError:
             self.end()
 

@@ -18,7 +18,6 @@ from distillery.store.spec import STAGES
 from distillery.warm.client import run_warm
 
 if TYPE_CHECKING:
-    from distillery.plan.nodes import Node
     from distillery.plan.plan import Plan
     from distillery.store.spec import Spec
 
@@ -101,10 +100,14 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--write", action="store_true", help="write results/plan/<table>.json")
     _explain_parser(commands)
     _serve_parser(commands)
-    make = _command(
-        commands, "make", _make, "make tables in this one process: fastest where jobs are small"
-    )
+    make = _command(commands, "make", _make, "make tables without a workflow engine")
     make.add_argument("tables", nargs="*", help="as for plan")
+    make.add_argument(
+        "--cores",
+        type=int,
+        default=1,
+        help="jobs side by side, within this machine's memory (default 1: all in this process)",
+    )
     _compute_options(make)
     adopt = _command(
         commands, "adopt", _adopt, "keep artefacts whose code changed without changing behaviour"
@@ -325,21 +328,13 @@ def _commands(arguments: argparse.Namespace, plan: Plan, tables: list[str]) -> I
 
 
 def _make(arguments: argparse.Namespace) -> None:
-    """Do what the printed commands would, without a start of Python and torch for every job."""
     os.environ.setdefault("OMP_NUM_THREADS", str(arguments.threads))
-    from distillery.store.job import run
+    from distillery.plan.making import make_tables
 
     _check_device(arguments)
     plan = load_plan(arguments)
-    device = arguments.device or plan.settings.params.device
     tables = _tables(plan, arguments.tables)
-    _preflight(plan, plan.missing(tables), arguments.device)
-    for table in tables:
-        missing = plan.missing([table])
-        for number, node in enumerate(missing, 1):
-            print(f"{table}: {number} of {len(missing)}: {node.address}", file=sys.stderr)
-            run(node.spec, arguments.root / "results/store", device, arguments.threads)
-        _finish(plan, table, arguments.root)
+    make_tables(plan, tables, arguments.device, arguments.threads, arguments.cores)
 
 
 def _check_device(arguments: argparse.Namespace) -> None:
@@ -347,32 +342,6 @@ def _check_device(arguments: argparse.Namespace) -> None:
 
     if arguments.device:
         check_device_name(arguments.device, "--device")
-
-
-def _preflight(plan: Plan, jobs: list[Node], device: str | None) -> None:
-    """Say what these jobs will lack before the first of them runs here."""
-    from distillery.plan.cost import Estimator
-    from distillery.plan.preflight import Preflight, judge
-
-    look = Preflight(plan.settings, Estimator(plan.settings, plan.store))
-    stop, warnings = judge(look.findings(jobs, device))
-    for text in warnings:
-        print(f"distillery: warning: {text}", file=sys.stderr)
-    if stop:
-        raise PlanError(stop)
-
-
-def _finish(plan: Plan, table: str, root: Path) -> None:
-    """Assemble a table whose artefacts are there, and draw its figure, where they are not."""
-    store, stem = root / "results/store", root / "results" / table
-    if not plan.fresh(table):
-        from distillery.stages.table import make_table
-
-        make_table(plan.write_plan_stamp(table), store, stem)
-    if plan.has_figure(table) and not plan.drawn(table):
-        from distillery.stages.picture import make_picture
-
-        make_picture(plan.write_plan_stamp(table), store, stem)
 
 
 def _table(arguments: argparse.Namespace) -> None:

@@ -11,11 +11,11 @@ import pytest
 
 from distillery.components import parameters, registry
 from distillery.plan import types
-from distillery.store import definitions, fingerprint, inert, references, source_text
+from distillery.store import code_cache, definitions, fingerprint, inert, references, source_text
 from helpers.project import ROOT
 
 # Their functions remember what they read from files.
-SOURCES = (source_text, definitions, inert, references, fingerprint)
+SOURCES = (source_text, code_cache, definitions, inert, references, fingerprint)
 MODULES = (registry, parameters, types, *SOURCES)
 
 

@@ -13,6 +13,7 @@ import functools
 from collections.abc import Iterable, Iterator
 
 from distillery.store.canonical import digest
+from distillery.store.code_cache import remembered
 from distillery.store.definitions import CodeItem, Definition, bindings, items
 from distillery.store.inert import inert
 from distillery.store.references import (
@@ -42,6 +43,10 @@ def closure(roots: Iterable[str]) -> list[str]:
 
 def module_digests(roots: Iterable[str]) -> dict[str, str]:
     """Digest of what counts of each module, of which something counts, by dotted name."""
+    return remembered(tuple(sorted(set(roots))), _module_digests)
+
+
+def _module_digests(roots: tuple[str, ...]) -> dict[str, str]:
     counted: dict[str, list[int]] = {}
     for module, place in sorted(set().union(*(_reached(root).places for root in roots))):
         counted.setdefault(module, []).append(place)

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import ast
 import functools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from distillery.store.canonical import digest
+
 ROOT = Path(__file__).parent.parent.parent
+PACKAGE = "distillery"
 # Imports modules by names that only a recipe tells; they are roots of their own.
 REGISTRY = "distillery.components.registry"
 _SILENT = ("kind", "type_ignores", "type_comment", "ctx")
@@ -48,9 +52,24 @@ def existing_file(name: str) -> Path:
 
 
 @functools.cache
+def texts() -> dict[Path, str]:
+    """The text of every module of this package by its file, all read at one time."""
+    folder = ROOT / PACKAGE
+    files = [Path(base, name) for base, _, names in os.walk(folder) for name in names]
+    return {file: file.read_text() for file in sorted(files) if file.suffix == ".py"}
+
+
+@functools.cache
+def text_digest() -> str:
+    """A digest of `texts`, of which all trees are read."""
+    return digest([[str(file.relative_to(ROOT)), text] for file, text in texts().items()], 32)
+
+
+@functools.cache
 def tree(name: str) -> ast.Module:
     """The syntax tree of a module."""
-    return ast.parse(existing_file(name).read_text())
+    file = existing_file(name)
+    return ast.parse(texts().get(file) or file.read_text())
 
 
 def package_of(name: str) -> str:

@@ -11,8 +11,6 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy import stats
-
 DRAWS, STUDENTS = "draws", "students"
 
 
@@ -91,6 +89,8 @@ def half_width(std: float, n: int, level: float = 0.95) -> float:
         n: number of values, at least 2.
         level: of confidence, in (0, 1).
     """
+    from scipy import stats  # half a second, which a plan does without
+
     return float(stats.t.ppf((1 + level) / 2, n - 1)) * std / n**0.5
 
 
@@ -109,6 +109,8 @@ def welch(a: Sequence[float], b: Sequence[float]) -> Welch:
     error_a, error_b = statistics.variance(a) / len(a), statistics.variance(b) / len(b)
     t = difference / (error_a + error_b) ** 0.5
     df = (error_a + error_b) ** 2 / (error_a**2 / (len(a) - 1) + error_b**2 / (len(b) - 1))
+    from scipy import stats
+
     return Welch(difference, t, df, 2 * float(stats.t.sf(abs(t), df)))
 
 
@@ -122,6 +124,8 @@ def paired(a: Sequence[float], b: Sequence[float]) -> float | None:
         raise ValueError(f"a paired test needs two pairs or more, not {len(a)} and {len(b)} values")
     if len({round(x - y, 9) for x, y in zip(a, b, strict=True)}) == 1:  # but for rounding
         return None
+    from scipy import stats
+
     return float(stats.ttest_rel(a, b).pvalue)
 
 
@@ -131,4 +135,6 @@ def corrected(p_values: Sequence[float]) -> list[float]:
     Benjamini and Hochberg's step-up: of the differences below a level, the expected share of those
     that are none is below it.
     """
+    from scipy import stats
+
     return [float(q) for q in stats.false_discovery_control(p_values)] if p_values else []

@@ -20,7 +20,7 @@ from distillery.warm.circumstances import circumstances
 from distillery.warm.place import address, folder, is_private, peer, possible, serving
 from distillery.warm.wire import receive, send
 
-START_S = 60.0  # to wait for a server that is starting
+START_S = 300.0  # to wait for a server that is starting, where the machine is busy
 ANSWER_S = 20.0  # to wait for the server's answer, which takes milliseconds
 _FORWARDED = (
     *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1),

@@ -102,6 +102,7 @@ def project(options: argparse.Namespace) -> float:
         "mean": MEAN,
         "std": STD,
         "pixels": lambda indices: pixels[indices],
+        "resident": True,
     }
     samples, one = (
         Samples.from_images(SimpleNamespace(labels=part, **known), "cpu")

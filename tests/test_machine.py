@@ -14,8 +14,9 @@ from distillery.plan.machine import (
     gpu_count,
     gpu_memory,
     lacking_device,
-    memory_limit,
 )
+from distillery.store import memory as store_memory
+from distillery.store.memory import fits, memory_left, memory_limit
 
 
 @pytest.fixture(autouse=True)
@@ -213,6 +214,35 @@ def test_the_limit_of_memory(cgroup, limits, found, tmp_path):
 
 def test_where_nobody_says_there_is_no_limit(tmp_path):
     assert memory_limit(tmp_path) is None
+
+
+def test_what_is_left_of_a_limit_is_less_what_the_process_has(tmp_path):
+    root = memory(tmp_path, *LIMITS["its own"][:2])
+    assert memory_left(root) == 2 * GB
+    (root / "proc/self/status").write_text(f"VmPeak: 9 kB\nVmRSS:\t {1 << 19} kB\n")
+    assert memory_left(root) == 2 * GB - GB // 2
+    with (root / "proc/meminfo").open("a") as file:
+        file.write(f"MemAvailable: {1 << 18} kB\n")
+    assert memory_left(root) == GB // 4  # others have the rest
+    assert memory_left(tmp_path / "nothing") is None
+
+
+def test_what_fits_is_below_the_limit_and_leaves_a_fifth(monkeypatch):
+    monkeypatch.setattr(store_memory, "memory_left", lambda: 100 * GB)
+    assert fits(8 * GB) and not fits(8 * GB + 1)
+    monkeypatch.setattr(store_memory, "memory_left", lambda: 5 * GB)
+    assert fits(4 * GB) and not fits(4 * GB + 1)
+    monkeypatch.setattr(store_memory, "memory_left", lambda: None)
+    assert fits(8 * GB) and not fits(8 * GB + 1)
+
+
+def test_on_a_device_a_quarter_of_what_is_free_is_taken(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "torch.cuda.mem_get_info", lambda device: asked.append(device) or (16 * GB, 24 * GB)
+    )
+    assert fits(4 * GB, "cuda:1") and not fits(4 * GB + 1, "cuda:1")
+    assert asked == ["cuda:1", "cuda:1"]
 
 
 def test_this_machine_has_no_more_than_the_system_says():

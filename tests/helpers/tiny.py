@@ -30,6 +30,7 @@ class TinySet:
     std: tuple[float, ...] = (0.25,)
     shape: tuple[int, int, int] = field(default=(1, 8, 8))
     keeps_originals: bool = False
+    resident: bool = False
 
     @property
     def class_order(self) -> str:

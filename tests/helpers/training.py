@@ -33,6 +33,7 @@ def digits(count=None, start=0):
         mean=(0.3,),
         std=(0.35,),
         pixels=lambda i: pixels[i].numpy(),
+        resident=False,
     )
 
 

@@ -6,8 +6,9 @@ A small set is held in memory as a whole, of a large one only what is asked for 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Mapping
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,8 @@ from distillery.data.parallel import ordered_map
 from distillery.errors import ArtefactError, ClassOrderError
 from distillery.store.artefact import Artefact
 from distillery.store.canonical import class_order_hash
+from distillery.store.memory import fits
 
-# Bytes of decoded pixels; CIFAR has 150 MB, ImageNet at 224 pixels 190 GB.
-RESIDENT_LIMIT = 2 << 30
 CACHED_GROUPS = 8
 READ_ROWS = 1024
 
@@ -42,7 +42,6 @@ class ImageSet:
         mean: per channel, of training pixels in [0, 1].
         std: per channel, of training pixels in [0, 1].
         shape: (C, H, W) of an image.
-        resident: whether all pixels are kept in memory.
         keeps_originals: whether the images are there at the sizes of the source, too.
     """
 
@@ -50,7 +49,7 @@ class ImageSet:
         self,
         path: Path,
         metadata: Mapping[str, Any],
-        limit: int = RESIDENT_LIMIT,
+        limit: int | None = None,
         originals: Path | None = None,
     ):
         """Open a split.
@@ -58,7 +57,8 @@ class ImageSet:
         Args:
             path: parquet file as `stages.data` writes it.
             metadata: of the data artefact.
-            limit: decoded bytes up to which all pixels are kept in memory.
+            limit: decoded bytes up to which all pixels are kept in memory; None: what fits
+                (`store.memory`).
             originals: a file of the same images at the sizes of the source, if there is one.
         """
         channels, height, width = metadata["shape"]
@@ -72,10 +72,16 @@ class ImageSet:
         self.keeps_originals: bool = originals is not None
         self._all: Tensor | None = None
         self.labels: Tensor = self._rows.labels()
-        self.resident: bool = len(self) * channels * height * width <= limit
+        self._limit = limit
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @cached_property
+    def resident(self) -> bool:
+        """Whether all pixels are kept in memory; decided when that is first asked."""
+        size = len(self) * math.prod(self.shape)
+        return fits(size) if self._limit is None else size <= self._limit
 
     def of_class(self, label: int) -> Tensor:
         """Indices (n,) int64, ascending, of the images with this label."""
@@ -103,7 +109,7 @@ class ImageSet:
             return self._decoded(self._rows.some(indices), len(indices))
         if self._all is None:
             self._all = self._decoded(self._rows.all(), len(self))
-        return self._all[indices]
+        return self._all.index_select(0, indices)
 
     def originals(self, indices: Tensor) -> Iterator[Tensor]:
         """Some images at the sizes that they have in the source, one by one.
@@ -196,13 +202,13 @@ class _EncodedRows:
         return self._file.read_row_group(group, [IMAGE])[IMAGE]
 
 
-def load_images(artefact: Artefact, split: str, limit: int = RESIDENT_LIMIT) -> ImageSet:
+def load_images(artefact: Artefact, split: str, limit: int | None = None) -> ImageSet:
     """One split of a data artefact.
 
     Args:
         artefact: of the data stage.
         split: one of `data.columns.SPLITS`.
-        limit: decoded bytes up to which all pixels are kept in memory.
+        limit: decoded bytes up to which all pixels are kept in memory; None: what fits.
 
     Raises:
         ArtefactError: the artefact has no such file.

@@ -64,7 +64,7 @@ def expand(distilled: DistilledSet) -> Instances:
         raise SetError("the set refers to the training images; read it with the data artefact")
     labels = train.labels
 
-    def take(indices: Tensor) -> Tensor:
-        return train.pixels(indices).to(indices.device, torch.float32) / 255
+    def levels(indices: Tensor) -> Tensor:
+        return torch.as_tensor(train.pixels(indices)).to(indices.device)
 
-    return Instances(labels, take)
+    return Instances.of_levels(labels, levels)

@@ -1,4 +1,4 @@
-"""What this machine has, found out without importing torch: GPUs and memory.
+"""What GPUs this machine has, found out without importing torch.
 
 Where a count is in doubt (AMD's GPUs, Windows' Linux, devices without NVIDIA's list of them, parts
 of a GPU) there is none, and the job says what is wrong when it starts.
@@ -113,37 +113,3 @@ def gpu_memory() -> int | None:
         return None
     sizes = [int(line) << 20 for line in done.stdout.split() if line.isdecimal()]
     return max(sizes, default=None)
-
-
-def memory_limit(root: Path = Path("/")) -> tuple[int, str] | None:
-    """Bytes of memory that a process can have, and whose limit that is; None: nobody says.
-
-    Args:
-        root: where /proc and /sys lie.
-    """
-    limits = []
-    if total := re.search(r"^MemTotal:\s*(\d+) kB", _read(root / "proc/meminfo"), re.M):
-        limits.append((int(total[1]) << 10, "this machine has"))
-    folder = root / "sys/fs/cgroup"
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if not controllers:
-            top, name = folder, "memory.max"
-        elif "memory" in controllers.split(","):
-            top, name = folder / "memory", "memory.limit_in_bytes"
-        else:
-            continue
-        own = top / path.strip("/")
-        for place in (own, *own.parents):
-            if place == top or top in place.parents:
-                text = _read(place / name).strip()
-                if text.isdecimal():
-                    limits.append((int(text), "the cgroup of this process allows"))
-    return min(limits, default=None)
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text()
-    except (OSError, UnicodeDecodeError):
-        return ""

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from distillery.plan.cost import Cost, Estimator, volume
-from distillery.plan.machine import gpu_count, gpu_memory, lacking_device, memory_limit
+from distillery.plan.machine import gpu_count, gpu_memory, lacking_device
 from distillery.plan.nodes import Node
 from distillery.plan.settings import Settings
 from distillery.plan.stage_plans.data import ABSENT as NO_FILE
+from distillery.store.memory import memory_limit
 from distillery.store.named_files import ABSENT, file_pairs
 
 ON_CPU = ("data",)  # stages that compute nothing on a GPU

@@ -23,6 +23,7 @@ from distillery.errors import ArtefactError, ClassOrderError
 from distillery.sets.jpeg import decoder
 from distillery.sets.parts import PARTS, SIDECAR, Kind, Part, check_lengths
 from distillery.store.canonical import class_order_hash, read_json
+from distillery.store.memory import fits
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet
@@ -43,11 +44,18 @@ class Instances:
         take: from indices (B,) int64 to images (B, C, H, W) float32 in [0, 1], or whitened ones.
         soft: what the set itself says of each instance, (N, classes) float32 logits: of
             probabilities p it is log(p + 1e-8). None where it stores hard labels.
+        levels: as `take`, but uint8, of which `take` gives 255ths; None where images are no levels.
     """
 
     labels: Tensor
     take: Callable[[Tensor], Tensor]
     soft: Tensor | None = None
+    levels: Callable[[Tensor], Tensor] | None = None
+
+    @classmethod
+    def of_levels(cls, labels: Tensor, levels: Callable[[Tensor], Tensor]) -> Instances:
+        """Instances whose images are 8-bit levels."""
+        return cls(labels, lambda indices: levels(indices).to(torch.float32) / 255, levels=levels)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -145,9 +153,13 @@ class DistilledSet:
         return self.with_tensors({name: t.to(device) for name, t in self.tensors.items()})
 
     def expand(self, device: torch.device | str = "cpu") -> Instances:
-        """The instances on `device`, in stored order, as the method's `expand` builds them."""
+        """The instances in stored order, as the method's `expand` builds them.
+
+        They are on `device` where the parts fit there (`store.memory`), else where the parts are.
+        """
         build = getattr(self.module, "expand", stored_images)
-        return build(self.to(device))
+        size = sum(tensor.nbytes for tensor in self.tensors.values())
+        return build(self.to(device) if fits(size, device) else self)
 
     @property
     def module(self) -> Any:
@@ -226,4 +238,4 @@ def stored_images(distilled: DistilledSet) -> Instances:
         read = decoder(distilled["jpeg"], distilled["jpeg_ends"])
     else:
         read = distilled["images"].__getitem__
-    return Instances(distilled["labels"], lambda indices: read(indices).to(torch.float32) / 255)
+    return Instances.of_levels(distilled["labels"], read)

@@ -73,8 +73,9 @@ def make(job: Job) -> dict[str, Any]:
     )
     mean, std, instances = distilled.mean, distilled.std, distilled.expand(job.device)
     samples = Samples.from_instances(instances, mean, std, job.device)
-    test_images = load_images(data, "test")
-    test = Samples.from_images(test_images, job.device, mean=mean, std=std, whitening=whitening)
+    test = Samples.from_images(
+        load_images(data, "test"), job.device, mean=mean, std=std, whitening=whitening
+    )
     shape, classes = data.metadata["shape"], len(distilled.classes)
     student = initialise(
         lambda: build_network(recipe.student, shape, classes), job.seed("init")

@@ -141,13 +141,13 @@ class Batches:
         permutation = torch.randperm(len(self.samples), generator=self.generators["batches"])
         augment = normalising_pipeline(self.samples.normalise, self.recipe.augment)
         parts = permutation.to(self.samples.device).split(self._sizes())
-        position = sum(map(len, parts[:first]))
-        for indices in parts[first:]:
-            yield Batch(epoch, position, indices, *self._seen(indices, augment))
+        position, take = sum(map(len, parts[:first])), self.samples.taking(parts)
+        for number, indices in enumerate(parts[first:], first):
+            yield Batch(epoch, position, indices, *self._seen(take(number), augment))
             position += len(indices)
 
-    def _seen(self, indices: Tensor, augment: Pipeline) -> tuple[Tensor, Mixing]:
-        images = augment(self.samples.take(indices), self.generators["augment"])
+    def _seen(self, images: Tensor, augment: Pipeline) -> tuple[Tensor, Mixing]:
+        images = augment(images, self.generators["augment"])
         mixing = draw_mixing(self.recipe.mix, images, self.generators["mix"])
         return mixing.images(images), mixing
 

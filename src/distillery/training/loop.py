@@ -108,16 +108,18 @@ def predictions(
         job: keeps what a killed job has found out in its scratch folder; None: nothing does.
         part: number of the epoch, where there are several.
     """
+    parts = torch.arange(len(samples), device=samples.device).split(batch)
+    take, numbers = samples.taking(parts), range(len(parts))
 
-    def answers(part: Tensor) -> Tensor:
-        return model(samples.normalise(samples.take(part.to(samples.device)))).argmax(1).cpu()
+    def answers(number: int) -> Tensor:
+        return model(samples.normalise(take(number))).argmax(1).cpu()
 
-    training, parts = model.training, torch.arange(len(samples)).split(batch)
+    training = model.training
     model.eval()
     found = (
-        gathered(job, "predictions", parts, answers, within=part)
+        gathered(job, "predictions", numbers, answers, within=part)
         if job
-        else list(map(answers, parts))
+        else list(map(answers, numbers))
     )
     model.train(training)
     return torch.cat(found)

@@ -108,7 +108,8 @@ class ImageSet:
         if not self.resident:
             return self._decoded(self._rows.some(indices), len(indices))
         if self._all is None:
-            self._all = self._decoded(self._rows.all(), len(self))
+            with torch.inference_mode(False):  # they outlive whatever asked for them first
+                self._all = self._decoded(self._rows.all(), len(self))
         return self._all.index_select(0, indices)
 
     def originals(self, indices: Tensor) -> Iterator[Tensor]:

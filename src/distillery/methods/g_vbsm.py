@@ -140,10 +140,9 @@ def distill(
         ]
         labels = [places % len(train.classes) for places in batches]
         made = recovered(train, labels, backbones, recipe, job)
-    normalised = torch.empty(ipc * len(train.classes), *train.shape)
+    images = torch.empty(ipc * len(train.classes), *train.shape, dtype=torch.uint8)
     for places, of_batch in zip(batches, made, strict=True):
-        normalised[places] = of_batch
-    images = quantised(denormalise(normalised, train.mean, train.std), recipe.jpeg)
+        images[places] = of_batch
     parts = image_parts(images, torch.arange(len(train.classes)).repeat(ipc), recipe.jpeg)
     return DistilledSet(
         "g-vbsm", ipc, tuple(train.classes), tuple(train.mean), tuple(train.std), parts
@@ -354,7 +353,7 @@ def recovered(
         job: gives device, random streams and folder.
 
     Returns:
-        For each batch (B, C, H, W) float32 on the CPU, normalised, in the pixel range.
+        For each batch (B, C, H, W) uint8: all of them as floats would fill a machine's memory.
     """
     checkpoint, averages = Checkpoint(job, "batch-steps"), [b.distance for b in backbones]
 
@@ -379,7 +378,7 @@ def recovered(
             )
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # absent from the stub
             raise diverged(recipe) from None
-        return images.cpu()
+        return quantised(denormalise(images.cpu(), train.mean, train.std), recipe.jpeg)
 
     with job.progress(len(labels) * recipe.iterations, "recover") as bar:
         return gathered(job, "batch", range(len(labels)), make, streams=averages)

@@ -105,8 +105,7 @@ def recovered_set(
     chunks, images = torch.arange(len(train.classes)).split(recipe.batch), []
     with job.progress(len(chunks) * ipc * recipe.iterations, "recover") as bar:
         for classes in chunks:
-            normalised = recovered(train, classes, ipc, teacher, recipe, augment, job, bar)
-            images.append(quantised(denormalise(normalised, train.mean, train.std), recipe.jpeg))
+            images.append(recovered(train, classes, ipc, teacher, recipe, augment, job, bar))
     parts = image_parts(
         torch.cat(images, 1).flatten(0, 1),
         torch.arange(len(train.classes)).repeat(ipc),
@@ -140,7 +139,7 @@ def recovered(
         bar: advances by a step of each batch.
 
     Returns:
-        (ipc, b, C, H, W) float32 on the CPU, normalised, in the pixel range.
+        (ipc, b, C, H, W) uint8: all of them as floats would fill a machine's memory.
     """
     objective = TeacherObjective.of(teacher, recipe.r_bn, recipe, train.shape, job.device)
     first, labels = int(classes[0]), classes.to(job.device)
@@ -152,7 +151,7 @@ def recovered(
             [torch.randn(len(classes), *train.shape, generator=stream) for stream in streams]
         ).to(job.device)
         images = augment_groups(augment, streams)
-        return recover(
+        made = recover(
             noise,
             images,
             labels,
@@ -163,5 +162,6 @@ def recovered(
             streams=streams,
             checkpoint=checkpoint,
         )
+        return quantised(denormalise(made.cpu(), train.mean, train.std), recipe.jpeg)
 
     return in_groups(range(ipc), optimise, f"batch-{first}", recipe, job, bar)

@@ -220,6 +220,8 @@ class PassCost(Strict):
 
     multiply_adds: float = Field(gt=0)
     activations: float = Field(gt=0)
+    kept: float = Field(gt=0)
+    widest: float = Field(gt=0)
     parameters: float = Field(gt=0)
     width: float = Field(default=1, gt=0)
 

@@ -33,12 +33,14 @@ class NetworkCost(NamedTuple):
 
     Attributes:
         work: multiply-adds of a forward pass.
-        activations: bytes of the outputs of all layers, float32.
+        kept: bytes that a forward pass keeps for its backward pass, float32.
+        widest: bytes that go into and come out of a layer together, at most, float32.
         parameters: of the network.
     """
 
     work: float
-    activations: float
+    kept: float
+    widest: float
     parameters: float
 
 
@@ -79,7 +81,8 @@ class NetworkCosts:
         width = network.get("width", counted_width) / counted_width
         return NetworkCost(
             row.multiply_adds * area * width**2,
-            row.activations * 4 * area * width,
+            row.kept * 4 * area * width,
+            row.widest * 4 * area * width,
             row.parameters * width**2,
         )
 
@@ -98,7 +101,9 @@ class NetworkCosts:
             os.replace(aside, file)
         if row is None:
             return None
-        return NetworkCost(row["multiply_adds"], 4 * row["activations"], row["parameters"])
+        return NetworkCost(
+            row["multiply_adds"], 4 * row["kept"], 4 * row["widest"], row["parameters"]
+        )
 
 
 def _read(file: Path) -> dict[str, float] | None:

@@ -13,7 +13,7 @@ from distillery.plan.claims_files import claims_are_current
 from distillery.plan.cost import Estimator
 from distillery.plan.explain import describe, summary
 from distillery.plan.plan import Plan
-from distillery.plan.preflight import Preflight, judge, on_host, over_limits
+from distillery.plan.preflight import Preflight, judge, over_limits
 from distillery.store.failures import explained
 from distillery.store.spec import STAGES
 
@@ -115,7 +115,7 @@ def limit(name):
 def needed_mb(node):
     known = ESTIMATOR.cost(node)
     unknown = min(4000, limit("mem_mb") or 4000)
-    return int(on_host(known, bool(GPUS)) / 1e6) if known else unknown
+    return int(known.on_host(bool(gpus(node.spec.stage))) / 1e6) if known else unknown
 
 
 def memory(stage):

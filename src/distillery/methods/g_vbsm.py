@@ -98,6 +98,10 @@ class Recipe:
         """
         return 3 * ipc * classes * self.iterations / len(self.teachers)
 
+    def at_once(self, ipc: float, classes: int) -> tuple[float, float]:
+        """Images that go through a backbone together: with gradients, and without."""
+        return min(self.batch, ipc * classes), self.reference_batch
+
 
 def distill(
     train: ImageSet, recipe: Recipe, *, ipc: int, teachers: list[Teacher], job: Job

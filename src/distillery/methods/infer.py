@@ -83,6 +83,11 @@ class Recipe:
         images = self.subsets(ipc, classes) * classes
         return images * self.iterations * (4 if self.micro_batch else 3)
 
+    def at_once(self, ipc: float, classes: int) -> tuple[float, float]:
+        """Images that go through a teacher together: with gradients, and without."""
+        groups = min(self.parallel_groups, self.subsets(ipc, classes))
+        return groups * min(self.micro_batch or classes, classes), 0
+
     @property
     def matched(self) -> tuple[str, ...]:
         """The teachers whose batch normalisation is matched."""

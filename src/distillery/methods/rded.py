@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from distillery.components.fields import Count, Fraction, Quality
 from distillery.errors import BudgetError
 from distillery.methods.shared.crops import random_crops
-from distillery.methods.shared.selection import BATCH, rarest
+from distillery.methods.shared.selection import rarest
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.jpeg import image_parts, quantised
 from distillery.store.checkpoint import gathered
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 NAMES = ("rded",)
 TRAITS = {"needs": ("teachers",)}
+BATCH = 256  # crops that are scored together
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,10 @@ class Recipe:
     def work(self, ipc: float, classes: int) -> float:
         """Forward passes of one crop through the teacher, whatever the budget."""
         return classes * self.pool * self.crops
+
+    def at_once(self, ipc: float, classes: int) -> tuple[float, float]:
+        """Crops that go through the teacher together: with gradients, and without."""
+        return 0, BATCH + self.crops
 
 
 def distill(

@@ -2,6 +2,7 @@
 
 Work is counted as multiply-adds of the networks (`network_costs`) times images times passes, and
 divided by a throughput. Expect a factor of two; the order of magnitude is what a user plans with.
+What memory is taken for says `memory`.
 """
 
 from __future__ import annotations
@@ -11,20 +12,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from distillery.plan import memory
 from distillery.plan.checks import instances
+from distillery.plan.memory import Memory
 from distillery.plan.models import Expected
 from distillery.plan.network_costs import NetworkCost, NetworkCosts
 from distillery.plan.nodes import Node
 from distillery.plan.settings import Settings
-from distillery.plan.types import recipe_object
+from distillery.plan.types import recipe_object, traits
 from distillery.store.artefact import META, read_meta
 from distillery.store.spec import folder
 from distillery.training.recipe import batch_size
 
 START_UP_S = 4.0  # importing torch
-# Images whose activations a differentiated step, or a part of the real batch, holds at once.
-UNROLLED = 512
 BASE_MEMORY = 700 << 20  # a process with torch loaded
+LABEL_BATCH = 256  # instances that are labelled together, or whose features are taken
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,27 @@ class Cost:
 
     Attributes:
         seconds: from its start to its end.
-        memory: of the host, bytes at the peak.
-        activations: on the device that computes, bytes at the peak.
+        memory: of the host, bytes at the peak, whatever computes.
+        resident: bytes of images and labels that are kept whole: on the device that computes, or in
+            the host's memory where they do not fit there.
+        device: bytes at the peak where networks compute: weights, activations, batches.
         bytes: stored.
     """
 
     seconds: float
     memory: float
-    activations: float
+    resident: float
+    device: float
     bytes: float
+
+    def on_host(self, on_gpu: bool) -> float:
+        """Bytes of the host's memory; a GPU computes, or the CPU."""
+        return self.memory + self.resident + (0 if on_gpu else self.device)
+
+    @property
+    def on_gpu(self) -> float:
+        """Bytes of the memory of a GPU that computes."""
+        return self.resident + self.device
 
 
 def duration(seconds: float) -> str:
@@ -112,14 +126,15 @@ class Estimator:
     def total(self, nodes: Iterable[Node]) -> tuple[Cost, int]:
         """The cost of all nodes together, and how many of them have no estimate.
 
-        Seconds and bytes are sums, memory and activations those of the largest job.
+        Seconds and bytes are sums, memory that of the largest job, each kind by itself.
         """
         costs = [self.cost(node) for node in nodes]
         known = [cost for cost in costs if cost]
         together = Cost(
             seconds=sum(cost.seconds for cost in known),
             memory=max((cost.memory for cost in known), default=0),
-            activations=max((cost.activations for cost in known), default=0),
+            resident=max((cost.resident for cost in known), default=0),
+            device=max((cost.device for cost in known), default=0),
             bytes=sum(cost.bytes for cost in known),
         )
         return together, len(costs) - len(known)
@@ -134,75 +149,87 @@ class Estimator:
         teachers = node.inputs_of("teachers")
         return [self._network(teacher.spec.recipe["network"], expected) for teacher in teachers]
 
-    def _run(
-        self, work: float, activations: float, batch: float, extra: float, stored: float
-    ) -> Cost:
-        """Of multiply-adds, activation bytes of an image, images at once, host and stored bytes."""
+    def _run(self, work: float, takes: Memory, stored: float) -> Cost:
+        """Of multiply-adds, memory beside a process with torch, and stored bytes."""
         seconds = START_UP_S + work / self.rate
-        return Cost(seconds, BASE_MEMORY + extra, 2 * activations * batch, stored)
+        return Cost(seconds, BASE_MEMORY + takes.host, takes.resident, takes.device, stored)
 
     def _data(self, node: Node, expected: Expected) -> Cost:
-        raw = _pixels(expected) * (expected.train + expected.test)
+        raw = memory.pixels(expected) * (expected.train + expected.test)
+        in_memory = 0 if "source" in node.spec.local else 2 * raw  # of sources that are libraries'
         kept = node.spec.recipe.get("originals") is not None
-        originals = (expected.original_bytes or raw) if kept else 0
-        return Cost(START_UP_S + raw / 2e7, BASE_MEMORY, 0, raw * 0.6 + originals)
+        stored = raw * 0.6 + ((expected.original_bytes or raw) if kept else 0)
+        return Cost(START_UP_S + raw / 2e7, BASE_MEMORY + in_memory, 0, 0, stored)
 
     def _teacher(self, node: Node, expected: Expected) -> Cost:
         recipe = node.spec.recipe
         network = self._network(recipe["network"], expected)
         training = recipe["training"] or {"epochs": 0, "batch": 256}
-        batch = batch_size(expected.train, training["batch"], training.get("batch_up_to"))
         work = network.work * (3 * expected.train * training["epochs"] + expected.test)
-        return self._run(
-            work, network.activations, batch, _resident(expected), 4 * network.parameters
-        )
+        device = memory.tested(network, expected)
+        counts = [expected.test]
+        if recipe["training"]:
+            step = memory.training(network, _batch(training, expected.train), expected)
+            device, counts = max(device, step), [expected.train, expected.test]
+        takes = Memory(0, memory.real_images(expected, *counts), device)
+        return self._run(work, takes, 4 * network.parameters)
 
     def _whiten(self, node: Node, expected: Expected) -> Cost:
-        size = _pixels(expected)
+        size = memory.pixels(expected)
         # Covariance and eigenvectors, in float64.
         work = 2 * (expected.train * size**2 + 10 * size**3)
-        return self._run(work, 0, 0, _resident(expected) + 5 * 8 * size**2, 4 * size**2)
+        resident = memory.real_images(expected, expected.train)
+        return self._run(work, Memory(0, resident, memory.whitened(expected)), 4 * size**2)
 
     def _embed(self, node: Node, expected: Expected) -> Cost:
         teachers = self._teachers(node, expected)
         work = expected.train * _work(teachers)
-        stored = 4 * expected.classes**2
-        return self._run(work, _activations(teachers), 256, _resident(expected), stored)
+        resident = memory.real_images(expected, expected.train)
+        takes = Memory(0, resident, memory.inference(teachers, LABEL_BATCH, expected))
+        return self._run(work, takes, 4 * expected.classes**2)
 
     def _distill(self, node: Node, expected: Expected) -> Cost | None:
-        recipe, ipc = node.spec.recipe["method"], node.spec.recipe["ipc"]
-        method = recipe_object("method", recipe)
+        reference, ipc = node.spec.recipe["method"], node.spec.recipe["ipc"]
+        method = recipe_object("method", reference)
         if not hasattr(method, "work"):  # depends on the number of training images
             return None
-        passes = method.work(ipc, expected.classes)
-        if "network" in recipe:
-            return self._unrolled(recipe, ipc, passes, expected)
+        passes, stored = method.work(ipc, expected.classes), _stored(reference, ipc, expected)
+        checked = memory.CHECKED * memory.pixels(expected)
+        host = 2 * stored + checked  # as it was made, and put together
+        if "network" in reference:
+            network = self._network(reference["network"], expected)
+            images = method.images_per_step(ipc, expected.classes)
+            device = memory.unrolled(network, method, images, expected)
+            whitens = node.find_input("whitening") is not None
+            device += memory.whitening(expected) if whitens else 0
+            each = memory.FLOAT if whitens else 1
+            resident = memory.real_images(expected, expected.train, each=each)
+            # Whitened images are made from the images, which are there as well.
+            resident += memory.real_images(expected, expected.train) if whitens else 0
+            return self._run(passes * network.work, Memory(host, resident, device), stored)
         teachers = self._teachers(node, expected)
-        at_once = recipe.get("micro_batch") or recipe.get("batch") or expected.classes
-        return self._run(
-            passes * _work(teachers),
-            _activations(teachers),
-            min(expected.classes, at_once),
-            _resident(expected),
-            expected.classes * ipc * _pixels(expected),
+        learned, seen = _at_once(method, ipc, expected)
+        device = max(
+            memory.recovery(teachers, learned, expected),
+            memory.inference(teachers, seen, expected),
         )
-
-    def _unrolled(
-        self, recipe: Mapping[str, Any], ipc: float, passes: float, expected: Expected
-    ) -> Cost:
-        """Of a method that trains its own network."""
-        network = self._network(recipe["network"], expected)
-        whitened = 4 * _pixels(expected) * expected.train + 8 * _pixels(expected) ** 2
-        states = 12 * network.parameters * recipe.get("window", 0)
-        stored = 4 * expected.classes * (ipc * _pixels(expected) + expected.classes)
-        work = passes * network.work
-        return self._run(work, network.activations, UNROLLED, whitened + states, stored)
+        reads = getattr(method, "reads_images", True)
+        resident = memory.real_images(expected, expected.train) if reads else 0
+        return self._run(passes * _work(teachers), Memory(host, resident, device), stored)
 
     def _label(self, node: Node, expected: Expected) -> Cost:
-        teachers = self._teachers(node, expected)
-        labelled = _instances(node, expected) * node.spec.recipe.get("epochs", 1)
+        teachers, recipe = self._teachers(node, expected), node.spec.recipe
+        labelled = _instances(node, expected) * recipe.get("epochs", 1)
+        of_an_epoch = _instances(node, expected) * expected.classes * 2
+        batch = _batch(recipe, _instances(node, expected)) if "batch" in recipe else LABEL_BATCH
+        read, images = _read(node, expected)
+        resident = images if "batch" in recipe else 0
+        # Logits as they come, joined, and in the number format that is stored.
+        takes = Memory(
+            read + 5 * of_an_epoch, resident, memory.inference(teachers, batch, expected)
+        )
         work, stored = labelled * _work(teachers), labelled * expected.classes * 2
-        return self._run(work, _activations(teachers), 64, 0, stored)
+        return self._run(work, takes, stored)
 
     def _analyse(self, node: Node, expected: Expected) -> Cost:
         # Passes of one network over the test images; a loss surface takes one for each point.
@@ -214,38 +241,74 @@ class Estimator:
         networks += [self._network(student, expected)] if student else []
         passes = recipe.get("points", 1) ** 2 * recipe.get("images", expected.test)
         work = passes * _work(networks)
-        return self._run(work, _activations(networks), 256, _resident(expected), 1e6)
+        read, images = _read(node, expected) if node.find_input("distilled") else (0.0, 0.0)
+        resident = memory.real_images(expected, expected.train, expected.test) + images
+        device = memory.inference(networks, LABEL_BATCH, expected)
+        return self._run(work, Memory(read, resident, device), 1e6)
 
     def _evaluate(self, node: Node, expected: Expected) -> Cost:
         recipe, count = node.spec.recipe, _instances(node, expected)
         training, student = recipe["training"], self._network(recipe["student"], expected)
-        labelling = _work(self._teachers(node, expected))
+        teachers = self._teachers(node, expected)
         tests = 1 + training["epochs"] // training["test_every"]
-        batch = batch_size(round(count), training["batch"], training.get("batch_up_to"))
-        batch = min(batch, training.get("micro_batch") or batch)
-        work = count * training["epochs"] * (3 * student.work + labelling)
+        work = count * training["epochs"] * (3 * student.work + _work(teachers))
         work += tests * expected.test * student.work
-        held = min(count * _pixels(expected) * 4, _resident(expected) * 2)
+        batch = _batch(training, count)
         share = 0.5 if training["precision"] == "bf16" else 1
-        return self._run(work, student.activations * share, batch, held, 4 * student.parameters)
+        part = min(batch, training.get("micro_batch") or batch)
+        step = memory.training(student, part, expected, share)
+        labelling = memory.inference(teachers, batch, expected) if teachers else 0
+        # The teachers' weights stay; what they compute is gone before the student's step.
+        weights = memory.FLOAT * sum(teacher.parameters for teacher in teachers)
+        device = weights + max(step, labelling, memory.tested(student, expected))
+        read, images = _read(node, expected)
+        labels = count * expected.classes * 2 if node.find_input("label") else 0
+        each = memory.FLOAT if node.find_input("whitening") else 1
+        resident = images + labels + memory.real_images(expected, expected.test, each=each)
+        return self._run(work, Memory(read, resident, device), 4 * student.parameters)
 
 
-def _pixels(expected: Expected) -> int:
-    channels, height, width = expected.shape
-    return channels * height * width
+def _batch(training: Mapping[str, Any], count: float) -> float:
+    """Images of a step of a training on so many."""
+    batch = batch_size(round(count), training["batch"], training.get("batch_up_to"))
+    return min(batch, count)
 
 
-def _resident(expected: Expected) -> float:
-    """Bytes of the training images that are held, uint8."""
-    return min(_pixels(expected) * expected.train, 2 << 30)
+def _at_once(method: Any, ipc: float, expected: Expected) -> tuple[float, float]:
+    """Images that go through a teacher together: with gradients, and without.
+
+    The recipe's `at_once` says so; a method without one is taken to recover a batch of classes.
+    """
+    if not getattr(method, "teachers", ()):
+        return 0, 0
+    if hasattr(method, "at_once"):
+        learned, seen = method.at_once(ipc, expected.classes)
+        return learned, seen
+    batch = getattr(method, "micro_batch", None) or getattr(method, "batch", None)
+    return min(expected.classes, batch or expected.classes), 0
+
+
+def _stored(method: Mapping[str, Any], ipc: float, expected: Expected) -> float:
+    """Bytes of a distilled set; of JPEG files as many as of levels, which is too much."""
+    if traits("method", method["name"]).whole_data:
+        return 0.0
+    recipe, size = recipe_object("method", method), memory.pixels(expected)
+    if hasattr(recipe, "stored_bytes"):
+        return float(recipe.stored_bytes(ipc, expected.classes, size))
+    return expected.classes * ipc * size
+
+
+def _read(node: Node, expected: Expected) -> tuple[float, float]:
+    """Bytes of a job's distilled set as it is read and checked, and of its instances kept whole."""
+    recipe = node.input("distilled").spec.recipe
+    method, size = recipe["method"], memory.pixels(expected)
+    levels = not hasattr(recipe_object("method", method), "stored_bytes") or method.get("jpeg")
+    images = memory.kept_whole(_instances(node, expected) * size * (1 if levels else memory.FLOAT))
+    return _stored(method, recipe["ipc"], expected) + memory.CHECKED * size, images
 
 
 def _work(networks: Iterable[NetworkCost]) -> float:
     return sum(network.work for network in networks)
-
-
-def _activations(networks: Iterable[NetworkCost]) -> float:
-    return max((network.activations for network in networks), default=0.0)
 
 
 def _instances(node: Node, expected: Expected) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distillery.plan.cost import Cost, Estimator, volume
+from distillery.plan.cost import Estimator, volume
 from distillery.plan.machine import gpu_count, gpu_memory, lacking_device
 from distillery.plan.nodes import Node
 from distillery.plan.settings import Settings
@@ -78,11 +78,11 @@ class Preflight:
         for node in jobs:
             if cost := self.estimator.cost(node):
                 moved = on_gpu is not False and node.spec.stage not in ON_CPU
-                need = on_host(cost, moved)
+                need = cost.on_host(moved)
                 if limit and need > limit[0]:
                     host.setdefault(node.spec.stage, []).append((need, node))
-                if card and moved and cost.activations > card:
-                    gpu.setdefault(node.spec.stage, []).append((cost.activations, node))
+                if card and moved and cost.device > card:
+                    gpu.setdefault(node.spec.stage, []).append((cost.device, node))
         if limit:
             for large in host.values():
                 yield Finding(_said(large, "memory", f"{limit[1]} {volume(limit[0])}"), False)
@@ -97,11 +97,6 @@ def uses_gpu(device: str) -> bool | None:
         return device != "cpu"
     count = gpu_count()
     return None if count is None else count > 0
-
-
-def on_host(cost: Cost, on_gpu: bool) -> float:
-    """Bytes of the host's memory that a job takes."""
-    return cost.memory + (0 if on_gpu else cost.activations)
 
 
 def _said(large: list[tuple[float, Node]], what: str, there: str, of_gpu: bool = False) -> str:

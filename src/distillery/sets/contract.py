@@ -259,7 +259,10 @@ def _check_images(
         _check_shape(images, shape, len(distilled.mean), who)
         _check_finite(images, f"{who}: images")
         lowest, highest = min(lowest, float(images.min())), max(highest, float(images.max()))
-        total, numbers = total + float(images.abs().double().sum()), numbers + images.numel()
+        total, numbers = (
+            total + float(images.abs().sum(dtype=torch.float64)),
+            numbers + images.numel(),
+        )
     if distilled.whitening is None:
         _check_range(distilled, lowest, highest, total / numbers, who)
 

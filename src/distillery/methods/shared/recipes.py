@@ -48,6 +48,16 @@ class Recovery:
         """
         return ipc * classes * self.iterations * (4 if self.micro_batch else 3)
 
+    def at_once(self, ipc: float, classes: int) -> tuple[float, float]:
+        """Images that go through the teacher together: with gradients, and without."""
+        groups = min(self.parallel_groups, ipc)
+        return groups * min(self.micro_batch or self.batch, self.batch, classes), 0
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether the real images are looked at: no, only what is known of them."""
+        return False
+
     @property
     def matched(self) -> tuple[str, ...]:
         """The teachers whose batch normalisation is matched."""

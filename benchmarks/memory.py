@@ -1,4 +1,4 @@
-"""Planned and measured peaks of memory of small jobs: writes docs/results/data/benchmark-memory.csv.
+"""Planned and measured peaks of memory: writes docs/results/data/benchmark-memory.csv.
 
 python benchmarks/memory.py [--only distill]
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-import resource
+import os
 import shutil
 import subprocess
 import sys
@@ -89,7 +89,7 @@ LOADED = "import torch, pyarrow.parquet, PIL.Image, distillery.training.loop, re
 def project(root: Path) -> None:
     """A copy of the project that has the scale, its tables and made-up images."""
     shutil.copytree(ROOT / "workflow", root / "workflow")
-    (root / "src").symlink_to(ROOT / "src")
+    shutil.copytree(ROOT / "src", root / "src")  # what runs is what was planned
     for scale in (root / "workflow/scales").glob("*.yaml"):
         scale.unlink()
     (root / "workflow/scales/memory.yaml").write_text(SCALE)
@@ -116,6 +116,7 @@ def peak(command: list[str], root: Path) -> int:
         capture_output=True,
         text=True,
         check=True,
+        env=os.environ | {"PYTHONPATH": "src"},
     )
     return int(done.stdout) << 10
 
@@ -128,6 +129,7 @@ def made(node: Node, plan: Plan, root: Path) -> int:
         cwd=root,
         capture_output=True,
         text=True,
+        env=os.environ | {"PYTHONPATH": "src"},
     )
     if done.returncode:
         raise SystemExit(f"{node.spec.address}: {done.stderr[-2000:]}")

@@ -53,6 +53,12 @@ def test_counts_of_a_convnet_by_hand():
     assert found["parameters"] == weights + 2 * 2 * 2 + 8 * CLASSES + CLASSES
     layers = [3 * outputs * area + outputs * area // 4 for _, outputs, area in convolutions]
     assert found["activations"] == sum(layers) + 8 + CLASSES
+    # The widest layer takes 2 x 8 x 8 numbers and gives as many.
+    assert found["widest"] == 2 * 2 * 64
+    # A convolution keeps its input; so do the norm, which keeps two numbers a channel besides, and
+    # the pooling; the ReLU keeps its output, the pooling's input. The 8 are the classifier's.
+    inputs = [(inputs + 2 * outputs) * area for inputs, outputs, area in convolutions]
+    assert sum(inputs) + 8 <= found["kept"] <= sum(inputs) + 8 + 2 * (2 + 2)
 
 
 def test_the_file_of_known_costs_is_what_is_counted():
@@ -65,16 +71,17 @@ def test_the_file_of_known_costs_is_what_is_counted():
 def test_a_known_network_is_scaled_by_area_and_width(project, programs):
     costs = NetworkCosts(project)
     at_32 = costs.of({"name": "convnet", "width": 128}, (3, 32, 32))
-    assert at_32 == (50929664, 4 * 561252, 504420)
+    assert at_32 == (50929664, 4 * 390912, 4 * 262144, 504420)
     half = costs.of({"name": "convnet", "width": 64}, (3, 16, 16))
-    assert half == (50929664 / 16, 4 * 561252 / 8, 504420 / 4)
+    assert half == (50929664 / 16, 4 * 390912 / 8, 4 * 262144 / 8, 504420 / 4)
     assert costs.of({"name": "convnet", "width": 128}, (3, 60, 60)).parameters == 652260
     assert programs == []
 
 
 def test_an_unknown_network_is_measured_once(unknown, programs):
     counted = count(CONVNET, (1, 8, 8))
-    expected = (counted["multiply_adds"], 4 * counted["activations"], counted["parameters"])
+    held = 4 * counted["kept"], 4 * counted["widest"]
+    expected = (counted["multiply_adds"], *held, counted["parameters"])
     costs = NetworkCosts(unknown)
     assert costs.of(CONVNET, (1, 8, 8)) == costs.of(CONVNET, (1, 8, 8)) == expected
     assert programs == [["distillery.nets.costs", json.dumps(CONVNET), "[1, 8, 8]"][1:]]
@@ -131,8 +138,10 @@ def test_the_work_of_a_teacher(project):
     passes = 3 * 1437 * 2 + 360  # forward and backward in two epochs, and one test
     assert estimator.cost(node) == Cost(
         seconds=pytest.approx(4 + network.work * passes / 1e6),
-        memory=BASE_MEMORY + 64 * 1437,
-        activations=2 * network.activations * 64,
+        memory=BASE_MEMORY,
+        resident=64 * (1437 + 360),
+        # Testing 360 images at a time takes more than training 64.
+        device=4 * 4 * network.parameters + 360 * (1.5 * network.widest + 2 * 4 * 64),
         bytes=4 * network.parameters,
     )
 
@@ -140,10 +149,10 @@ def test_the_work_of_a_teacher(project):
 def test_a_total_adds_time_and_bytes_and_takes_the_largest_job(project, monkeypatch):
     plan = planned(project)
     estimator = Estimator(plan.settings, plan.store)
-    costs = iter([Cost(1, 20, 3, 4), None, Cost(10, 2, 30, 40)])
+    costs = iter([Cost(1, 20, 3, 7, 4), None, Cost(10, 2, 30, 5, 40)])
     monkeypatch.setattr(Estimator, "cost", lambda self, node: next(costs))
     nodes: list[Node] = plan.missing(["table2"])[:3]
-    assert estimator.total(nodes) == (Cost(11, 20, 30, 44), 1)
+    assert estimator.total(nodes) == (Cost(11, 20, 30, 7, 44), 1)
 
 
 def test_measuring_imports_no_torch_in_the_planner(unknown):

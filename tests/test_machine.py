@@ -236,10 +236,10 @@ def test_what_fits_is_below_the_limit_and_leaves_a_fifth(monkeypatch):
     assert fits(8 * GB) and not fits(8 * GB + 1)
 
 
-def test_on_a_device_a_quarter_of_what_is_free_is_taken(monkeypatch):
+def test_on_a_device_an_eighth_of_what_is_free_is_taken(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "torch.cuda.mem_get_info", lambda device: asked.append(device) or (16 * GB, 24 * GB)
+        "torch.cuda.mem_get_info", lambda device: asked.append(device) or (32 * GB, 48 * GB)
     )
     assert fits(4 * GB, "cuda:1") and not fits(4 * GB + 1, "cuda:1")
     assert asked == ["cuda:1", "cuda:1"]

@@ -124,7 +124,7 @@ class TestEngines:
 
 
 def fixed(monkeypatch, **by_stage: Cost) -> None:
-    small = Cost(1, BASE_MEMORY, 0, 1)
+    small = Cost(1, BASE_MEMORY, 0, 0, 1)
     monkeypatch.setattr(Estimator, "cost", lambda self, node: by_stage.get(node.spec.stage, small))
 
 
@@ -137,7 +137,7 @@ def test_the_largest_job_of_a_stage_is_named_with_what_is_there_and_what_to_lowe
 
     def cost(self: Estimator, node: Node) -> Cost:
         memory = next(sizes) if node.spec.stage == "evaluate" else BASE_MEMORY
-        return costs.setdefault(node, Cost(1, memory, 0, 1))
+        return costs.setdefault(node, Cost(1, memory, 0, 0, 1))
 
     monkeypatch.setattr(Estimator, "cost", cost)
     (found,) = findings(plan)
@@ -150,9 +150,9 @@ def test_the_largest_job_of_a_stage_is_named_with_what_is_there_and_what_to_lowe
 
 
 def test_a_limit_is_not_exceeded_by_what_is_as_large(project, monkeypatch):
-    fixed(monkeypatch, teacher=Cost(1, 60 * GB, 4 * GB, 1))
+    fixed(monkeypatch, teacher=Cost(1, 58 * GB, 2 * GB, 4 * GB, 1))
     assert findings(planned(project)) == []  # 64 on the host, where there is no GPU
-    fixed(monkeypatch, teacher=Cost(1, 60 * GB, 4 * GB + 1, 1))
+    fixed(monkeypatch, teacher=Cost(1, 58 * GB, 2 * GB, 4 * GB + 1, 1))
     (found,) = findings(planned(project))
     assert "lower teacher training.batch" in found.text and "1 more" in found.text
 
@@ -164,14 +164,18 @@ def test_a_limit_is_not_exceeded_by_what_is_as_large(project, monkeypatch):
 def test_activations_count_where_the_job_computes(device, count, on_host, project, monkeypatch):
     monkeypatch.setattr(preflight, "gpu_count", lambda: count)
     monkeypatch.setattr(preflight, "lacking_device", lambda device: None)
-    fixed(monkeypatch, teacher=Cost(1, GB, 70 * GB, 1))
+    fixed(monkeypatch, teacher=Cost(1, GB, GB, 70 * GB, 1))
     assert len(findings(planned(project, device=device))) == on_host
 
 
 def test_the_memory_of_a_gpu_counts_where_it_is_known(project, monkeypatch):
     monkeypatch.setattr(preflight, "gpu_count", lambda: 1)
     monkeypatch.setattr(preflight, "gpu_memory", lambda: 24 * GB)
-    fixed(monkeypatch, distill=Cost(1, GB, 25 * GB, 1), teacher=Cost(1, GB, 24 * GB, 1))
+    fixed(
+        monkeypatch,
+        distill=Cost(1, GB, 2 * GB, 25 * GB, 1),
+        teacher=Cost(1, GB, 2 * GB, 24 * GB, 1),
+    )
     (found,) = findings(planned(project))
     assert not found.certain and found.text.startswith("distill ")
     assert "about 26.8 GB of GPU memory by the estimate, the GPU has 25.8 GB; " in found.text
@@ -180,7 +184,7 @@ def test_the_memory_of_a_gpu_counts_where_it_is_known(project, monkeypatch):
 
 def test_data_that_compute_on_no_gpu_take_the_hosts_memory(project, monkeypatch):
     monkeypatch.setattr(preflight, "gpu_count", lambda: 1)
-    fixed(monkeypatch, data=Cost(1, 40 * GB, 30 * GB, 1))
+    fixed(monkeypatch, data=Cost(1, 40 * GB, 0, 30 * GB, 1))
     (found,) = findings(planned(project))
     assert found.text.endswith("this machine has 68.7 GB; lower `size` of data set 'digits'")
 

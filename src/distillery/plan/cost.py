@@ -52,11 +52,6 @@ class Cost:
         """Bytes of the host's memory; a GPU computes, or the CPU."""
         return self.memory + self.resident + (0 if on_gpu else self.device)
 
-    @property
-    def on_gpu(self) -> float:
-        """Bytes of the memory of a GPU that computes."""
-        return self.resident + self.device
-
 
 def duration(seconds: float) -> str:
     """Seconds as a short text: 40 s, 12 min, 3.5 h, 9 d."""

@@ -112,6 +112,5 @@ def summary(nodes: list[Node], estimator: Estimator, scale: str) -> str:
 
 def describe(cost: Cost) -> str:
     """A total cost as text: time of all jobs in turn, memory of the largest, bytes stored."""
-    memory = f"{volume(cost.on_host(False))} memory at most, {volume(cost.on_gpu)} of it where "
-    memory += "networks compute"
+    memory = f"{volume(cost.on_host(True))} memory and {volume(cost.device)} activations at most"
     return f"{duration(cost.seconds)} one job at a time, {memory}, {volume(cost.bytes)} stored"

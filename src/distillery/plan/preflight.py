@@ -81,6 +81,7 @@ class Preflight:
                 need = cost.on_host(moved)
                 if limit and need > limit[0]:
                     host.setdefault(node.spec.stage, []).append((need, node))
+                # What is kept whole stays with the host where it is too large for the GPU.
                 if card and moved and cost.device > card:
                     gpu.setdefault(node.spec.stage, []).append((cost.device, node))
         if limit:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 RESIDENT = 8 << 30
 # Shares of the memory that is left which one thing may take: on a device the activations of a
 # training need most of it, and from the host's memory to a device is a short way.
-HOST_SHARE, DEVICE_SHARE = 0.8, 0.25
+HOST_SHARE, DEVICE_SHARE = 0.8, 0.125
 
 
 def fits(size: int, device: torch.device | str = "cpu") -> bool:

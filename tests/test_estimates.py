@@ -11,6 +11,7 @@ from distillery.nets.costs import CLASSES, count
 from distillery.plan import network_costs
 from distillery.plan.cost import BASE_MEMORY, Cost, Estimator
 from distillery.plan.explain import summary
+from distillery.plan.memory import JOB
 from distillery.plan.network_costs import NetworkCosts
 from distillery.plan.nodes import Node
 from helpers.planning import planned
@@ -138,7 +139,7 @@ def test_the_work_of_a_teacher(project):
     passes = 3 * 1437 * 2 + 360  # forward and backward in two epochs, and one test
     assert estimator.cost(node) == Cost(
         seconds=pytest.approx(4 + network.work * passes / 1e6),
-        memory=BASE_MEMORY,
+        memory=BASE_MEMORY + JOB,
         resident=64 * (1437 + 360),
         # Testing 360 images at a time takes more than training 64.
         device=4 * 4 * network.parameters + 360 * (1.5 * network.widest + 2 * 4 * 64),

@@ -147,14 +147,16 @@ class Estimator:
     def _run(self, work: float, takes: Memory, stored: float) -> Cost:
         """Of multiply-adds, memory beside a process with torch, and stored bytes."""
         seconds = START_UP_S + work / self.rate
-        return Cost(seconds, BASE_MEMORY + takes.host, takes.resident, takes.device, stored)
+        host = BASE_MEMORY + memory.JOB + takes.host
+        return Cost(seconds, host, takes.resident, takes.device, stored)
 
     def _data(self, node: Node, expected: Expected) -> Cost:
         raw = memory.pixels(expected) * (expected.train + expected.test)
         in_memory = 0 if "source" in node.spec.local else 2 * raw  # of sources that are libraries'
+        host = BASE_MEMORY + memory.JOB + in_memory
         kept = node.spec.recipe.get("originals") is not None
         stored = raw * 0.6 + ((expected.original_bytes or raw) if kept else 0)
-        return Cost(START_UP_S + raw / 2e7, BASE_MEMORY + in_memory, 0, 0, stored)
+        return Cost(START_UP_S + raw / 2e7, host, 0, 0, stored)
 
     def _teacher(self, node: Node, expected: Expected) -> Cost:
         recipe = node.spec.recipe

@@ -23,6 +23,7 @@ STATISTICS = 1.5
 IMAGES = 10 * FLOAT  # a value of a recovered image: itself, Adam's moments, gradients, augmented
 STEP = 4.0  # of `kept`: the graph of a training step that is differentiated twice
 CHUNK = 500  # real images at a time of an outer loss, `methods.shared.meta_learning.CHUNK`
+JOB = 96 << 20  # libraries that read, decode and write, and what they keep, of any job
 WHITENED = 2048  # images at a time of a covariance, `stages.whiten.BATCH`
 
 

@@ -30,57 +30,53 @@ from distillery.store.spec import folder
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docs/results/data/benchmark-memory.csv"
-CLASSES, TRAIN, TEST, SIDE = 10, 1000, 1000, 64
+CLASSES, TRAIN, TEST, SIDE = 10, 400, 520, 64
 SCALE = """
 about: "to measure memory"
 networks:
   wide: {name: convnet, width: 64, norm: batch, depth: 3}
-  deep: {name: resnet10}
   flat: {name: convnet, width: 64, norm: instance, depth: 3}
 datasets:
   large: &data
     source: folder:data/made-up
     size: 64
     channels: 3
-    expected: {classes: 10, train: 1000, test: 1000, shape: [3, 64, 64]}
-  small: {<<: *data, size: 32, expected: {classes: 10, train: 1000, test: 1000, shape: [3, 32, 32]}}
+    expected: {classes: 10, train: 400, test: 520, shape: [3, 64, 64]}
+  small: {<<: *data, size: 32, expected: {classes: 10, train: 400, test: 520, shape: [3, 32, 32]}}
 whiten:
   zca: {ridge: 0.1}
 teacher:
-  wide: &teacher {training: {epochs: 1, batch: 200, optimizer: {name: sgd, lr: 0.01}}}
-  deep: {training: {epochs: 1, batch: 64, optimizer: {name: sgd, lr: 0.01}}}
+  wide: {training: {epochs: 1, batch: 200, optimizer: {name: sgd, lr: 0.01}}}
 distill:
   random: {}
   sre2l: {teachers: [wide], iterations: 2, batch: 10, parallel_groups: 5}
-  g-vbsm: {teachers: [wide, deep], iterations: 2, batch: 100, patch: 4, reference_images: 128}
-  rded: {teachers: [deep], pool: 52}
-  infer: {teachers: [wide, deep], iterations: 2, parallel_groups: 4}
-  rat-bptt: {network: flat, meta_steps: 1, batch: 500, window: 3, inner_steps: 4, labels: learned}
+  g-vbsm: {teachers: [wide], iterations: 2, batch: 100, patch: 4, reference_images: 128}
+  rded: {teachers: [wide], pool: 40}
+  infer: {teachers: [wide], iterations: 2, parallel_groups: 4}
+  rat-bptt: {network: flat, meta_steps: 1, batch: 400, window: 3, inner_steps: 4, labels: learned}
 label:
-  static: {teachers: [wide, deep]}
-  dynamic: {teachers: [deep]}
+  static: {teachers: [wide]}
+  dynamic: {teachers: [wide]}
   learned: {}
 evaluate:
   hard: {loss: {name: ce}, training: &training {epochs: 1, batch: 100}}
   static: {loss: {name: kl, temperature: 4.0}, training: {<<: *training, micro_batch: 25}}
   dynamic: {loss: {name: kl, temperature: 4.0}, training: {<<: *training, precision: bf16}}
   rat-bptt: {loss: {name: soft-ce}, training: *training}
-analyse:
-  difficulty: {teachers: [deep]}
 tables:
-  infer/table1: {dataset: [large], student: [wide], ipc: [20]}
   podd/table2: {dataset: [small], student: [flat], ipc: [10]}
+  infer/table1: {dataset: [large], student: [wide], ipc: [20]}
 """
 ROWS = {
-    "infer/table1": [
-        {"row": "Random", "method": "random", "labels": "hard"},
-        {"row": "SRe2L", "method": "sre2l", "labels": "static"},
-        {"row": "G-VBSM", "method": "g-vbsm", "labels": "hard"},
-        {"row": "RDED", "method": "rded", "labels": "dynamic"},
-        {"row": "INFER", "method": "infer", "labels": "static"},
-    ],
     "podd/table2": [
         {"row": "RaT-BPTT", "method": "rat-bptt", "labels": "learned", "protocol": "rat-bptt"}
+    ],
+    "infer/table1": [
+        {"row": "INFER", "method": "infer", "labels": "static"},
+        {"row": "RDED", "method": "rded", "labels": "dynamic"},
+        {"row": "G-VBSM", "method": "g-vbsm", "labels": "hard"},
+        {"row": "SRe2L", "method": "sre2l", "labels": "static"},
+        {"row": "Random", "method": "random", "labels": "hard"},
     ],
 }
 LOADED = "import torch, pyarrow.parquet, PIL.Image, distillery.training.loop, resource;"
@@ -145,20 +141,19 @@ def main() -> None:
         project(root)
         plan = Plan(root)
         estimator, base = Estimator(plan.settings, plan.store), peak([], root)
-        rows = []
-        for node in plan.missing(list(ROWS)):
-            cost, found = estimator.cost(node), made(node, plan, root)
-            if cost is None or (only and node.spec.stage != only):
-                continue
-            planned = cost.on_host(on_gpu=False) - BASE_MEMORY
-            row = [node.spec.stage, node.spec.label, planned, found - base]
-            rows.append([*row[:2], *(round(size / 2**20) for size in row[2:])])
-            print(*rows[-1], f"{planned / max(1, found - base):.2f}", flush=True)
-    print(f"a process with torch: {base / 2**20:.0f} MiB, planned {BASE_MEMORY / 2**20:.0f}")
-    with FILE.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["stage", "job", "planned_mib", "measured_mib"])
-        writer.writerows(rows)
+        print(f"a process with torch: {base >> 20} MiB, planned {BASE_MEMORY >> 20}")
+        with FILE.open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["stage", "job", "planned_mib", "measured_mib"])
+            for node in plan.missing(list(ROWS)):
+                cost, found = estimator.cost(node), made(node, plan, root) - base
+                if cost is None or (only and node.spec.stage != only):
+                    continue
+                planned = cost.on_host(on_gpu=False) - BASE_MEMORY
+                row = [node.spec.stage, node.spec.label, round(planned / 2**20), found >> 20]
+                writer.writerow(row)
+                file.flush()
+                print(*row, f"{planned / found:.2f}", flush=True)
 
 
 if __name__ == "__main__":

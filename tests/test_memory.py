@@ -14,7 +14,7 @@ from helpers.project import ROOT
 
 NET = NetworkCost(work=1.0, kept=1000.0, widest=300.0, parameters=50.0)
 LARGE = NetworkCost(work=1.0, kept=2000.0, widest=100.0, parameters=70.0)
-DATA = Expected(classes=10, train=600, test=200, shape=(3, 4, 4))  # 48 numbers an image
+DATA = Expected(classes=10, train=600, test=200, shape=[3, 4, 4])  # 48 numbers an image
 
 
 def test_a_training_step_by_hand():
@@ -24,12 +24,12 @@ def test_a_training_step_by_hand():
 
 
 def test_a_pass_without_gradients_by_hand():
-    assert memory.inference([NET, LARGE], 10, DATA) == 4 * 120 + 10 * (1.5 * 300 + 2 * 4 * 48)
+    assert memory.inference([NET, LARGE], 10, DATA) == 4 * 120 + 10 * (2 * 300 + 2 * 4 * 48)
     assert memory.inference([], 10, DATA) == 10 * 2 * 4 * 48
     # Of 200 test images, all at once; of 600, 512.
-    assert memory.tested(NET, DATA) == 3 * 4 * 50 + 4 * 50 + 200 * (450 + 384)
+    assert memory.tested(NET, DATA) == 3 * 4 * 50 + 4 * 50 + 200 * (600 + 384)
     more = DATA.model_copy(update={"test": 600})
-    assert memory.tested(NET, more) == 4 * 4 * 50 + 512 * (450 + 384)
+    assert memory.tested(NET, more) == 4 * 4 * 50 + 512 * (600 + 384)
 
 
 def test_a_step_of_a_recovery_by_hand():

@@ -17,7 +17,7 @@ WEIGHTS = 4 * FLOAT  # a trained weight, its gradient and Adam's two moments
 BATCH = 4 * FLOAT  # a value of a batch as it is read, augmented, normalised and mixed
 TEST_BATCH = 512  # images at a time, as `training.loop.predictions` takes them
 CHECKED = 256 * 3 * FLOAT  # images that `sets.contract` looks at together, as floats and a copy
-LIVE = 1.5  # what is alive beside the widest layer of an inference: its inputs come of a branch
+LIVE = 2.0  # widest layers of an inference: other branches, and freed memory that no tensor fits in
 # Of recoveries: features are kept once more where statistics are taken from the running mean on.
 STATISTICS = 1.5
 IMAGES = 10 * FLOAT  # a value of a recovered image: itself, Adam's moments, gradients, augmented

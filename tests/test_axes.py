@@ -8,8 +8,8 @@ import yaml
 
 from distillery.components.fields import read
 from distillery.errors import PlanError
-from distillery.plan.cell import Experiment
 from distillery.plan import memory
+from distillery.plan.cell import Experiment
 from distillery.plan.cost import Estimator
 from distillery.plan.plan import Plan
 from distillery.plan.types import torch_free_part, validated

@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -50,6 +50,7 @@ NonNegative = Annotated[float, Range(ge=0, le=MOST)]
 Fraction = Annotated[float, Range(ge=0, le=1)]
 Decay = Annotated[float, Range(ge=0, lt=1)]  # of a running mean: at 1 it would stay 0
 Quality = Annotated[int, Range(ge=1, le=100)]  # of a JPEG file
+Precision = Literal["fp32", "bf16"]  # what networks compute in
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from distillery.components.fields import Count, Decay, Fraction, NonNegative, Positive, Quality
+from distillery.components.fields import (
+    Count,
+    Decay,
+    Fraction,
+    NonNegative,
+    Positive,
+    Precision,
+    Quality,
+)
 from distillery.errors import BudgetError, TeacherError
 from distillery.matching.densification import densification
 from distillery.matching.statistics import (
@@ -32,6 +40,7 @@ from distillery.sets.distilled import DistilledSet
 from distillery.sets.jpeg import image_parts, quantised
 from distillery.store.checkpoint import Checkpoint, folding, gathered
 from distillery.training.normalise import denormalise
+from distillery.training.precision import frozen
 from distillery.training.recipe import Augmentations, NormalisedAugmentations
 
 if TYPE_CHECKING:
@@ -70,6 +79,8 @@ class Recipe:
         reference_batch: real images per batch.
         reference_images: real images in all; None: the whole training set.
         jpeg: quality of the JPEG files that are stored; None stores without loss.
+        precision: of the backbones' passes, those over real images included: "fp32", or "bf16"
+            under autocast. Images, statistics, losses and Adam are float32 all the same.
     """
 
     teachers: tuple[str, ...]
@@ -90,6 +101,7 @@ class Recipe:
     reference_batch: Count = 64
     reference_images: Count | None = None
     jpeg: Quality | None = None
+    precision: Precision = "fp32"
 
     def work(self, ipc: float, classes: int) -> float:
         """Forward passes of one image through each backbone, a backward pass counting as two.
@@ -215,7 +227,8 @@ def backbone(
     Raises:
         TeacherError: it has neither kind of layer.
     """
-    model, kinds = teacher.model, (nn.BatchNorm2d, nn.Conv2d)
+    model = frozen(teacher.model, job.device, recipe.precision)
+    kinds = (nn.BatchNorm2d, nn.Conv2d)
     layers = fired_layers(model, torch.zeros(1, *train.shape, device=job.device), kinds)
     if not layers:
         raise TeacherError(

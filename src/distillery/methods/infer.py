@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from distillery.components.fields import Count, Decay, NonNegative, Positive, Quality
+from distillery.components.fields import Count, Decay, NonNegative, Positive, Precision, Quality
 from distillery.errors import BudgetError
 from distillery.methods.shared.recovery import TeacherObjective, augment_groups, in_groups, recover
 from distillery.methods.shared.selection import draw
@@ -54,6 +54,8 @@ class Recipe:
         parallel_groups: subsets optimised side by side: the same result up to rounding.
         jpeg: quality of JPEG files of all instances, stored in place of images and compensators as
             the authors' code does (75); None stores without loss.
+        precision: of the teachers' passes: "fp32", or "bf16" under autocast. Images, statistics,
+            losses and Adam are float32 all the same.
     """
 
     teachers: tuple[str, ...]
@@ -67,6 +69,7 @@ class Recipe:
     micro_batch: Count | None = None
     parallel_groups: Count = 1
     jpeg: Quality | None = None
+    precision: Precision = "fp32"
 
     def subsets(self, ipc: float, classes: int) -> int:
         """K, the number of subsets within the budget K (C + M) <= ipc C (section 4.1).

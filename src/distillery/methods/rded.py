@@ -6,14 +6,14 @@ Several crops make an image.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distillery.components.fields import Count, Fraction, Quality
+from distillery.components.fields import Count, Fraction, Precision, Quality
 from distillery.errors import BudgetError
 from distillery.methods.shared.crops import random_crops
 from distillery.methods.shared.selection import rarest
@@ -21,6 +21,7 @@ from distillery.sets.distilled import DistilledSet
 from distillery.sets.jpeg import image_parts, quantised
 from distillery.store.checkpoint import gathered
 from distillery.training.normalise import normalise
+from distillery.training.precision import frozen
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet
@@ -46,6 +47,7 @@ class Recipe:
         smallest: least share of the area of a crop.
         jpeg: quality of the JPEG files that are stored, 75 in the authors' code; None stores
             without loss.
+        precision: of the teacher's passes: "fp32", or "bf16" under autocast.
     """
 
     teachers: tuple[str, ...]
@@ -54,6 +56,7 @@ class Recipe:
     crops: Count = 5
     smallest: Fraction = 0.08
     jpeg: Quality | None = None
+    precision: Precision = "fp32"
 
     def misfit(self, ipc: float, classes: int, side: int, images: float) -> tuple[str, str] | None:
         """The field that does not go with the budget or the data, and why; None: all is well.
@@ -105,9 +108,11 @@ def distill(
         BudgetError: ipc is 0, or the pool of a class holds fewer images than crops are needed.
     """
     check_pool(train, recipe, ipc)
+    model = frozen(teachers[0].model, job.device, recipe.precision)
+    teacher = replace(teachers[0], model=model)
 
     def make(label: int) -> Tensor:
-        return class_images(train, label, ipc, teachers[0], recipe, job)
+        return class_images(train, label, ipc, teacher, recipe, job)
 
     images = gathered(job, "class", range(len(train.classes)), make, label="crops")
     labels = torch.arange(len(train.classes)).repeat(ipc)

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from distillery.components.fields import Count, Decay, Fraction, NonNegative, Positive, Quality
+from distillery.components.fields import (
+    Count,
+    Decay,
+    Fraction,
+    NonNegative,
+    Positive,
+    Precision,
+    Quality,
+)
 from distillery.training.recipe import NormalisedAugmentations
 
 
@@ -27,6 +35,8 @@ class Recovery:
         parallel_groups: batches optimised side by side: the same result up to rounding.
         jpeg: quality of the JPEG files that are stored, 75 in the authors' code; None stores
             without loss.
+        precision: of the teacher's passes: "fp32", or "bf16" under autocast. Images, statistics,
+            losses and Adam are float32 all the same.
     """
 
     teachers: tuple[str, ...]
@@ -40,6 +50,7 @@ class Recovery:
     micro_batch: Count | None = None
     parallel_groups: Count = 1
     jpeg: Quality | None = None
+    precision: Precision = "fp32"
 
     def work(self, ipc: float, classes: int) -> float:
         """Forward passes of one image through each teacher, a backward pass counting as two.

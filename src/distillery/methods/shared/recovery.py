@@ -24,7 +24,7 @@ from distillery.nets.features import fired_batch_norms
 from distillery.store.checkpoint import Checkpoint, gathered
 from distillery.training.augment import pipeline
 from distillery.training.normalise import normalise
-from distillery.training.precision import set_memory_format
+from distillery.training.precision import frozen
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -55,6 +55,11 @@ class RecoveryFields(AdamFields, Protocol):
     @property
     def parallel_groups(self) -> int:
         """Groups optimised side by side."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """Number format of the teacher: "fp32" or "bf16"."""
         ...
 
 
@@ -89,7 +94,7 @@ class TeacherObjective:
         shape: Sequence[int],
         device: torch.device,
     ) -> TeacherObjective:
-        """The objective of one teacher, put into the fastest memory format.
+        """The objective of one teacher, in the recipe's precision and the fastest memory format.
 
         Args:
             teacher: the network.
@@ -101,13 +106,13 @@ class TeacherObjective:
         Raises:
             TeacherError: alpha is not 0, and the teacher has no batch normalisation.
         """
-        layers = fired_batch_norms(teacher.model, torch.zeros(1, *shape, device=device))
+        model = frozen(teacher.model, device, recipe.precision)
+        layers = fired_batch_norms(model, torch.zeros(1, *shape, device=device))
         if alpha and not layers:
             raise TeacherError(
                 f"teacher '{teacher.name}' has no batch normalisation to match: "
                 f"name another network"
             )
-        model = set_memory_format(teacher.model, device)
         return cls(model, layers, alpha, recipe.first_bn_weight, recipe.micro_batch)
 
     def gradient(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

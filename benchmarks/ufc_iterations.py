@@ -1,18 +1,22 @@
-"""Seconds per iteration of one compensator (INFER's UFC): a plain loop, against the project's path.
+"""CPU seconds per iteration of one compensator (INFER's UFC): a plain loop, the project's path.
 
-python benchmarks/ufc_iterations.py [--width 64 --size 32 --images 100 --parallel-groups 10
-                                     --iterations 20 --rounds 5]
+ResNet-18 and a ConvNet of width 128, float32 and bf16, all in one run and one thread. The plain
+loop is in the manner of the authors' code: contiguous float32, hooks on the batch norms that take
+mean and variance, a norm per layer, Adam.
+
+python benchmarks/ufc_iterations.py [--images 100 --size 32 --iterations 2 --rounds 7]
+python benchmarks/page.py
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from compare import main
+from pairs import in_turns, keep
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
@@ -20,29 +24,34 @@ from tqdm import tqdm
 from distillery.methods.infer import Recipe
 from distillery.methods.shared.recovery import TeacherObjective, augment_groups, recover
 from distillery.nets.network import build_network
+from distillery.store.job import keep_freed_memory
 from distillery.teacher.load import Teacher
 
+NETWORKS: dict[str, dict[str, Any]] = {
+    "ResNet-18": {"name": "resnet18"},
+    "ConvNet, width 128": {"name": "convnet", "width": 128, "norm": "batch"},
+}
+COLUMNS = {
+    "network": "network",
+    "side": "",
+    "cpu": "CPU s / iteration|.3f",
+    "wall": "wall s / iteration|.3f",
+    "ratio": "ratio|.2f",
+    "lowest": "lowest|.2f",
+    "highest": "highest|.2f",
+}
 
-def network(options: argparse.Namespace) -> nn.Module:
+
+def network(spec: dict[str, Any], options: argparse.Namespace) -> nn.Module:
     torch.manual_seed(0)
     shape = (3, options.size, options.size)
-    net = build_network(
-        {"name": "convnet", "width": options.width, "norm": "batch"}, shape, options.images
-    )
+    net = build_network(spec, shape, options.images)
     net(torch.randn(64, *shape))
     return net.eval().requires_grad_(False)
 
 
-def per_iteration(run: Callable[[int], None], options: argparse.Namespace) -> float:
-    """Seconds per iteration of `run`, the first two left out."""
-    run(2)
-    start = time.perf_counter()
-    run(options.iterations)
-    return (time.perf_counter() - start) / options.iterations
-
-
-def plain(options: argparse.Namespace) -> float:
-    net, labels = network(options), torch.arange(options.images)
+def plain(net: nn.Module, images: Tensor, iterations: int) -> Callable[[], None]:
+    labels = torch.arange(len(images))
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
     gaps: list[Tensor] = []
 
@@ -56,9 +65,8 @@ def plain(options: argparse.Namespace) -> float:
 
     for layer in norms:
         layer.register_forward_hook(gap)
-    images = torch.randn(options.images, 3, options.size, options.size)
 
-    def run(iterations: int) -> None:
+    def run() -> None:
         u = torch.zeros_like(images[:1]).requires_grad_()
         adam = torch.optim.Adam([u], lr=0.25, betas=(0.5, 0.9))
         for step in range(iterations):
@@ -74,42 +82,60 @@ def plain(options: argparse.Namespace) -> float:
             loss.backward()
             adam.step()
 
-    return per_iteration(run, options)
+    return run
 
 
-def project(options: argparse.Namespace) -> float:
-    teacher = Teacher("net", network(options), (0.5,) * 3, (0.25,) * 3, (), "", 100.0)
-    groups, labels, device = (
-        options.parallel_groups,
-        torch.arange(options.images),
-        torch.device("cpu"),
+def project(net: nn.Module, images: Tensor, recipe: Recipe) -> Callable[[], Tensor]:
+    teacher = Teacher("net", net, (0.5,) * 3, (0.25,) * 3, (), "", 100.0)
+    objective = TeacherObjective.of(
+        teacher, recipe.alpha, recipe, images.shape[1:], torch.device("cpu")
     )
-    images = torch.randn(groups, options.images, 3, options.size, options.size)
-
-    def run(iterations: int) -> None:
-        recipe = Recipe(("net",), iterations=iterations, parallel_groups=groups)
-        objective = TeacherObjective.of(teacher, recipe.alpha, recipe, images.shape[2:], device)
-        augment = augment_groups(
-            lambda step: recipe.augment, [torch.Generator().manual_seed(i) for i in range(groups)]
-        )
-        zero = torch.zeros_like(images[:, :1])
-        recover(
-            zero,
-            lambda u, step: augment(images + u, step),
-            labels,
-            objective,
-            recipe,
-            tqdm(disable=True),
-        )
-
-    return per_iteration(run, options) / groups
+    augment = augment_groups(lambda step: recipe.augment, [torch.Generator().manual_seed(0)])
+    labels, bar = torch.arange(len(images)), tqdm(disable=True)
+    return lambda: recover(
+        torch.zeros_like(images[None, :1]),
+        lambda u, step: augment(images + u, step),
+        labels,
+        objective,
+        recipe,
+        bar,
+    )
 
 
-def alone(options: argparse.Namespace) -> float:
-    return project(argparse.Namespace(**vars(options) | {"parallel_groups": 1}))
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    sizes = {"images": 100, "size": 32, "iterations": 2, "rounds": 7}
+    for name, default in sizes.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_freed_memory()  # as the project's jobs do; the plain loop has it too
+    images, rows = torch.randn(options.images, 3, options.size, options.size), []
+    for name, spec in NETWORKS.items():
+        recipes = {
+            f"project, {word}": Recipe(("net",), iterations=options.iterations, precision=word)
+            for word in ("fp32", "bf16")
+        }
+        sides: dict[str, Callable[[], object]] = {
+            "plain loop": plain(network(spec, options), images, options.iterations)
+        }
+        sides |= {s: project(network(spec, options), images, r) for s, r in recipes.items()}
+        for row in in_turns(sides, options.rounds):
+            per_iteration = {k: row[k] / options.iterations for k in ("cpu", "wall")}
+            rows.append({"network": name} | row | per_iteration)
+            print(rows[-1], flush=True)
+    keep("ufc_iterations", about(options), COLUMNS, rows)
+
+
+def about(options: argparse.Namespace) -> str:
+    return (
+        f"`python benchmarks/ufc_iterations.py`: an iteration of one compensator, {options.images} "
+        f"images of {options.size} pixels, one thread. A plain loop in contiguous float32 with "
+        f"hooks, norms per layer and Adam, as in the authors' code, against "
+        f"`methods/shared/recovery.py`. All sides take turns in one process; medians of "
+        f"{options.rounds} rounds, ratios of CPU time within a round, their least and largest."
+    )
 
 
 if __name__ == "__main__":
-    variants = {"plain loop": plain, "project, one at a time": alone, "project, groups": project}
-    sizes = {"width": 64, "size": 32, "images": 100, "parallel_groups": 10, "iterations": 20}
-    main(variants, "s / iteration", **sizes)
+    main()

@@ -1,0 +1,68 @@
+"""Compare ways of doing the same work in one process, in turns, and keep what was found.
+
+Other jobs may share the machine: their load falls on all sides of a round alike, so that the median
+over rounds of the ratios within a round hardly depends on it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def in_turns(
+    sides: Mapping[str, Callable[[], object]], rounds: int
+) -> list[dict[str, float | str]]:
+    """Time each side once a round, after one call of each that does not count.
+
+    Args:
+        sides: functions by name; ratios are to the first.
+        rounds: how many; each begins with another side.
+
+    Returns:
+        For each side its name, and over the rounds the medians of its CPU seconds (`cpu`), wall
+        seconds (`wall`) and of the ratio of its CPU seconds to the first side's (`ratio`), with the
+        least and the largest of these ratios (`lowest`, `highest`).
+    """
+    names = list(sides)
+    for run in sides.values():
+        run()
+    found: list[dict[str, tuple[float, float]]] = []
+    for first in range(rounds):
+        turn = names[first % len(names) :] + names[: first % len(names)]
+        found.append({name: _timed(sides[name]) for name in turn})
+    rows: list[dict[str, float | str]] = []
+    for name in names:
+        ratios = [times[name][0] / times[names[0]][0] for times in found]
+        cpu, wall = (median(times[name][clock] for times in found) for clock in (0, 1))
+        rows.append(
+            {"side": name, "cpu": cpu, "wall": wall, "ratio": median(ratios)}
+            | {"lowest": min(ratios), "highest": max(ratios)}
+        )
+    return rows
+
+
+def _timed(run: Callable[[], object]) -> tuple[float, float]:
+    cpu, wall = time.process_time(), time.perf_counter()
+    run()
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def keep(name: str, about: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]):
+    """Write results/NAME.json, from which `page.py` fills docs/results/benchmarks.md.
+
+    Args:
+        name: of the file, and of the place in the page.
+        about: a paragraph above the table.
+        columns: from the keys of a row to headings with, after a bar, a format, such as "s|.3f".
+        rows: the table.
+    """
+    RESULTS.mkdir(exist_ok=True)
+    content = {"about": about, "columns": dict(columns), "rows": list(rows)}
+    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")

@@ -40,7 +40,7 @@ from distillery.sets.distilled import DistilledSet
 from distillery.sets.jpeg import image_parts, quantised
 from distillery.store.checkpoint import Checkpoint, folding, gathered
 from distillery.training.normalise import denormalise
-from distillery.training.precision import frozen
+from distillery.training.frozen import frozen
 from distillery.training.recipe import Augmentations, NormalisedAugmentations
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from distillery.sets.distilled import DistilledSet
 from distillery.sets.jpeg import image_parts, quantised
 from distillery.store.checkpoint import gathered
 from distillery.training.normalise import normalise
-from distillery.training.precision import frozen
+from distillery.training.frozen import frozen
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet

@@ -5,10 +5,8 @@ What is fast on a device, and the same wherever a batch is seen again.
 
 from __future__ import annotations
 
-import copy
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 SLOW_LAST = (nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
@@ -33,37 +31,3 @@ def set_memory_format(network: nn.Module, device: torch.device, bf16: bool = Fal
 def autocast(device: torch.device, bf16: bool) -> torch.autocast:
     """A context in which networks compute in bfloat16, or one that changes nothing."""
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
-
-
-def frozen(network: nn.Module, device: torch.device, precision: str) -> nn.Module:
-    """A network whose weights nothing changes, as it is fastest on `device`.
-
-    Args:
-        network: in evaluation mode.
-        device: where it is.
-        precision: "fp32" gives `network` itself in the format of `set_memory_format`; "bf16" a copy
-            that computes under autocast and returns float32.
-    """
-    if precision == "fp32":
-        return set_memory_format(network, device)
-    return set_memory_format(_Bfloat16(copy.deepcopy(network)), device, bf16=True).eval()
-
-
-class _Bfloat16(nn.Module):
-    """A network under autocast, whose outputs are float32.
-
-    Convolutions and linear layers hold the bfloat16 weights that autocast would make of them anew
-    at each pass, since it keeps only those of weights that learn.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        for module in network.modules():
-            if type(module) in (nn.Conv2d, nn.Linear):  # a subclass may compute with its weights
-                module.to(torch.bfloat16)
-
-    def forward(self, images: Tensor) -> Tensor:
-        with autocast(images.device, bf16=True):
-            outputs: Tensor = self.network(images)
-        return outputs.float()

@@ -24,7 +24,7 @@ from distillery.nets.features import fired_batch_norms
 from distillery.store.checkpoint import Checkpoint, gathered
 from distillery.training.augment import pipeline
 from distillery.training.normalise import normalise
-from distillery.training.precision import frozen
+from distillery.training.frozen import frozen
 
 if TYPE_CHECKING:
     from tqdm import tqdm

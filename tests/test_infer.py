@@ -124,12 +124,12 @@ def test_subsets_are_disjoint_images_of_each_class_in_order(tmp_path):
 def test_networks_recover_in_the_layout_that_is_fastest_here():
     train = tiny_set(channels=3)
     teacher = tiny_teacher(train)
-    recovery.TeacherObjective.of(
+    objective = recovery.TeacherObjective.of(
         teacher, 0.5, infer.Recipe(("a", "b")), train.shape, torch.device("cpu")
     )
     assert all(
         p.is_contiguous(memory_format=torch.channels_last)
-        for p in teacher.model.parameters()
+        for p in objective.model.parameters()
         if p.ndim == 4
     )
 

@@ -120,15 +120,25 @@ def test_learning_rate_at_start_and_half():
 
 def test_layers_that_never_run_are_not_matched():
     train = tiny_set()
-    net = nn.Sequential()
-    net.unused = nn.BatchNorm2d(3)
-    net.used = tiny_net(train)
-    net.forward = lambda images: net.used(images)
-    teacher = replace(tiny_teacher(train), model=net)
+    teacher = replace(tiny_teacher(train), model=HalfUsed(tiny_net(train)))
     objective = TeacherObjective.of(
         teacher, 1.0, sre2l.Recipe(("net",)), train.shape, torch.device("cpu")
     )
-    assert objective.layers == [m for m in net.used.modules() if isinstance(m, nn.BatchNorm2d)]
+    used = {name for name, m in objective.model.named_modules() if m in objective.layers}
+    assert used == {
+        name
+        for name, m in teacher.model.named_modules()
+        if isinstance(m, nn.BatchNorm2d) and name.startswith("used.")
+    }
+
+
+class HalfUsed(nn.Module):
+    def __init__(self, used):
+        super().__init__()
+        self.unused, self.used = nn.BatchNorm2d(3), used
+
+    def forward(self, images):
+        return self.used(images)
 
 
 @pytest.mark.parametrize("groups", [1, 3])

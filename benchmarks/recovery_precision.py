@@ -143,8 +143,8 @@ def compare(options: argparse.Namespace, train_set: ImageSet, test: Samples, fol
     cosines = dict(gradients(teacher, images, train_set.labels[chosen]))
     print(cosines, flush=True)
     methods = {
-        "infer": {"iterations": options.steps, "augment": ["roll:4"]},
-        "sre2l": {"iterations": options.steps, "augment": ["roll:4"]},
+        name: {"iterations": options.steps, "augment": ["roll:2"], "parallel_groups": 10}
+        for name in ("infer", "sre2l")
     }
     found: dict[str, dict[str, list[float]]] = {m: {w: [] for w in PRECISIONS} for m in methods}
     for draw in range(options.draws):
@@ -161,7 +161,9 @@ def compare(options: argparse.Namespace, train_set: ImageSet, test: Samples, fol
                 accuracy = student(distilled, teacher, test, options.student_epochs, learner)
                 found[name][word].append(accuracy)
                 print(draw, name, word, round(accuracy, 2), flush=True)
-    keep("recovery_precision", about(options, teacher, cosines), COLUMNS, rows(found))
+        if draw:
+            text = about(options, draw + 1, teacher, cosines)
+            keep("recovery_precision", text, COLUMNS, rows(found))
 
 
 COLUMNS = {
@@ -184,7 +186,9 @@ def rows(found: dict[str, dict[str, list[float]]]) -> list[dict[str, str]]:
     return made
 
 
-def about(options: argparse.Namespace, teacher: Teacher, cosines: dict[str, float]) -> str:
+def about(
+    options: argparse.Namespace, draws: int, teacher: Teacher, cosines: dict[str, float]
+) -> str:
     return (
         f"`python benchmarks/recovery_precision.py`: what `precision: bf16` changes on CIFAR-10 "
         f"(re-encoded as JPEG, halved to 16 px). Teacher and student: a ConvNet of width 32, the "
@@ -192,7 +196,7 @@ def about(options: argparse.Namespace, teacher: Teacher, cosines: dict[str, floa
         f"100 real images has cosine {cosines['image']:.5f} to float32's, that of one compensator "
         f"for all of them {cosines['compensator']:.5f}. Students of sets of ipc {options.ipc}, "
         f"{options.steps} steps of recovery, {options.student_epochs} epochs with the teacher's "
-        f"labels; {options.draws} draws, in each of which both precisions draw the same."
+        f"labels; {draws} draws, in each of which both precisions draw the same."
     )
 
 

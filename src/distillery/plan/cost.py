@@ -207,7 +207,7 @@ class Estimator:
         teachers = self._teachers(node, expected)
         learned, seen = _at_once(method, ipc, expected)
         device = max(
-            memory.recovery(teachers, learned, expected),
+            memory.recovery(teachers, learned, expected, _share(reference)),
             memory.inference(teachers, seen, expected),
         )
         reads = getattr(method, "reads_images", True)
@@ -251,9 +251,8 @@ class Estimator:
         work = count * training["epochs"] * (3 * student.work + _work(teachers))
         work += tests * expected.test * student.work
         batch = _batch(training, count)
-        share = 0.5 if training["precision"] == "bf16" else 1
         part = min(batch, training.get("micro_batch") or batch)
-        step = memory.training(student, part, expected, share)
+        step = memory.training(student, part, expected, _share(training))
         labelling = memory.inference(teachers, batch, expected) if teachers else 0
         # The teachers' weights stay; what they compute is gone before the student's step.
         weights = memory.FLOAT * sum(teacher.parameters for teacher in teachers)
@@ -263,6 +262,11 @@ class Estimator:
         each = memory.FLOAT if node.find_input("whitening") else 1
         resident = images + labels + memory.real_images(expected, expected.test, each=each)
         return self._run(work, Memory(read, resident, device), 4 * student.parameters)
+
+
+def _share(recipe: Mapping[str, Any]) -> float:
+    """The share of float32's bytes that activations take."""
+    return 0.5 if recipe.get("precision") == "bf16" else 1.0
 
 
 def _batch(training: Mapping[str, Any], count: float) -> float:

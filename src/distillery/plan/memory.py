@@ -84,11 +84,20 @@ def tested(network: NetworkCost, expected: Expected) -> float:
     return 3 * FLOAT * network.parameters + inference([network], at_once, expected)
 
 
-def recovery(teachers: Sequence[NetworkCost], images: float, expected: Expected) -> float:
-    """A step of images that are optimised against one of some frozen teachers."""
+def recovery(
+    teachers: Sequence[NetworkCost], images: float, expected: Expected, share: float = 1.0
+) -> float:
+    """A step of images that are optimised against one of some frozen teachers.
+
+    Args:
+        teachers: the networks.
+        images: that go through one of them together.
+        expected: their size.
+        share: of float32, the size of a number that is kept for the backward pass.
+    """
     weights = FLOAT * sum(teacher.parameters for teacher in teachers)
     kept = max((teacher.kept + teacher.widest for teacher in teachers), default=0.0)
-    return weights + images * (STATISTICS * kept + IMAGES * pixels(expected))
+    return weights + images * (STATISTICS * share * kept + IMAGES * pixels(expected))
 
 
 def unrolled(network: NetworkCost, recipe: Any, images: float, expected: Expected) -> float:

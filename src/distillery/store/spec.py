@@ -21,6 +21,8 @@ KEY_NAMES = {
     "step_ipc": "of_each",
     "step_classes": "chosen",
 }
+# Fields of a set's method that came later, with what was done before: the key leaves them out there.
+LATER = {"precision": "fp32"}
 NAME = re.compile(r"[^/\x00.][^/\x00]{0,250}")  # of an artefact's folder: no path, no hidden file
 Inputs = dict[str, str | list[str]]  # role -> "stage/id", or a list of them
 
@@ -78,7 +80,10 @@ class Spec:
         Returns:
             16 hex digits.
         """
-        identity = [self.stage, _with_key_names(self.recipe), input_keys]
+        recipe, method = self.recipe, self.recipe.get("method")
+        if self.stage == "distill" and isinstance(method, dict):
+            recipe = recipe | {"method": {k: v for k, v in method.items() if LATER.get(k) != v}}
+        identity = [self.stage, _with_key_names(recipe), input_keys]
         return digest(identity + ([self.streams] if self.streams else []), 16)
 
     def dumps(self) -> str:

@@ -6,7 +6,6 @@ python benchmarks/page.py
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "results" / "benchmarks.md"
 
 def table(found: dict[str, Any]) -> str:
     """The paragraph and the table of a result file, as Markdown."""
-    columns = {
-        key: heading.partition("|")[::2] for key, heading in found["columns"].items()
-    }
+    columns = {key: heading.partition("|")[::2] for key, heading in found["columns"].items()}
     lines = [
         "| " + " | ".join(heading for heading, _ in columns.values()) + " |",
         "| " + " | ".join("---:" if form else "---" for _, form in columns.values()) + " |",
@@ -37,8 +34,9 @@ def main() -> None:
         start, end = f"<!-- {path.stem} -->", f"<!-- /{path.stem} -->"
         if start not in page:
             raise SystemExit(f"{PAGE}: has no place for {path.stem}: write {start}{end} into it")
-        text = f"{start}\n{table(json.loads(path.read_text()))}\n{end}"
-        page = re.sub(f"{re.escape(start)}.*?{re.escape(end)}", lambda _: text, page, flags=re.S)
+        before, _, rest = page.partition(start)
+        text = table(json.loads(path.read_text()))
+        page = f"{before}{start}\n{text}\n{end}{rest.partition(end)[2]}"
     PAGE.write_text(page)
 
 

@@ -17,26 +17,27 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def in_turns(
-    sides: Mapping[str, Callable[[], object]], rounds: int
+    sides: Mapping[str, tuple[Callable[[], object], float]], rounds: int
 ) -> list[dict[str, float | str]]:
     """Time each side once a round, after one call of each that does not count.
 
     Args:
-        sides: functions by name; ratios are to the first.
+        sides: by name a function and the units of work that a call of it does; ratios are to the
+            first side.
         rounds: how many; each begins with another side.
 
     Returns:
-        For each side its name, and over the rounds the medians of its CPU seconds (`cpu`), wall
-        seconds (`wall`) and of the ratio of its CPU seconds to the first side's (`ratio`), with the
-        least and the largest of these ratios (`lowest`, `highest`).
+        For each side its name, and over the rounds the medians per unit of its CPU seconds (`cpu`),
+        wall seconds (`wall`) and of the ratio of its CPU seconds to the first side's (`ratio`),
+        with the least and the largest of these ratios (`lowest`, `highest`).
     """
     names = list(sides)
-    for run in sides.values():
+    for run, _ in sides.values():
         run()
     found: list[dict[str, tuple[float, float]]] = []
     for first in range(rounds):
         turn = names[first % len(names) :] + names[: first % len(names)]
-        found.append({name: _timed(sides[name]) for name in turn})
+        found.append({name: _timed(*sides[name]) for name in turn})
     rows: list[dict[str, float | str]] = []
     for name in names:
         ratios = [times[name][0] / times[names[0]][0] for times in found]
@@ -48,13 +49,15 @@ def in_turns(
     return rows
 
 
-def _timed(run: Callable[[], object]) -> tuple[float, float]:
+def _timed(run: Callable[[], object], units: float) -> tuple[float, float]:
     cpu, wall = time.process_time(), time.perf_counter()
     run()
-    return time.process_time() - cpu, time.perf_counter() - wall
+    return (time.process_time() - cpu) / units, (time.perf_counter() - wall) / units
 
 
-def keep(name: str, about: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]):
+def keep(
+    name: str, about: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]
+) -> None:
     """Write results/NAME.json, from which `page.py` fills docs/results/benchmarks.md.
 
     Args:

@@ -1,8 +1,8 @@
 """What `precision: bf16` changes: gradients of recovery, and students of the images, on CIFAR-10.
 
 Images are halved to 16 px. A ConvNet of width 32 is trained for a few epochs, recovers in both
-precisions from the same random streams, and labels the students, who share theirs, too. DATA holds train.parquet,
-test.parquet and classes.json, as a `parquet:` source has them.
+precisions from the same random streams, and labels the students, who share theirs, too. DATA holds
+train.parquet, test.parquet and classes.json, as a `parquet:` source has them.
 
 python benchmarks/recovery_precision.py DATA [--draws 4 --epochs 2 --steps 100 --ipc 10
                                               --student-epochs 40]
@@ -94,7 +94,9 @@ def gradients(teacher: Teacher, images: Tensor, labels: Tensor) -> Iterator[tupl
     yield "compensator", float(cosine_similarity(*summed, dim=0))
 
 
-def student(distilled: DistilledSet, teacher: Teacher, test: Samples, epochs: int, own: Job) -> float:
+def student(
+    distilled: DistilledSet, teacher: Teacher, test: Samples, epochs: int, own: Job
+) -> float:
     """Test accuracy in percent."""
     samples = Samples.from_instances(distilled.expand(), MEAN, STD, "cpu")
     training = Training(

@@ -4,7 +4,8 @@ ResNet-18 and a ConvNet of width 128, float32 and bf16, all in one run and one t
 loop is in the manner of the authors' code: contiguous float32, hooks on the batch norms that take
 mean and variance, a norm per layer, Adam.
 
-python benchmarks/ufc_iterations.py [--images 100 --size 32 --iterations 2 --rounds 7]
+python benchmarks/ufc_iterations.py [--images 100 --size 32 --iterations 2 --rounds 7
+                                     --groups 4]
 python benchmarks/page.py
 """
 
@@ -86,14 +87,16 @@ def plain(net: nn.Module, images: Tensor, iterations: int) -> Callable[[], None]
 
 
 def project(net: nn.Module, images: Tensor, recipe: Recipe) -> Callable[[], Tensor]:
+    groups = recipe.parallel_groups
     teacher = Teacher("net", net, (0.5,) * 3, (0.25,) * 3, (), "", 100.0)
     objective = TeacherObjective.of(
         teacher, recipe.alpha, recipe, images.shape[1:], torch.device("cpu")
     )
-    augment = augment_groups(lambda step: recipe.augment, [torch.Generator().manual_seed(0)])
+    streams = [torch.Generator().manual_seed(i) for i in range(groups)]
+    augment = augment_groups(lambda step: recipe.augment, streams)
     labels, bar = torch.arange(len(images)), tqdm(disable=True)
     return lambda: recover(
-        torch.zeros_like(images[None, :1]),
+        torch.zeros(groups, 1, *images.shape[1:]),
         lambda u, step: augment(images + u, step),
         labels,
         objective,
@@ -104,7 +107,7 @@ def project(net: nn.Module, images: Tensor, recipe: Recipe) -> Callable[[], Tens
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    sizes = {"images": 100, "size": 32, "iterations": 2, "rounds": 7}
+    sizes = {"images": 100, "size": 32, "iterations": 2, "rounds": 7, "groups": 4}
     for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
@@ -112,17 +115,19 @@ def main() -> None:
     keep_freed_memory()  # as the project's jobs do; the plain loop has it too
     images, rows = torch.randn(options.images, 3, options.size, options.size), []
     for name, spec in NETWORKS.items():
-        recipes = {
-            f"project, {word}": Recipe(("net",), iterations=options.iterations, precision=word)
-            for word in ("fp32", "bf16")
+        loop = plain(network(spec, options), images, options.iterations)
+        sides: dict[str, tuple[Callable[[], object], float]] = {
+            "plain loop": (loop, options.iterations)
         }
-        sides: dict[str, Callable[[], object]] = {
-            "plain loop": plain(network(spec, options), images, options.iterations)
-        }
-        sides |= {s: project(network(spec, options), images, r) for s, r in recipes.items()}
+        for word, groups in (("fp32", 1), ("bf16", 1), ("bf16", options.groups)):
+            recipe = Recipe(
+                ("net",), iterations=options.iterations, precision=word, parallel_groups=groups
+            )
+            side = f"project, {word}" + (f", `parallel_groups: {groups}`" if groups > 1 else "")
+            run = project(network(spec, options), images, recipe)
+            sides[side] = run, options.iterations * groups
         for row in in_turns(sides, options.rounds):
-            per_iteration = {k: row[k] / options.iterations for k in ("cpu", "wall")}
-            rows.append({"network": name} | row | per_iteration)
+            rows.append({"network": name} | row)
             print(rows[-1], flush=True)
     keep("ufc_iterations", about(options), COLUMNS, rows)
 

@@ -144,8 +144,8 @@ def test_sets_of_bf16_are_near_those_of_float32(name, tmp_path):
     reference, teachers, ipc, part = METHODS[name]
     train = tiny_set()
     sets = [
-        distil({**reference, "precision": word}, train, ipc, job_in(tmp_path / word), teachers(train))
-        for word in ("fp32", "bf16")
+        distil({**reference, "precision": word}, train, ipc, job, teachers(train))
+        for word, job in ((word, job_in(tmp_path / word)) for word in ("fp32", "bf16"))
     ]
     exact, rounded = (s[part].float() for s in sets)
     assert 0 < (rounded - exact).norm() / exact.norm() < 0.2

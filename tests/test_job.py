@@ -72,6 +72,16 @@ def test_key_covers_recipe_and_the_keys_of_inputs_but_no_code():
     assert base.key(keys) == spec(inputs={"up": "toy/v"}, code="abc").key(keys)
 
 
+def test_a_later_field_of_a_method_keeps_the_key_where_it_says_what_was_done_before():
+    def key(stage, **fields):
+        of = spec({"method": {"name": "sre2l", **fields}, "ipc": 1})
+        return dataclasses.replace(of, stage=stage).key({})
+
+    assert key("distill", precision="fp32") == key("distill")
+    assert key("distill", precision="bf16") != key("distill")
+    assert key("evaluate", precision="fp32") != key("evaluate")
+
+
 @pytest.fixture
 def seeds(stage, tmp_path):
     """From the number of a store and a recipe and inputs to the seeds of two roles in that job."""

@@ -39,8 +39,8 @@ from distillery.nets.features import fired_layers
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.jpeg import image_parts, quantised
 from distillery.store.checkpoint import Checkpoint, folding, gathered
-from distillery.training.normalise import denormalise
 from distillery.training.frozen import frozen
+from distillery.training.normalise import denormalise
 from distillery.training.recipe import Augmentations, NormalisedAugmentations
 
 if TYPE_CHECKING:

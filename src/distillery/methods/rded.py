@@ -20,8 +20,8 @@ from distillery.methods.shared.selection import rarest
 from distillery.sets.distilled import DistilledSet
 from distillery.sets.jpeg import image_parts, quantised
 from distillery.store.checkpoint import gathered
-from distillery.training.normalise import normalise
 from distillery.training.frozen import frozen
+from distillery.training.normalise import normalise
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet

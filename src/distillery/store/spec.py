@@ -21,7 +21,7 @@ KEY_NAMES = {
     "step_ipc": "of_each",
     "step_classes": "chosen",
 }
-# Fields of a set's method that came later, with what was done before: the key leaves them out there.
+# Fields of methods that came later, with what was done before: a key leaves them out then.
 LATER = {"precision": "fp32"}
 NAME = re.compile(r"[^/\x00.][^/\x00]{0,250}")  # of an artefact's folder: no path, no hidden file
 Inputs = dict[str, str | list[str]]  # role -> "stage/id", or a list of them

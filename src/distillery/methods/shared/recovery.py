@@ -23,8 +23,8 @@ from distillery.methods.shared.recovery_state import AdamFields, ImageObjective,
 from distillery.nets.features import fired_batch_norms
 from distillery.store.checkpoint import Checkpoint, gathered
 from distillery.training.augment import pipeline
-from distillery.training.normalise import normalise
 from distillery.training.frozen import frozen
+from distillery.training.normalise import normalise
 
 if TYPE_CHECKING:
     from tqdm import tqdm

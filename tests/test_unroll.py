@@ -1,5 +1,8 @@
 """Unrolled training against torch's optimisers, the full graph and finite differences."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +11,7 @@ from torch.nn.functional import cross_entropy, softmax
 from distillery.errors import DistilleryError
 from distillery.nets.network import build_network
 from distillery.training.augment import pipeline
+from distillery.unroll import window
 from distillery.unroll.network import FlatNetwork
 from distillery.unroll.optimizers import Adam, Sgd
 from distillery.unroll.window import InnerTraining, batched_loss, meta_gradients, run_steps
@@ -175,19 +179,70 @@ def apart(one, other):
     return float((one - other).norm() / other.norm())
 
 
+def naive(inner, theta, moments, images, labels, steps, outer):
+    """One graph from the set to the outer loss, by torch alone."""
+    images, labels, theta = (part.detach().requires_grad_() for part in (images, labels, theta))
+    for step in steps:
+        indices, augment = inner.batch(step)
+        loss = inner.loss(inner.network(theta, augment(images[indices])), labels[indices])
+        (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
+        theta, moments = inner.optimizer.step(theta, moments, gradient, step)
+    return outer(theta), *torch.autograd.grad(outer(theta), (images, labels))
+
+
+@pytest.mark.parametrize("explicit", [False, True])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
-def test_replay_equals_the_full_graph(optimizer):
+def test_it_is_the_gradient_of_a_naive_unroll(optimizer, explicit):
     inner, state, data, outer = setting(optimizer)
-    (loss, *found), (expected, *whole) = (
-        meta_gradients(inner, *state, *data, range(3, 9), outer, replay=r) for r in (True, False)
-    )
-    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+    (expected, *whole) = naive(inner, *state, *data, range(3, 9), outer)
+    inner = replace(inner, network=FlatNetwork(convnet(), explicit=explicit))
+    (loss, *found) = meta_gradients(inner, *state, *data, range(3, 9), outer)
+    torch.testing.assert_close(loss, expected.detach(), rtol=1e-12, atol=0)
     assert all(
         one.norm() > 0 and apart(one, other) < 1e-10
         for one, other in zip(found, whole, strict=True)
     )
     assert [one.shape for one in found] == [tensor.shape for tensor in data]
     assert not any(tensor.requires_grad for tensor in (loss, *found, *data, state[0], *state[1]))
+
+
+def test_the_bits_are_the_same_however_many_graphs_are_kept(monkeypatch):
+    """With torch's layers equal to rounding: its norm's first derivative is another in a graph."""
+    inner, state, data, _ = setting(Adam(1e-2), dtype=torch.float32)
+    inner = replace(inner, network=FlatNetwork(convnet(dtype=torch.float32), explicit=True))
+    outer = batched_loss(inner.network, real[0].float(), real[1].float())
+    plain, made = window.run_steps, []
+
+    def counted(*arguments):
+        made.append(arguments[-1])
+        return plain(*arguments)
+
+    monkeypatch.setattr(window, "run_steps", counted)
+    size = window._measured(window._Graph.of_step, inner, state, *data, 3)[1]
+    runs = []
+    for graphs in (0, 1, 2.5, 6, math.inf):
+        made.clear()
+        runs.append(
+            meta_gradients(inner, *state, *data, range(3, 9), outer, graph_bytes=graphs * size)
+        )
+        # A window of six: the last ones keep their graphs; the first is made as one to measure it.
+        assert [steps.start for steps in made] == {
+            0: [3, 4, 5, 6, 7, 8],
+            1: [4, 5, 6, 7],
+            2.5: [4, 5, 6],
+            6: [],
+            math.inf: [],
+        }[graphs]
+    for run in runs[1:]:
+        assert all(one.equal(other) for one, other in zip(run, runs[0], strict=True))
+
+
+def test_a_graph_is_as_large_as_what_it_keeps():
+    """Two layers by hand: the input of each product, the ReLU's result, and theta."""
+    inner, state, data, _ = setting(Sgd(0.1), smooth())
+    size = window._measured(window._Graph.of_step, inner, state, *data, 3)[1]
+    batch, hidden = 4 * 2 * SIDE**2, 4 * 3 * (SIDE - 2) ** 2
+    assert 8 * (batch + 2 * hidden) < size < 8 * (6 * batch + 8 * hidden + 6 * inner.network.size)
 
 
 def test_an_image_no_step_saw_has_no_gradient():
@@ -232,8 +287,8 @@ def test_the_loss_is_that_of_plain_steps_and_a_window_continues_a_training():
     assert not restarted.loss.equal(outer(alone))
 
 
-@pytest.mark.parametrize("replay", [True, False])
-def test_a_dead_channel_leaves_the_gradient_finite(replay):
+@pytest.mark.parametrize("graph_bytes", [0.0, math.inf])
+def test_a_dead_channel_leaves_the_gradient_finite(graph_bytes):
     inner, _, data, outer = setting(Adam(), convnet(dtype=torch.float32), torch.float32)
     module = convnet(dtype=torch.float32)
     with torch.no_grad():
@@ -246,7 +301,7 @@ def test_a_dead_channel_leaves_the_gradient_finite(replay):
     assert (moments[1][inner.network.mask == 1] == 0).any()
     outer = batched_loss(inner.network, real[0].float(), real[1].float())
     found = meta_gradients(
-        inner, theta, inner.optimizer.start(theta), *data, range(4), outer, replay=replay
+        inner, theta, inner.optimizer.start(theta), *data, range(4), outer, graph_bytes=graph_bytes
     )
     assert all(value.isfinite().all() for value in found) and found.images.norm() > 0
 
@@ -254,7 +309,7 @@ def test_a_dead_channel_leaves_the_gradient_finite(replay):
 def test_without_the_floor_a_dead_channel_is_not_finite(monkeypatch):
     monkeypatch.setattr("distillery.unroll.optimizers.LEAST", -1.0)
     with pytest.raises(AssertionError):
-        test_a_dead_channel_leaves_the_gradient_finite(True)
+        test_a_dead_channel_leaves_the_gradient_finite(0.0)
 
 
 def test_the_same_call_gives_the_same_bits():
@@ -290,12 +345,12 @@ def test_a_loss_in_parts_is_that_of_all_at_once(chunk, labels):
     )
 
 
-@pytest.mark.parametrize("replay", [True, False])
-def test_the_meta_gradient_through_a_loss_in_parts_is_the_same(replay):
+@pytest.mark.parametrize("graph_bytes", [0.0, math.inf])
+def test_the_meta_gradient_through_a_loss_in_parts_is_the_same(graph_bytes):
     inner, state, data, outer = setting(Adam(1e-2))
     parts = batched_loss(inner.network, *real, chunk=3)
     found = (
-        meta_gradients(inner, *state, *data, range(3, 6), loss, replay=replay)
+        meta_gradients(inner, *state, *data, range(3, 6), loss, graph_bytes=graph_bytes)
         for loss in (parts, outer)
     )
     for one, other in zip(*found, strict=True):

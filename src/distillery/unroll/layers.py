@@ -84,8 +84,21 @@ class _Convolution(Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        needed = ctx.needs_input_grad[:3]
+        needed = ctx.needs_input_grad[0] and _goes_on(ctx), *ctx.needs_input_grad[1:3]
         return *_ConvolutionBackward.apply(g, *ctx.saved_tensors, ctx.geometry, needed), None
+
+
+def _goes_on(ctx: Any) -> bool:
+    """Whether this backward pass asks for the gradient by the first input of a node.
+
+    The first layer's is not asked for while a step's own gradient is taken, and a Function of ours
+    is not told (torch's own are); it would cost a tenth of the step.
+    """
+    node = ctx.next_functions[0][0]
+    try:
+        return bool(torch._C._will_engine_execute_node(node))
+    except RuntimeError:  # a leaf, of which torch does not say
+        return True
 
 
 class _ConvolutionBackward(Function):
@@ -106,22 +119,21 @@ class _ConvolutionBackward(Function):
         ctx: Any, by_x: Tensor | None, by_w: Tensor | None, by_b: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         g, x, w = ctx.saved_tensors
-        terms = [] if by_x is None else [aten.convolution(by_x, w, None, *ctx.geometry)]
+        if by_w is None and by_b is not None:
+            by_w = torch.zeros_like(w)
+        to_g = to_x = to_w = None
+        if by_x is not None:
+            to_g = aten.convolution(by_x, w, None, *ctx.geometry)
         if by_w is not None:
-            terms.append(aten.convolution(x, by_w, by_b, *ctx.geometry))
-        elif by_b is not None:
-            terms.append(by_b.view(-1, 1, 1).expand_as(g))
-        to_g = terms[0] if len(terms) == 1 else terms[0].add_(terms[1])
+            other = aten.convolution(x, by_w, by_b, *ctx.geometry)
+            to_g = other if to_g is None else to_g.add_(other)
         # The gradients by x and w are those of a convolution of by_x with by_w.
         mask = [by_w is not None and ctx.needs_input_grad[1], by_x is not None, False]
-        to_x, to_w, _ = aten.convolution_backward(
-            g,
-            x if by_x is None else by_x,
-            w if by_w is None else by_w,
-            [len(w)],
-            *ctx.geometry,
-            mask,
-        )
+        if any(mask):
+            x = x if by_x is None else by_x
+            w = w if by_w is None else by_w
+            found = aten.convolution_backward(g, x, w, [len(w)], *ctx.geometry, mask)
+            to_x, to_w, _ = found
         return to_g, to_x, to_w, None, None
 
 
@@ -168,7 +180,7 @@ class _NormBackward(Function):
     def backward(
         ctx: Any, u: Tensor | None, by_w: Tensor | None, by_b: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        """With u the gradient by that by x. Per row (a channel of an image), and n its pixels,
+        """With u the gradient by that by x; rows are channels of images, of n pixels.
 
         S = n w rstd (M(u g) - M u M g - M(u h) M(g h)) + n by_w M(g h) + n by_b M g
 
@@ -239,7 +251,7 @@ class _RectifyAndPoolBackward(Function):
     @staticmethod
     def forward(ctx: Any, g: Tensor, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        count, channels, height, width = x.shape
+        width = x.shape[3]
         lines = g.reshape(-1, width // 2) @ _pairs(width, x).T
         pairs = lines.view(-1, 1, width).expand(-1, 2, -1)
         return aten.threshold_backward(pairs, x.view(-1, 2, width), 0).view(x.shape)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from distillery.errors import DistilleryError
+from distillery.unroll.layers import written_out
 
 
 class FlatNetwork:
@@ -33,11 +34,13 @@ class FlatNetwork:
         mask: (P,) float, 0 for cancelled biases, 1 elsewhere.
     """
 
-    def __init__(self, module: nn.Module):
+    def __init__(self, module: nn.Module, *, explicit: bool = False):
         """Copy the module.
 
         Args:
             module: from images (B, C, H, W) to logits (B, classes).
+            explicit: with layers whose second derivative is written out (`unroll.layers`), which is
+                faster and equal to rounding.
 
         Raises:
             DistilleryError: the module has buffers, such as the statistics of a batch norm: it is
@@ -49,6 +52,8 @@ class FlatNetwork:
                 f"training; use norm 'instance'"
             )
         self._module = module = deepcopy(module)
+        if explicit:
+            written_out(module)
         self._names, parameters = zip(*module.named_parameters(), strict=True)
         self._shapes = [parameter.shape for parameter in parameters]
         self._sizes = [parameter.numel() for parameter in parameters]

@@ -1,16 +1,20 @@
 """Train a network on a distilled set, and differentiate the result by the set.
 
-This is back-propagation through training; the gradient by the set is the meta-gradient. It is exact
-in either of two ways. The full graph keeps every activation of every step. Replay keeps the states
-between the steps, 12 bytes for each parameter and step with Adam in float32, and makes one step at
-a time again for its derivative.
+This is back-propagation through training; the gradient by the set is the meta-gradient. Each step
+has a graph of its own, from the state before it and its batch to the state after it, and the
+backward pass goes from graph to graph. As many of the last steps as a budget of memory holds keep
+the graph that they were made with (all: the full graph of the window). Of the others only the
+states before them are kept, 12 bytes for each parameter and step with Adam in float32, and each is
+made again for its derivative (replay). The bits are the same however many are kept, if the network
+has `unroll.layers`; torch's own group norm takes another first derivative in a graph, equal to
+rounding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -103,7 +107,7 @@ def meta_gradients(
     steps: range,
     outer: OuterLoss,
     *,
-    replay: bool = True,
+    graph_bytes: float = 0.0,
 ) -> MetaGradients:
     """The outer loss after some steps, and its gradients by images and labels through them.
 
@@ -117,12 +121,28 @@ def meta_gradients(
         labels: (N, n), the set's, likewise.
         steps: step numbers, counted from the start of the training.
         outer: the loss of theta after the steps.
-        replay: store the states and make each step again; False: keep the full graph, for much more
-            memory. Equal to rounding.
+        graph_bytes: memory for the graphs of steps that are not made again; 0: all are, inf: none.
+            The result is the same, to the bit where the network is `explicit`.
     """
     state = theta.detach(), tuple(moment.detach() for moment in moments)
-    differentiate = _by_replay if replay else _by_full_graph
-    return differentiate(inner, state, images.detach(), labels.detach(), steps, outer)
+    images, labels = images.detach(), labels.detach()
+    state, kept = _forwards(inner, state, images, labels, steps, graph_bytes)
+    last_theta = state[0].detach().requires_grad_()
+    with torch.enable_grad():
+        loss = outer(last_theta)
+    # Backwards through the steps: the gradient of the outer loss by the state after a step becomes
+    # that by the state before it. The loss does not see the last moments.
+    by_state = (*torch.autograd.grad(loss, last_theta), *map(torch.zeros_like, state[1]))
+    by_images, by_labels = torch.zeros_like(images), torch.zeros_like(labels)
+    for step in reversed(steps):
+        made = kept.pop()
+        if not isinstance(made, _Graph):
+            made = _Graph.of_step(inner, made, images, labels, step)
+        by_state, by_batch_images, by_batch_labels = made.backwards(by_state)
+        # An image may be in several batches, and several times in one: its gradients add up.
+        by_images.index_add_(0, made.indices.to(images.device), by_batch_images)
+        by_labels.index_add_(0, made.indices.to(labels.device), by_batch_labels)
+    return MetaGradients(loss.detach(), by_images, by_labels)
 
 
 def batched_loss(
@@ -161,90 +181,90 @@ def batched_loss(
     return outer
 
 
-def _differentiable_step(
-    inner: InnerTraining,
-    state: TrainingState,
-    images: Tensor,
-    labels: Tensor,
-    augment: Transform,
-    step: int,
-) -> TrainingState:
-    """One step on a batch, with a graph from all of its inputs to the new state."""
-    theta, moments = state
-    loss = inner.loss(inner.network(theta, augment(images)), labels)
-    (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
-    return inner.optimizer.step(theta, moments, gradient, step)
+class _Graph(NamedTuple):
+    """One step, and its graph from all of its inputs to the state after it.
 
+    Attributes:
+        leaves: theta, the moments, images and labels of the batch. The batch is the leaf, not the
+            set: its gradient is then as small as the batch.
+        after: theta and the moments after the step.
+        indices: of the batch in the set.
+    """
 
-@torch.enable_grad()
-def _by_full_graph(
-    inner: InnerTraining,
-    state: TrainingState,
-    images: Tensor,
-    labels: Tensor,
-    steps: range,
-    outer: OuterLoss,
-) -> MetaGradients:
-    images, labels = images.detach().requires_grad_(), labels.detach().requires_grad_()
-    state = state[0].detach().requires_grad_(), state[1]
-    for step in steps:
+    leaves: list[Tensor]
+    after: tuple[Tensor, ...]
+    indices: Tensor
+
+    @classmethod
+    @torch.enable_grad()
+    def of_step(
+        cls, inner: InnerTraining, state: TrainingState, images: Tensor, labels: Tensor, step: int
+    ) -> _Graph:
+        """Make a step from a state, on a batch of a set."""
         indices, augment = inner.batch(step)
-        state = _differentiable_step(inner, state, images[indices], labels[indices], augment, step)
-    loss = outer(state[0])
-    by_images, by_labels = torch.autograd.grad(
-        loss, (images, labels), allow_unused=True, materialize_grads=True
-    )
-    return MetaGradients(loss.detach(), by_images, by_labels)
-
-
-def _states_before(
-    inner: InnerTraining, state: TrainingState, images: Tensor, labels: Tensor, steps: range
-) -> list[TrainingState]:
-    """The states before each step, and the last one, without a graph."""
-    states = [state]
-    for step in steps:
-        state = run_steps(inner, *state, images, labels, range(step, step + 1))
-        states.append(state)
-    return states
-
-
-@torch.enable_grad()
-def _by_replay(
-    inner: InnerTraining,
-    state: TrainingState,
-    images: Tensor,
-    labels: Tensor,
-    steps: range,
-    outer: OuterLoss,
-) -> MetaGradients:
-    states = _states_before(inner, state, images, labels, steps)
-    state = states.pop()
-    last_theta = state[0].detach().requires_grad_()
-    loss = outer(last_theta)
-    # Backwards through the steps: the gradient of the outer loss by the state after a step becomes
-    # that by the state before it. The loss does not see the last moments.
-    by_state = (*torch.autograd.grad(loss, last_theta), *map(torch.zeros_like, state[1]))
-    by_images, by_labels = torch.zeros_like(images), torch.zeros_like(labels)
-    for step in reversed(steps):
-        indices, augment = inner.batch(step)
-        theta, moments = states.pop()
-        # The batch is the leaf, not the set: its gradient is then as small as the batch.
-        before = (theta, *moments, images[indices], labels[indices])
+        before = (state[0], *state[1], images[indices], labels[indices])
         leaves = [tensor.detach().requires_grad_() for tensor in before]
-        leaf_theta, *leaf_moments, leaf_images, leaf_labels = leaves
-        leaf_state = leaf_theta, tuple(leaf_moments)
-        theta_after, moments_after = _differentiable_step(
-            inner, leaf_state, leaf_images, leaf_labels, augment, step
+        theta, *moments, batch, targets = leaves
+        loss = inner.loss(inner.network(theta, augment(batch)), targets)
+        (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
+        theta, moments = inner.optimizer.step(theta, tuple(moments), gradient, step)
+        return cls(leaves, (theta, *moments), indices)
+
+    @property
+    def state(self) -> TrainingState:
+        """That after the step, without the graph."""
+        theta, *moments = (tensor.detach() for tensor in self.after)
+        return theta, tuple(moments)
+
+    def backwards(self, by_after: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        """From a gradient by the state after the step to those by the state before, and the batch.
+
+        It uses the graph up.
+        """
+        *by_before, by_images, by_labels = torch.autograd.grad(
+            self.after, self.leaves, by_after, allow_unused=True, materialize_grads=True
         )
-        *by_state_before, by_batch_images, by_batch_labels = torch.autograd.grad(
-            (theta_after, *moments_after),
-            leaves,
-            by_state,
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        by_state = tuple(by_state_before)
-        # An image may be in several batches, and several times in one: its gradients add up.
-        by_images.index_add_(0, indices.to(images.device), by_batch_images)
-        by_labels.index_add_(0, indices.to(labels.device), by_batch_labels)
-    return MetaGradients(loss.detach(), by_images, by_labels)
+        return tuple(by_before), by_images, by_labels
+
+
+def _forwards(
+    inner: InnerTraining,
+    state: TrainingState,
+    images: Tensor,
+    labels: Tensor,
+    steps: range,
+    graph_bytes: float,
+) -> tuple[TrainingState, list[TrainingState | _Graph]]:
+    """The state after the steps, and of each what it is differentiated by.
+
+    That is its graph where graph_bytes hold it and those of all later steps, else the state before.
+    """
+    kept: list[TrainingState | _Graph] = []
+    graphs = 0  # that fit
+    for step in steps:
+        if graph_bytes > 0 and not kept:  # the first step shows how large a graph is
+            graph, size = _measured(_Graph.of_step, inner, state, images, labels, step)
+            graphs = int(min(len(steps), graph_bytes // max(size, 1)))
+            kept.append(graph if graphs == len(steps) else state)
+            state = graph.state
+            del graph
+        elif step >= steps.stop - graphs:
+            kept.append(graph := _Graph.of_step(inner, state, images, labels, step))
+            state = graph.state
+        else:
+            kept.append(state)
+            state = run_steps(inner, *state, images, labels, range(step, step + 1))
+    return state, kept
+
+
+def _measured(make: Callable[..., _Graph], *arguments: Any) -> tuple[_Graph, int]:
+    """What `make` returns, and the bytes that its graph keeps."""
+    sizes: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        return make(*arguments), sum(sizes.values())

@@ -110,7 +110,8 @@ def learn(
     if isinstance(recipe.network, str):
         raise PlanError(f"network = '{recipe.network}': a job needs the network, not its name")
     module = build_network(recipe.network, _image_shape(problem), classes)
-    learner = MetaLearner(problem, space, FlatNetwork(module), recipe, job)
+    network = FlatNetwork(module, explicit=recipe.layers == "explicit")
+    learner = MetaLearner(problem, space, network, recipe, job)
     checkpoint = Checkpoint(job, CHECKPOINT)
     state = learner.resume(checkpoint)
     with job.progress(recipe.meta_steps, "meta-steps") as bar:
@@ -264,7 +265,8 @@ class MetaLearner:
             inner, theta, self.problem.inner.start(theta), *data, range(first)
         )
         window = range(first, first + self.recipe.window)
-        outer = meta_gradients(inner, theta, moments, *data, window, self._outer_loss(number))
+        loss, graph_bytes = self._outer_loss(number), 1e9 * self.recipe.graph_gb
+        outer = meta_gradients(inner, theta, moments, *data, window, loss, graph_bytes=graph_bytes)
         # From images and labels back to what is learned; labels may be fixed.
         unfolded = [
             (output, gradient)

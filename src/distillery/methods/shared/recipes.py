@@ -103,6 +103,11 @@ class Unrolled:
         augment: names of training.augment, for the set and the real images, drawn apart.
         whitening: an entry of `whiten`; "none" normalises per channel.
         snapshots: states of the set that are kept on the way, for a curve of accuracies.
+        layers: of the student, "torch", or "explicit", whose second derivative is written out
+            (`unroll.layers`): faster, equal to rounding.
+        graph_gb: memory in GB for graphs of the window's steps; those that it does not hold are
+            made again for their derivative. The set has the same bits. It goes with "explicit":
+            torch's norm has another first derivative in a graph, equal to rounding.
     """
 
     network: str | dict[str, Any] = "convnet"
@@ -119,12 +124,16 @@ class Unrolled:
     augment: NormalisedAugmentations = ("dsa:flip-rotate",)
     whitening: str = "zca"
     snapshots: Count = 1
+    layers: Literal["torch", "explicit"] = "torch"
+    graph_gb: NonNegative = 0.0
 
     def mistake(self) -> tuple[str, str] | None:
         """The field that does not go with another one, and why; None where all is well."""
         if self.window > self.inner_steps:
             why = f"is longer than inner_steps = {self.inner_steps}, the whole training"
             return "window", f"{self.window}: {why}; raise inner_steps or lower window"
+        if self.graph_gb and self.layers == "torch":
+            return "graph_gb", f"{self.graph_gb:g}: needs layers = 'explicit'; set that, or 0"
         return None
 
     @property

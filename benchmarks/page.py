@@ -1,44 +1,37 @@
-"""Fill docs/results/benchmarks.md from results/*.json, each between `<!-- NAME -->` marks.
+"""Fill the tables of docs/results/benchmarks.md from the result files of the benchmarks.
 
-python benchmarks/page.py
+python benchmarks/page.py [--check]
+
+A table stands between the lines `<!-- benchmark-NAME -->` and `<!-- end -->`; its file is
+docs/results/data/benchmark-NAME.csv, written by the benchmark of that name. With --check nothing is
+written, and a page that is not up to date is an error.
 """
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
+import csv
+import re
+import sys
 
-from pairs import RESULTS
+from compare import RESULTS, table
 
-PAGE = Path(__file__).parents[1] / "docs" / "results" / "benchmarks.md"
-
-
-def table(found: dict[str, Any]) -> str:
-    """The paragraph and the table of a result file, as Markdown."""
-    columns = {key: heading.partition("|")[::2] for key, heading in found["columns"].items()}
-    lines = [
-        "| " + " | ".join(heading for heading, _ in columns.values()) + " |",
-        "| " + " | ".join("---:" if form else "---" for _, form in columns.values()) + " |",
-    ]
-    for row in found["rows"]:
-        cells = (format(row[key], form) for key, (_, form) in columns.items())
-        lines.append("| " + " | ".join(cells) + " |")
-    return f"{found['about']}\n\n" + "\n".join(lines)
+PAGE = RESULTS.parent / "benchmarks.md"
+TABLE = re.compile(r"(<!-- (benchmark-[\w-]+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
-def main() -> None:
-    """Replace what stands between the marks of each result file."""
-    page = PAGE.read_text()
-    for path in sorted(RESULTS.glob("*.json")):
-        start, end = f"<!-- {path.stem} -->", f"<!-- /{path.stem} -->"
-        if start not in page:
-            raise SystemExit(f"{PAGE}: has no place for {path.stem}: write {start}{end} into it")
-        before, _, rest = page.partition(start)
-        text = table(json.loads(path.read_text()))
-        page = f"{before}{start}\n{text}\n{end}{rest.partition(end)[2]}"
-    PAGE.write_text(page)
+def filled(page: str) -> str:
+    """The page with its tables as the result files have them now."""
+
+    def fill(found: re.Match[str]) -> str:
+        with (RESULTS / f"{found[2]}.csv").open(newline="") as file:
+            return f"{found[1]}\n{table(list(csv.DictReader(file)))}\n\n"
+
+    return TABLE.sub(fill, page)
 
 
 if __name__ == "__main__":
-    main()
+    before = PAGE.read_text()
+    after = filled(before)
+    if "--check" in sys.argv:
+        sys.exit(after != before and f"{PAGE.name} is not up to date: python benchmarks/page.py")
+    PAGE.write_text(after)

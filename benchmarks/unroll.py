@@ -168,6 +168,7 @@ SIZES = {"width": 128, "window": 10, "steps": 12, "batch": 830, "chunk": 100, "g
 
 def check() -> None:
     """Print how far the gradients of the ways are from the first's: float64, at a small size."""
+    torch.set_num_threads(1)
     sizes = SIZES | {"width": 8, "batch": 100, "window": 5, "graph_mb": 100}
     problem = Problem(argparse.Namespace(**sizes)).double()
     first = authors(problem)

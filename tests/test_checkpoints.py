@@ -26,7 +26,7 @@ from distillery.components import registry
 from distillery.embeddings import features
 from distillery.labels import fkd, static
 from distillery.losses.target import Target
-from distillery.methods.shared import meta_learning
+from distillery.methods.shared import meta_learning, snapshots
 from distillery.stages import whiten
 from distillery.store import checkpoint
 from distillery.store.job import Job
@@ -61,9 +61,9 @@ def unrolled(name: str, job: Job) -> dict[str, Tensor]:
     method, recipe, ipc = METHODS[name]
     recipe = recipe.__class__(**vars(recipe) | {"snapshots": 2})
     made = method.distill(classes(), recipe, ipc=ipc, teachers=[], job=job)
-    snapshots = load_file(job.out / meta_learning.SNAPSHOTS)
+    kept = load_file(job.out / snapshots.SNAPSHOTS)
     history = torch.tensor(list((job.out / meta_learning.HISTORY).read_bytes()))
-    return made.tensors | snapshots | {"history": history}
+    return made.tensors | kept | {"history": history}
 
 
 def loss(logits: Tensor, target: Target) -> Tensor:

@@ -15,7 +15,7 @@ from distillery.analyses.inputs import AnalysisInputs, Result
 from distillery.analyses.poster import restored
 from distillery.components import registry
 from distillery.errors import ClassOrderError, PlanError
-from distillery.methods.shared.meta_learning import SNAPSHOTS
+from distillery.methods.shared.snapshots import SNAPSHOTS
 from distillery.poster import geometry, labels
 from distillery.poster.geometry import Grid
 from distillery.poster.layout import PosterLayout

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from distillery.analyses.inputs import Result, needed
 from distillery.errors import PlanError
-from distillery.methods.shared.meta_learning import SNAPSHOTS, read_snapshots
+from distillery.methods.shared.snapshots import SNAPSHOTS, read_snapshots
 from distillery.nets.network import build_network
 from distillery.store.checkpoint import gathered
 from distillery.training.loop import initialise, train

@@ -147,7 +147,11 @@ class Checkpoint:
         """
         if self._pace.due(seconds):
             with self._pace.saving():
-                save_state({**state(), "of": self._of}, self.file)
+                self.save(state())
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Save a state now."""
+        save_state({**state, "of": self._of}, self.file)
 
     def remove(self) -> None:
         """Delete the file, where there is one: the loop is over."""

@@ -9,14 +9,13 @@ import csv
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distillery.errors import DistilleryError, PlanError
+from distillery.methods.shared.snapshots import Snapshots, Values
 from distillery.nets.network import build_network
 from distillery.store.checkpoint import Checkpoint, same_form
 from distillery.training.augment import pipeline
@@ -31,11 +30,9 @@ if TYPE_CHECKING:
     from distillery.unroll.optimizers import FlatOptimizer, Moments
     from distillery.unroll.window import OuterLoss
 
-CHECKPOINT, SNAPSHOTS, HISTORY = "meta", "snapshots.safetensors", "meta.csv"
+CHECKPOINT, HISTORY = "meta", "meta.csv"
 COLUMNS = ("meta_step", "loss", "norm", "limit", "window_start")
 CHUNK = 500  # real images per pass of the outer loss: bounds its memory
-
-Values = dict[str, Tensor]  # the learned tensors by name
 
 
 @dataclass(frozen=True)
@@ -113,16 +110,22 @@ def learn(
     network = FlatNetwork(module, explicit=recipe.layers == "explicit")
     learner = MetaLearner(problem, space, network, recipe, job)
     checkpoint = Checkpoint(job, CHECKPOINT)
-    state = learner.resume(checkpoint)
+    snapshots = Snapshots(job, recipe.snapshots, recipe.meta_steps)
+    state = learner.resume(checkpoint, snapshots)
+
+    def saved() -> dict[str, Any]:
+        snapshots.save()  # before the state that counts on them
+        return vars(state)
+
     with job.progress(recipe.meta_steps, "meta-steps") as bar:
         bar.update(state.done)
         while state.done < recipe.meta_steps:
             learner.step(state)
+            snapshots.offer(state.done, learner.stored(state))
             bar.set_postfix(loss=f"{state.history[-1][1]:.4f}", refresh=False)
             bar.update()
-            checkpoint.offer(lambda: vars(state))
-    if recipe.snapshots > 1:
-        save_file({name: t.cpu() for name, t in state.snapshots.items()}, job.out / SNAPSHOTS)
+            checkpoint.offer(saved)
+    snapshots.write()
     with (job.out / HISTORY).open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *state.history])
     return {name: value.cpu() for name, value in learner.stored(state).items()}
@@ -143,14 +146,12 @@ class MetaState:
         moments: of each tensor's optimiser.
         running: running mean of the gradient's norm; None at the start.
         history: a row of `COLUMNS` for each meta-step.
-        snapshots: the tensors kept on the way, as they are stored.
     """
 
     values: Values
     moments: dict[str, Moments]
     running: float | None = None
     history: list[tuple[int, float, float, float, int]] = field(default_factory=list)
-    snapshots: Values = field(default_factory=dict)
 
     @property
     def done(self) -> int:
@@ -167,7 +168,7 @@ class MetaState:
 
     def continued_by(self, stored: Mapping[str, Any]) -> bool:
         """Whether what a checkpoint holds is a later state of this one."""
-        history, snapshots = stored.get("history"), stored.get("snapshots")
+        history = stored.get("history")
         return (
             stored.keys() == vars(self).keys()
             and same_form(stored["values"], self.values)
@@ -175,8 +176,6 @@ class MetaState:
             and isinstance(stored["running"], float | None)
             and isinstance(history, list)
             and all(isinstance(row, tuple) and len(row) == len(COLUMNS) for row in history)
-            and isinstance(snapshots, dict)
-            and all(isinstance(value, Tensor) for value in snapshots.values())
         )
 
 
@@ -198,8 +197,11 @@ class MetaLearner:
     recipe: Unrolled
     job: Job
 
-    def resume(self, checkpoint: Checkpoint) -> MetaState:
-        """The state of the last checkpoint, or, without a usable one, the start."""
+    def resume(self, checkpoint: Checkpoint, snapshots: Snapshots) -> MetaState:
+        """The state of the last checkpoint, or, without a usable one, the start.
+
+        The snapshots up to there are read, too; without one of them it is not usable.
+        """
         values = {name: tensor.start.clone() for name, tensor in self.problem.learned.items()}
         moments = {
             name: tensor.optimizer.start(values[name])
@@ -209,7 +211,8 @@ class MetaLearner:
         stored = checkpoint.load()
         if stored is None or not start.continued_by(stored):
             return start
-        return MetaState(**stored).on(self.job.device)
+        later = MetaState(**stored).on(self.job.device)
+        return later if snapshots.load(later.done, self.stored(later)) else start
 
     def step(self, state: MetaState) -> None:
         """One meta-step, which changes `state`.
@@ -234,17 +237,10 @@ class MetaLearner:
             )
             state.values[name] = value if tensor.least is None else value.clamp(min=tensor.least)
         state.history.append((number + 1, loss, norm, limit, self.problem.window_start(number)))
-        self._take_snapshot(state)
 
     def _clipped_norm(self, gradients: Values) -> float:
         clipped = [name for name, tensor in self.problem.learned.items() if tensor.images]
         return math.sqrt(sum(float(gradients[name].square().sum()) for name in clipped))
-
-    def _take_snapshot(self, state: MetaState) -> None:
-        parts, total = self.recipe.snapshots, self.recipe.meta_steps
-        if parts > 1 and state.done in {total * (part + 1) // parts for part in range(parts)}:
-            stored = {name: value.clone() for name, value in self.stored(state).items()}
-            state.snapshots |= {f"{state.done}/{name}": value for name, value in stored.items()}
 
     def stored(self, state: MetaState) -> Values:
         """The tensors as they are written."""
@@ -315,12 +311,3 @@ def clip_limit(recipe: Unrolled, running: float | None, norm: float) -> tuple[fl
     decay = recipe.clip_decay
     running = norm if running is None else decay * running + (1 - decay) * norm
     return recipe.clip * running, running
-
-
-def read_snapshots(folder: Path) -> Mapping[int, Values]:
-    """The tensors that `learn` kept in an artefact, by meta-step, ascending."""
-    states: dict[int, Values] = {}
-    for key, value in load_file(folder / SNAPSHOTS).items():
-        step, _, name = key.partition("/")
-        states.setdefault(int(step), {})[name] = value
-    return dict(sorted(states.items()))

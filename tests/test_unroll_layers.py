@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from distillery.nets.network import build_network
+from distillery.unroll import layers
 from distillery.unroll.layers import written_out
 
 LAYERS = {
@@ -69,3 +71,59 @@ def test_the_second_derivative_is_that_of_finite_differences(name):
 
     inputs = [value.requires_grad_() for value in (x, *parameters)]
     assert torch.autograd.gradgradcheck(net, inputs)
+
+
+def test_a_convnet_gets_all_of_them_and_keeps_its_parameters():
+    net = build_network({"name": "convnet", "width": 4}, (2, 16, 16), 3)
+    before = dict(net.named_parameters())
+    written_out(net)
+    names = [type(layer).__name__ for layer in net]
+    block = ["_Conv2d", "_InstanceNorm", "Identity", "_RectifiedPool"]
+    assert names == [*block, *block, "Flatten", "Linear"]
+    assert {name: id(p) for name, p in net.named_parameters()} == {
+        n: id(p) for n, p in before.items()
+    }
+
+
+OTHERS = {
+    "reflecting": nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"),
+    "groups of two": nn.GroupNorm(1, 2),
+    "no weights": nn.GroupNorm(2, 2, affine=False),
+    "batch": nn.BatchNorm2d(2),
+    "overlapping": nn.Sequential(nn.ReLU(), nn.AvgPool2d(2, stride=1)),
+    "padded": nn.Sequential(nn.ReLU(), nn.AvgPool2d(2, padding=1)),
+    "larger": nn.Sequential(nn.ReLU(), nn.AvgPool2d(4)),
+    "maximum": nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_layers_are_left_alone(name):
+    net = nn.Sequential(deepcopy(OTHERS[name]))
+    before = [type(layer) for layer in net.modules()]
+    written_out(net)
+    assert [type(layer) for layer in net.modules()] == before
+
+
+def test_an_odd_side_is_pooled_as_torch_does():
+    theirs, ours = replaced(LAYERS["pool"])
+    x = torch.randn(2, 2, 5, 7, dtype=torch.float64)
+    assert ours(x).equal(theirs(x))
+
+
+def test_the_images_gradient_is_taken_only_where_it_is_asked_for(monkeypatch):
+    """Not while the step's own gradient is; for the set's it is."""
+    asked, backward = [], layers._ConvolutionBackward.apply
+    monkeypatch.setattr(
+        layers._ConvolutionBackward,
+        "apply",
+        lambda *arguments: asked.append(arguments[-1][0]) or backward(*arguments),
+    )
+    _, ours = replaced(LAYERS["convolution"])
+    images = torch.randn(2, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    weights = list(ours.parameters())
+    product = ours(2 * images).square().sum()
+    first = torch.autograd.grad(product, weights, create_graph=True)
+    assert asked == [False]
+    torch.autograd.grad(first[0].sum(), images)
+    assert asked == [False, True]

@@ -199,6 +199,7 @@ class Estimator:
             device = memory.unrolled(network, method, images, expected)
             whitens = node.find_input("whitening") is not None
             device += memory.whitening(expected) if whitens else 0
+            device += 1e9 * method.graph_gb
             each = memory.FLOAT if whitens else 1
             resident = memory.real_images(expected, expected.train, each=each)
             # Whitened images are made from the images, which are there as well.

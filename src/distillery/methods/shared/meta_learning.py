@@ -121,7 +121,7 @@ def learn(
         bar.update(state.done)
         while state.done < recipe.meta_steps:
             learner.step(state)
-            snapshots.offer(state.done, learner.stored(state))
+            snapshots.offer(state.done, lambda: learner.stored(state))
             bar.set_postfix(loss=f"{state.history[-1][1]:.4f}", refresh=False)
             bar.update()
             checkpoint.offer(saved)

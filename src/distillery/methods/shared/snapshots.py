@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,10 +39,10 @@ class Snapshots:
         self._taken: dict[int, Values] = {}
         self._saved: set[int] = set()
 
-    def offer(self, step: int, values: Mapping[str, Tensor]) -> None:
+    def offer(self, step: int, values: Callable[[], Mapping[str, Tensor]]) -> None:
         """Keep the tensors after `step` meta-steps, if it is one of the states."""
         if step in self._steps:
-            self._taken[step] = {name: value.cpu().clone() for name, value in values.items()}
+            self._taken[step] = {name: value.cpu().clone() for name, value in values().items()}
 
     def save(self) -> None:
         """Write those that are new since the last save to the scratch folder."""

@@ -18,7 +18,7 @@ from distillery.training.samples import Samples
 
 if TYPE_CHECKING:
     from distillery.analyses.inputs import AnalysisInputs
-    from distillery.methods.shared.meta_learning import Values
+    from distillery.methods.shared.snapshots import Values
     from distillery.store.job import Job
 
 NAMES = ("convergence",)

@@ -32,7 +32,7 @@ from distillery.unroll.optimizers import Adam
 
 if TYPE_CHECKING:
     from distillery.data.images import ImageSet
-    from distillery.methods.shared.meta_learning import Values
+    from distillery.methods.shared.snapshots import Values
     from distillery.store.job import Job
     from distillery.teacher.load import Teacher
 

@@ -207,8 +207,8 @@ class _Graph(NamedTuple):
         theta, *moments, batch, targets = leaves
         loss = inner.loss(inner.network(theta, augment(batch)), targets)
         (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
-        theta, moments = inner.optimizer.step(theta, tuple(moments), gradient, step)
-        return cls(leaves, (theta, *moments), indices)
+        after, moments_after = inner.optimizer.step(theta, tuple(moments), gradient, step)
+        return cls(leaves, (after, *moments_after), indices)
 
     @property
     def state(self) -> TrainingState:

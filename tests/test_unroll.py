@@ -155,6 +155,17 @@ def test_steps_are_those_of_torch(optimizer):
         torch.testing.assert_close(theta, parameter.detach(), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("count", [0, 4, 300])
+def test_adam_counts_by_a_tensor_too(count):
+    stream = generator(3)
+    theta, gradient, mean, square = torch.randn(4, 30, generator=stream, dtype=torch.float64)
+    moments = mean, square.square()
+    expected, _ = Adam(1e-2).step(theta, moments, gradient, count)
+    found, _ = Adam(1e-2).step(theta, moments, gradient, torch.tensor(count))
+    torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-15)
+    assert not expected.equal(Adam(1e-2).step(theta, moments, gradient, count + 1)[0])
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 def test_a_steps_derivative_is_that_of_finite_differences(optimizer):
     stream = generator(1)

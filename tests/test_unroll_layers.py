@@ -12,6 +12,7 @@ from distillery.unroll.layers import written_out
 
 LAYERS = {
     "convolution": nn.Conv2d(2, 4, 3, padding=1),
+    "channels": nn.Conv2d(5, 4, 3, padding=1),
     "stride": nn.Conv2d(2, 4, 3, stride=2, dilation=2, padding=(2, 1)),
     "groups, no bias": nn.Conv2d(2, 4, 1, groups=2, bias=False),
     "same": nn.Conv2d(2, 3, 3, padding="same"),
@@ -54,7 +55,9 @@ def derivatives(net, x):
 @pytest.mark.parametrize("name", LAYERS)
 def test_values_and_both_derivatives_are_those_of_torch(name):
     theirs, ours = replaced(LAYERS[name])
-    x = torch.randn(3, 2, 6, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    channels = getattr(theirs[0], "in_channels", 2)
+    stream = torch.Generator().manual_seed(0)
+    x = torch.randn(3, channels, 6, 8, generator=stream, dtype=torch.float64)
     for found, expected in zip(derivatives(ours, x), derivatives(theirs, x), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
 

@@ -20,6 +20,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 aten = torch.ops.aten
+FEW = 4  # channels of images
 Geometry = tuple[Any, ...]  # stride, padding, dilation, transposed, output padding, groups
 
 
@@ -111,7 +112,7 @@ class _ConvolutionBackward(Function):
         ctx.save_for_backward(g, x, w)
         ctx.geometry = geometry
         ctx.set_materialize_grads(False)
-        return tuple(aten.convolution_backward(g, x, w, [len(w)], *geometry, list(needed)))
+        return _convolution_backward(g, x, w, geometry, *needed)
 
     @staticmethod
     @once_differentiable
@@ -132,9 +133,29 @@ class _ConvolutionBackward(Function):
         if any(mask):
             x = x if by_x is None else by_x
             w = w if by_w is None else by_w
-            found = aten.convolution_backward(g, x, w, [len(w)], *ctx.geometry, mask)
-            to_x, to_w, _ = found
+            to_x, to_w, _ = _convolution_backward(g, x, w, ctx.geometry, *mask)
         return to_g, to_x, to_w, None, None
+
+
+def _convolution_backward(
+    g: Tensor, x: Tensor, w: Tensor, geometry: Geometry, to_x: bool, to_w: bool, to_b: bool
+) -> tuple[Tensor | None, ...]:
+    """torch's, of the gradients that are asked for.
+
+    The gradient by images, of few channels, is a product and a sum of windows: a CPU's kernel for
+    it fills its vectors with channels that are not there, for twice the time.
+    """
+    stride, padding, dilation, _, _, groups = geometry
+    if not to_x or g.device.type != "cpu" or groups > 1 or x.shape[1] > FEW:
+        mask = [to_x, to_w, to_b]
+        return tuple(aten.convolution_backward(g, x, w, [len(w)], *geometry, mask))
+    windows = w.flatten(1).T @ g.flatten(2)
+    size, kernel = x.shape[2:], w.shape[2:]
+    by_x = nn.functional.fold(windows, size, kernel, dilation, padding, stride)
+    rest: tuple[Tensor | None, ...] = (None, None)
+    if to_w or to_b:
+        rest = aten.convolution_backward(g, x, w, [len(w)], *geometry, [False, to_w, to_b])[1:]
+    return by_x, *rest
 
 
 # ---- instance norm -------------------------------------------------------------------------------

@@ -69,20 +69,26 @@ class Adam:
         return torch.zeros_like(theta), torch.zeros_like(theta)
 
     def step(
-        self, theta: Tensor, moments: Moments, gradient: Tensor, count: int
+        self, theta: Tensor, moments: Moments, gradient: Tensor, count: int | Tensor
     ) -> tuple[Tensor, Moments]:
         """Return theta - lr m^ / (sqrt(v^) + eps), m^ and v^ the bias-corrected moments.
 
-        The moments m and v start at zero; the correction divides them by 1 - beta^(count + 1).
+        The moments m and v start at zero; the correction divides them by 1 - beta^(count + 1). With
+        count a scalar tensor on the device, a step is the same kernels whatever the count, as a
+        CUDA graph asks for; equal to rounding.
         """
         beta_1, beta_2 = self.betas
         mean = torch.lerp(moments[0], gradient, 1 - beta_1)
         square = torch.addcmul(beta_2 * moments[1], gradient, gradient, value=1 - beta_2)
         # m^ / (sqrt(v^) + eps) with numerator and denominator times sqrt(1 - beta_2^t): the
         # corrections are then two scalars, and a step is few operations.
-        correction = math.sqrt(1 - beta_2 ** (count + 1))
+        exponent = count.double() + 1 if isinstance(count, Tensor) else count + 1
+        left = 1 - beta_2**exponent
+        correction = left.sqrt() if isinstance(left, Tensor) else math.sqrt(left)
         root = square.clamp(min=LEAST).sqrt() + self.eps * correction
-        rate = -self.lr * correction / (1 - beta_1 ** (count + 1))
+        rate = -self.lr * correction / (1 - beta_1**exponent)
+        if isinstance(rate, Tensor):
+            return torch.addcdiv(theta, rate * mean, root), (mean, square)
         return torch.addcdiv(theta, mean, root, value=rate), (mean, square)
 
 

@@ -275,14 +275,16 @@ class MetaLearner:
 
     def _inner_training(self, number: int) -> InnerTraining:
         transform = pipeline(self.recipe.augment)
+        steps = range(self.problem.window_start(number) + self.recipe.window)
+        streams = (self.job.generator(f"inner/{number}/{step}") for step in steps)
+        # Of all steps at once: one copy to the device.
+        drawn = torch.stack([self.problem.draw(s) for s in streams]).to(self.job.device)
 
         def batch(step: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-            indices = self.problem.draw(self.job.generator(f"inner/{number}/{step}"))
-
             def augment(images: Tensor) -> Tensor:
                 return transform(images, self.job.generator(f"augment/{number}/{step}"))
 
-            return indices.to(self.job.device), augment
+            return drawn[step], augment
 
         return InnerTraining(network=self.network, optimizer=self.problem.inner, batch=batch)
 

@@ -57,6 +57,11 @@ def real_images(reference: dict, job: Job) -> dict[str, Tensor]:
     return distil(reference, tiny_set(), 3, job, [tiny_teacher(tiny_set())]).tensors
 
 
+def loops(files: list[str]) -> list[str]:
+    """The states of loops among saved files; a snapshot is written again with a lost one."""
+    return [file for file in files if not file.startswith("snapshot-")]
+
+
 def unrolled(name: str, job: Job) -> dict[str, Tensor]:
     method, recipe, ipc = METHODS[name]
     recipe = recipe.__class__(**vars(recipe) | {"snapshots": 2})
@@ -222,7 +227,7 @@ def test_a_killed_job_goes_on_where_it_was_to_the_same_bytes(kind, tmp_path):
                 work(fresh(folder))
             with saving() as rest:
                 assert same(work(fresh(folder)), expected), (saves, before)
-            assert len(rest) == len(every) - saves + before, (saves, before)
+            assert len(loops(rest)) == len(loops(every[saves - before :])), (saves, before)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -238,6 +238,29 @@ def test_snapshots_are_the_states_on_the_way(tmp_path: Path) -> None:
     )
 
 
+def test_explicit_layers_are_equal_to_rounding_and_kept_graphs_to_the_bit(tmp_path: Path) -> None:
+    changes = {
+        "torch": {},
+        "explicit": {"layers": "explicit"},
+        "kept": {"layers": "explicit", "graph_gb": 1.0},
+    }
+    made = {
+        name: distilled("rat-bptt", tmp_path / name, **change) for name, change in changes.items()
+    }
+    histories = [next((tmp_path / name).rglob(meta_learning.HISTORY)) for name in changes]
+    rows = [[float(x) for x in file.read_text().split("\n")[1].split(",")] for file in histories]
+    # The first meta-step: loss and norm. Adam's first steps are signs, which rounding may turn.
+    assert rows[0] == pytest.approx(rows[1], rel=1e-4) and rows[0] != rows[1]
+    assert histories[1].read_bytes() == histories[2].read_bytes()
+    assert made["kept"]["images"].equal(made["explicit"]["images"])
+
+
+def test_graphs_are_kept_with_explicit_layers_only() -> None:
+    assert rat_bptt.Recipe(layers="explicit", graph_gb=2.0).mistake() is None
+    field, why = podd.Recipe(order="given", graph_gb=2.0).mistake() or ("", "")
+    assert field == "graph_gb" and why.startswith("2: needs layers = 'explicit'")
+
+
 def test_the_limit_follows_the_running_mean_of_norms(tmp_path: Path) -> None:
     """Norms 1, 1, 10 have running means (0.9) 1, 1, 1.9; the limit is twice the mean."""
     running, limits = None, []

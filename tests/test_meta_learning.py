@@ -249,8 +249,10 @@ def test_explicit_layers_are_equal_to_rounding_and_kept_graphs_to_the_bit(tmp_pa
     }
     histories = [next((tmp_path / name).rglob(meta_learning.HISTORY)) for name in changes]
     rows = [[float(x) for x in file.read_text().split("\n")[1].split(",")] for file in histories]
-    # The first meta-step: loss and norm. Adam's first steps are signs, which rounding may turn.
-    assert rows[0] == pytest.approx(rows[1], rel=1e-4) and rows[0] != rows[1]
+    # The first meta-step: the loss, and the norm, in which a ReLU on the other side of its kink
+    # shows (0.4 % here); in float64 both agree to 1e-10 (tests of the unroll engine).
+    assert rows[0][1] == pytest.approx(rows[1][1], rel=1e-5)
+    assert rows[0][2] == pytest.approx(rows[1][2], rel=2e-2) and rows[0][2] != rows[1][2]
     assert histories[1].read_bytes() == histories[2].read_bytes()
     assert made["kept"]["images"].equal(made["explicit"]["images"])
 

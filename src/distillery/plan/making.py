@@ -7,11 +7,11 @@ from pathlib import Path
 
 from distillery.errors import PlanError
 from distillery.plan.cost import BASE_MEMORY, Estimator
-from distillery.plan.machine import memory_limit
 from distillery.plan.nodes import Node
 from distillery.plan.parallel import SHARE, Schedule, run_side_by_side
 from distillery.plan.plan import Plan
-from distillery.plan.preflight import ON_CPU, Preflight, judge, on_host, uses_gpu
+from distillery.plan.preflight import ON_CPU, Preflight, judge, uses_gpu
+from distillery.store.memory import memory_limit
 
 
 def make_tables(
@@ -79,7 +79,7 @@ def _side_by_side(
 
     def need(node: Node) -> float:
         cost = estimator.cost(node)
-        return on_host(cost, on_gpu(node)) if cost else 4 * BASE_MEMORY
+        return cost.on_host(on_gpu(node)) if cost else 4 * BASE_MEMORY
 
     def said(node: Node) -> None:
         started.append(node)

@@ -1,13 +1,11 @@
 """Compare ways of doing the same work: fresh processes in turns, medians, a table.
 
-A benchmark with a name writes docs/results/data/benchmark-<name>.csv, from which
-`python benchmarks/page.py` fills the tables of docs/results/benchmarks.md.
+A benchmark with a name keeps what it found (`records.keep`).
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import resource
 import subprocess
@@ -17,9 +15,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-
-RESULTS = Path(__file__).parents[1] / "docs" / "results" / "data"
-COLUMNS = ("variant", "unit", "value", "memory_mib", "settings")
+from records import keep, markdown
 
 
 def main(
@@ -50,14 +46,21 @@ def main(
         number = variants[options.variant](options)
         print(json.dumps([number, _peak(), before]))
         return
-    rows = _measured(list(variants), options)
+    found = _measured(list(variants), options)
     settings = {key: value for key, value in vars(options).items() if key != "variant"}
-    stated = ", ".join(f"{key} {value}" for key, value in settings.items())
-    records = [[variant, unit, f"{n:.4g}", f"{m:.0f}", stated] for variant, (n, m) in rows.items()]
+    stated = ", ".join(f"{option} {value}" for option, value in settings.items())
+    number, memory = next(iter(found.values()))
+    rows = [
+        {"variant": variant, "value": n, "ratio": n / number, "memory": m, "of": m / memory}
+        for variant, (n, m) in found.items()
+    ]
+    columns = {"variant": "", "value": f"{unit}|.4g", "ratio": "ratio|.2f"}
+    columns |= {"memory": "peak memory (MiB)|.0f", "of": "ratio|.2f"}
+    about = f"`python benchmarks/{Path(sys.argv[0]).name}`: {stated}; one thread; medians."
     if name:
-        with (RESULTS / f"benchmark-{name}.csv").open("w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([COLUMNS, *records])
-    print(table([dict(zip(COLUMNS, record, strict=True)) for record in records]))
+        print(keep(name, about, columns, rows))
+    else:
+        print(markdown({"about": about, "columns": columns, "rows": rows}))
 
 
 def _peak() -> float:
@@ -79,16 +82,3 @@ def _measured(variants: list[str], options: argparse.Namespace) -> dict[str, tup
         n: [median(column) for column in zip(*runs, strict=True)] for n, runs in found.items()
     }
     return {name: (number, memory) for name, (number, memory) in medians.items()}
-
-
-def table(records: list[dict[str, str]]) -> str:
-    """The Markdown table of a result file's records."""
-    first, unit = records[0], records[0]["unit"]
-    lines = [f"| | {unit} | ratio | peak memory (MiB) | ratio |", "| --- " + "| ---: " * 4 + "|"]
-    for record in records:
-        value, memory = (
-            f"{record[key]} | {float(record[key]) / float(first[key]):.2f}"
-            for key in ("value", "memory_mib")
-        )
-        lines.append(f"| {record['variant']} | {value} | {memory} |")
-    return "\n".join([*lines, "", f"{first['settings']}, one thread; medians."])

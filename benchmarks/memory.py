@@ -1,4 +1,4 @@
-"""Planned and measured peaks of memory: writes docs/results/data/benchmark-memory.csv.
+"""Planned and measured peaks of memory: writes docs/results/data/benchmark-memory.json.
 
 python benchmarks/memory.py [--only distill]
 
@@ -10,17 +10,18 @@ the peak of its resident set less that of a process that has torch and the stage
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 from PIL import Image
+from records import keep
 
 from distillery.plan.cost import BASE_MEMORY, Estimator
 from distillery.plan.nodes import Node
@@ -29,7 +30,6 @@ from distillery.store.artefact import read_meta
 from distillery.store.spec import folder
 
 ROOT = Path(__file__).parents[1]
-FILE = ROOT / "docs/results/data/benchmark-memory.csv"
 CLASSES, TRAIN, TEST, SIDE = 10, 400, 520, 64
 SCALE = """
 about: "to measure memory"
@@ -142,18 +142,22 @@ def main() -> None:
         plan = Plan(root)
         estimator, base = Estimator(plan.settings, plan.store), peak([], root)
         print(f"a process with torch: {base >> 20} MiB, planned {BASE_MEMORY >> 20}")
-        with FILE.open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["stage", "job", "planned_mib", "measured_mib"])
-            for node in plan.missing(list(ROWS)):
-                cost, found = estimator.cost(node), made(node, plan, root) - base
-                if cost is None or (only and node.spec.stage != only):
-                    continue
-                planned = cost.on_host(on_gpu=False) - BASE_MEMORY
-                row = [node.spec.stage, node.spec.label, round(planned / 2**20), found >> 20]
-                writer.writerow(row)
-                file.flush()
-                print(*row, f"{planned / found:.2f}", flush=True)
+        rows: list[dict[str, Any]] = []
+        about = "`python benchmarks/memory.py`: above a process with torch, which takes "
+        about += f"{base >> 20} MiB (planned: {BASE_MEMORY >> 20}); one thread."
+        for node in plan.missing(list(ROWS)):
+            cost, found = estimator.cost(node), made(node, plan, root) - base
+            if cost is None or (only and node.spec.stage != only):
+                continue
+            planned = cost.on_host(on_gpu=False) - BASE_MEMORY
+            row = {"stage": node.spec.stage, "job": node.spec.label, "planned": planned / 2**20}
+            rows.append(row | {"measured": found / 2**20, "ratio": planned / found})
+            print(*rows[-1].values(), flush=True)
+            keep("memory", about, COLUMNS, rows)
+
+
+COLUMNS = {"stage": "stage", "job": "job", "planned": "planned, MiB|.0f"}
+COLUMNS |= {"measured": "measured, MiB|.0f", "ratio": "planned / measured|.2f"}
 
 
 if __name__ == "__main__":

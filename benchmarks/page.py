@@ -1,19 +1,17 @@
 """Fill the tables of docs/results/benchmarks.md from the result files of the benchmarks.
 
-python benchmarks/page.py [--check]
+python benchmarks/page.py
 
 A table stands between the lines `<!-- benchmark-NAME -->` and `<!-- end -->`; its file is
-docs/results/data/benchmark-NAME.csv, written by the benchmark of that name. With --check nothing is
-written, and a page that is not up to date is an error.
+docs/results/data/benchmark-NAME.json, written by the benchmark of that name.
 """
 
 from __future__ import annotations
 
-import csv
+import json
 import re
-import sys
 
-from compare import RESULTS, table
+from records import RESULTS, markdown
 
 PAGE = RESULTS.parent / "benchmarks.md"
 TABLE = re.compile(r"(<!-- (benchmark-[\w-]+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
@@ -23,15 +21,11 @@ def filled(page: str) -> str:
     """The page with its tables as the result files have them now."""
 
     def fill(found: re.Match[str]) -> str:
-        with (RESULTS / f"{found[2]}.csv").open(newline="") as file:
-            return f"{found[1]}\n{table(list(csv.DictReader(file)))}\n\n"
+        content = json.loads((RESULTS / f"{found[2]}.json").read_text(encoding="utf-8"))
+        return f"{found[1]}\n{markdown(content)}\n\n"
 
     return TABLE.sub(fill, page)
 
 
 if __name__ == "__main__":
-    before = PAGE.read_text()
-    after = filled(before)
-    if "--check" in sys.argv:
-        sys.exit(after != before and f"{PAGE.name} is not up to date: python benchmarks/page.py")
-    PAGE.write_text(after)
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

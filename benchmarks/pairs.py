@@ -1,4 +1,4 @@
-"""Compare ways of doing the same work in one process, in turns, and keep what was found.
+"""Compare ways of doing the same work in one process, in turns.
 
 Other jobs may share the machine: their load falls on all sides of a round alike, so that the median
 over rounds of the ratios within a round hardly depends on it.
@@ -6,14 +6,9 @@ over rounds of the ratios within a round hardly depends on it.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from statistics import median
-from typing import Any
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def in_turns(
@@ -53,19 +48,3 @@ def _timed(run: Callable[[], object], units: float) -> tuple[float, float]:
     cpu, wall = time.process_time(), time.perf_counter()
     run()
     return (time.process_time() - cpu) / units, (time.perf_counter() - wall) / units
-
-
-def keep(
-    name: str, about: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]
-) -> None:
-    """Write results/NAME.json, from which `page.py` fills docs/results/benchmarks.md.
-
-    Args:
-        name: of the file, and of the place in the page.
-        about: a paragraph above the table.
-        columns: from the keys of a row to headings with, after a bar, a format, such as "s|.3f".
-        rows: the table.
-    """
-    RESULTS.mkdir(exist_ok=True)
-    content = {"about": about, "columns": dict(columns), "rows": list(rows)}
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import torch
-from pairs import keep
+from records import keep
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cosine_similarity
 
@@ -165,7 +165,7 @@ def compare(options: argparse.Namespace, train_set: ImageSet, test: Samples, fol
                 print(draw, name, word, round(accuracy, 2), flush=True)
         if draw:
             text = about(options, draw + 1, teacher, cosines)
-            keep("recovery_precision", text, COLUMNS, rows(found))
+            keep("recovery-precision", text, COLUMNS, rows(found))
 
 
 COLUMNS = {

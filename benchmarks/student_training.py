@@ -139,4 +139,13 @@ if __name__ == "__main__":
         "project": project,
         "project, freed memory kept": as_a_job,
     }
-    main(variants, "images / s", width=64, size=32, images=100, batch=64, epochs=5)
+    main(
+        variants,
+        "images / s",
+        name="student-training",
+        width=64,
+        size=32,
+        images=100,
+        batch=64,
+        epochs=5,
+    )

@@ -70,4 +70,4 @@ if __name__ == "__main__":
         "decoded once, one thread": lambda options: seconds(options, None, 1),
         "decoded once, two threads": lambda options: seconds(options, None, 2),
     }
-    main(variants, "s / pass", images=1000, size=224, passes=3)
+    main(variants, "s / pass", name="test-images", images=1000, size=224, passes=3)

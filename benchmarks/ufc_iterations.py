@@ -17,7 +17,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pairs import in_turns, keep
+from pairs import in_turns
+from records import keep
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
@@ -129,7 +130,7 @@ def main() -> None:
         for row in in_turns(sides, options.rounds):
             rows.append({"network": name} | row)
             print(rows[-1], flush=True)
-    keep("ufc_iterations", about(options), COLUMNS, rows)
+    keep("ufc-iterations", about(options), COLUMNS, rows)
 
 
 def about(options: argparse.Namespace) -> str:

@@ -5,13 +5,12 @@ python benchmarks/warm_jobs.py [--rounds 3] [--cores 2] [--demo 1] [--before CHE
 Each variant runs in a copy of the project without its results, and the variants take turns. CPU
 seconds are those of all processes that a command leaves behind, the server among them. `before`
 is another checkout of the project, such as a worktree of an earlier commit. The medians are written
-to docs/results/data/benchmark-warm-jobs.csv and printed as a table.
+to docs/results/data/benchmark-warm-jobs.json and printed as a table.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import ctypes
 import os
 import resource
@@ -24,11 +23,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
+from records import keep
 from time_to_fail import COPIED
 
 ROOT = Path(__file__).parents[1]
-FILE = ROOT / "docs/results/data/benchmark-warm-jobs.csv"
 TABLE = "results/table2.csv"
 SUBREAPER = 36  # of prctl(2): who loses its parent becomes a child of this process
 THREADS = ("OMP", "OPENBLAS", "GOTO", "MKL", "VECLIB", "NUMEXPR")
@@ -177,16 +177,22 @@ def main() -> None:
             place = Path(folder, name)
             place.mkdir()
             projects[name] = Project(source, place, name == "warm", options.cores)
-        write(
-            [
-                row
-                for what, measure in measures.items()
-                for row in rows(what, measure, projects, options.rounds)
-            ]
-        )
+        found = [
+            row
+            for what, measure in measures.items()
+            for row in rows(what, measure, projects, options.rounds)
+        ]
+    command = f"`python benchmarks/warm_jobs.py`: {options.rounds} rounds, medians"
+    print(keep("warm-jobs", f"{command}; ratios are to the last variant.", COLUMNS, found))
 
 
-def rows(what: str, measure: Measure, projects: dict[str, Project], rounds: int) -> list[list[str]]:
+COLUMNS = {"what": "", "variant": "", "wall": "wall s|.2f", "cpu": "CPU s|.2f"}
+COLUMNS |= {"wall_ratio": "wall ratio|.2f", "cpu_ratio": "CPU ratio|.2f"}
+
+
+def rows(
+    what: str, measure: Measure, projects: dict[str, Project], rounds: int
+) -> list[dict[str, Any]]:
     """A row for each variant, the last of which the ratios are to."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in projects}
     for _ in range(rounds):
@@ -197,18 +203,10 @@ def rows(what: str, measure: Measure, projects: dict[str, Project], rounds: int)
     }
     base = medians[list(medians)[-1]]
     return [
-        [what, name, *(f"{n:.2f}" for n in (wall, spent, wall / base[0], spent / base[1]))]
+        {"what": what, "variant": name, "wall": wall, "cpu": spent}
+        | {"wall_ratio": wall / base[0], "cpu_ratio": spent / base[1]}
         for name, (wall, spent) in medians.items()
     ]
-
-
-def write(records: list[list[str]]) -> None:
-    head = ["what", "variant", "wall s", "CPU s", "wall ratio", "CPU ratio"]
-    FILE.parent.mkdir(parents=True, exist_ok=True)
-    with FILE.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([head, *records])
-    for line in (head, ["---"] * 2 + ["---:"] * 4, *records):
-        print("|", " | ".join(line), "|")
 
 
 if __name__ == "__main__":

@@ -9,35 +9,41 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def page(monkeypatch):
+def benchmarks(monkeypatch):
+    """The modules that keep results and fill the page."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import page
+    import records
 
-    yield page
-    for name in ("page", "compare"):
+    yield page, records
+    for name in ("page", "records"):
         sys.modules.pop(name, None)
 
 
-def test_the_page_is_up_to_date(page):
+def test_the_page_is_up_to_date_and_leaves_no_result_out(benchmarks):
+    page, records = benchmarks
     text = page.PAGE.read_text()
-    assert "<!-- benchmark-unroll -->" in text and page.filled(text) == text
+    assert page.filled(text) == text
+    files = {path.stem for path in records.RESULTS.glob("benchmark-*.json")}
+    assert {found[2] for found in page.TABLE.finditer(text)} == files
 
 
-def test_a_table_is_replaced_by_that_of_its_file(page, tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "RESULTS", tmp_path)
-    (tmp_path / "benchmark-one.csv").write_text(
-        "variant,unit,value,memory_mib,settings\na,s,2,100,width 4\nb,s,1.5,25,width 4\n"
-    )
+def test_what_is_kept_replaces_the_table_of_its_name(benchmarks, tmp_path, monkeypatch):
+    for module in benchmarks:
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
+    page, records = benchmarks
+    columns = {"way": "", "seconds": "s|.1f", "ratio": "ratio|.2f"}
+    rows = [{"way": "é", "seconds": 2, "ratio": 1}, {"way": "b", "seconds": 1.55, "ratio": 0.775}]
+    records.keep("one", "`x`: width 4.", columns, rows)
     found = page.filled("x\n<!-- benchmark-one -->\nold\n<!-- end -->\ny\n")
-    lines = [line for line in found.splitlines() if line]
-    assert lines == [
+    assert [line for line in found.splitlines() if line] == [
         "x",
         "<!-- benchmark-one -->",
-        "| | s | ratio | peak memory (MiB) | ratio |",
-        "| --- | ---: | ---: | ---: | ---: |",
-        "| a | 2 | 1.00 | 100 | 1.00 |",
-        "| b | 1.5 | 0.75 | 25 | 0.25 |",
-        "width 4, one thread; medians.",
+        "|  | s | ratio |",
+        "| --- | ---: | ---: |",
+        "| é | 2.0 | 1.00 |",
+        "| b | 1.6 | 0.78 |",
+        "`x`: width 4.",
         "<!-- end -->",
         "y",
     ]

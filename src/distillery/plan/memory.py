@@ -1,6 +1,6 @@
 """How much memory a job takes at its peak: formulas, in bytes, from what is counted of networks.
 
-docs/results/data/benchmark-memory.csv holds them against measured peaks.
+docs/results/data/benchmark-memory.json holds them against measured peaks.
 """
 
 from __future__ import annotations

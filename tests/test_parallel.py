@@ -9,7 +9,7 @@ import pytest
 from distillery.cli import main
 from distillery.errors import ArtefactError
 from distillery.plan import parallel
-from distillery.plan.parallel import Schedule, run_side_by_side
+from distillery.plan.parallel import JobQueue, run_side_by_side
 
 
 @dataclass(eq=False)
@@ -29,15 +29,15 @@ class Job:
         return self.inputs
 
 
-def schedule(jobs, slots=2, memory=None) -> Schedule:
-    return Schedule(list(jobs), slots, memory, lambda job: job.memory, lambda job: job.gpu)
+def schedule(jobs, slots=2, memory=None) -> JobQueue:
+    return JobQueue(list(jobs), slots, memory, lambda job: job.memory, lambda job: job.gpu)
 
 
-def started(plan: Schedule) -> str:
+def started(plan: JobQueue) -> str:
     return "".join(job.name for job in iter(plan.start, None))
 
 
-def ended(plan: Schedule, *names: str) -> None:
+def ended(plan: JobQueue, *names: str) -> None:
     plan.running = [job for job in plan.running if job.name not in names]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from distillery.errors import PlanError
 from distillery.plan.cost import BASE_MEMORY, Estimator
 from distillery.plan.nodes import Node
-from distillery.plan.parallel import SHARE, Schedule, run_side_by_side
+from distillery.plan.parallel import SHARE, JobQueue, run_side_by_side
 from distillery.plan.plan import Plan
 from distillery.plan.preflight import ON_CPU, Preflight, judge, uses_gpu
 from distillery.store.memory import memory_limit
@@ -87,7 +87,7 @@ def _side_by_side(
 
     memory = SHARE * limit[0] if limit else None
     run_side_by_side(
-        Schedule(missing, slots, memory, need, on_gpu), plan.settings.root, device, threads, said
+        JobQueue(missing, slots, memory, need, on_gpu), plan.settings.root, device, threads, said
     )
 
 

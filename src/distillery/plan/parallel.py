@@ -22,7 +22,7 @@ SHARE = 0.9  # of the memory that jobs may take by their estimates, which are ro
 
 
 @dataclass
-class Schedule:
+class JobQueue:
     """Which of the missing jobs may start.
 
     A job starts when its inputs are made, a core is free, the estimates of the running jobs with
@@ -66,7 +66,7 @@ class Schedule:
 
 
 def run_side_by_side(
-    schedule: Schedule, root: Path, device: str, threads: int, said: Callable[[Node], None]
+    schedule: JobQueue, root: Path, device: str, threads: int, said: Callable[[Node], None]
 ) -> None:
     """Run all jobs of a schedule; after a failure those that run end, and no other starts.
 

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from distillery.errors import PlanError
+from distillery.store.spec import Spec
 from helpers.planning import planned
 from helpers.project import ROOT
 
@@ -80,3 +81,17 @@ def test_keys_of_the_unrolled_methods(project, edit, old):
     )
     with pytest.raises(PlanError, match=rf"rat-bptt\.{old}: is called '{RENAMED[old]}' now"):
         planned(project).cells("infer/table2")
+
+
+@pytest.mark.parametrize(
+    ("field", "before", "other"),
+    [("precision", "fp32", "bf16"), ("layers", "torch", "explicit"), ("graph_gb", 0.0, 0.5)],
+)
+def test_a_field_that_came_later_leaves_the_key_of_what_was_done_before(field, before, other):
+    def key(stage="distill", **method):
+        recipe = {"method": {"name": "m", **method}}
+        return Spec(stage, "label", recipe, {}, [], "code").key({})
+
+    assert key(**{field: before}) == key() != key(**{field: other})
+    assert key(other=None) != key()
+    assert key("label", **{field: before}) != key("label")

@@ -22,7 +22,7 @@ KEY_NAMES = {
     "step_classes": "chosen",
 }
 # Fields of methods that came later, with what was done before: a key leaves them out then.
-LATER = {"precision": "fp32"}
+LATER = {"precision": "fp32", "layers": "torch", "graph_gb": 0.0}
 NAME = re.compile(r"[^/\x00.][^/\x00]{0,250}")  # of an artefact's folder: no path, no hidden file
 Inputs = dict[str, str | list[str]]  # role -> "stage/id", or a list of them
 
@@ -82,7 +82,8 @@ class Spec:
         """
         recipe, method = self.recipe, self.recipe.get("method")
         if self.stage == "distill" and isinstance(method, dict):
-            recipe = recipe | {"method": {k: v for k, v in method.items() if LATER.get(k) != v}}
+            said = {k: v for k, v in method.items() if k not in LATER or v != LATER[k]}
+            recipe = recipe | {"method": said}
         identity = [self.stage, _with_key_names(recipe), input_keys]
         return digest(identity + ([self.streams] if self.streams else []), 16)
 

@@ -65,7 +65,9 @@ def course(
     labels, loss = KINDS[kind]
     logits = torch.randn(36, 4, generator=torch.Generator().manual_seed(8)).half()
     inputs = {"data": data_artefact(folder / "data", TRAIN, test=TEST)}
-    inputs["distilled"] = Artefact(folder / "set", {"id": "set", "files": {}, "metadata": {}})
+    spec = {"recipe": {"method": {"name": "infer"}}}
+    meta = {"id": "set", "files": {}, "metadata": {}, "spec": spec}
+    inputs["distilled"] = Artefact(folder / "set", meta)
     inputs |= (
         {"teachers": [teacher_artefact(folder / "teacher", TRAIN)]} if kind == "dynamic" else {}
     )

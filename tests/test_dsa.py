@@ -324,6 +324,7 @@ def samples(count=12, value=None):
         "labels": torch.zeros(count, dtype=torch.int64),
         "shape": (3, 8, 8),
         "pixels": lambda i: pixels[i].numpy(),
+        "resident": False,
     }
     return Samples.from_images(
         SimpleNamespace(**known), "cpu", mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.1)

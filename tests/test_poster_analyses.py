@@ -195,10 +195,9 @@ def test_stage_hands_distances_on_and_refuses_those_of_other_classes(tmp_path):
     made.mkdir()
     distilled().save(made)
     data = data_artefact(tmp_path / "data", TRAIN, test=TRAIN)
-    inputs = {
-        "data": data,
-        "distilled": Artefact(made, {"id": "set", "metadata": {"bytes": {"images": 1}}}),
-    }
+    spec = {"recipe": {"method": {"name": "podd"}}}
+    meta = {"id": "set", "metadata": {"bytes": {"images": 1}}, "spec": spec}
+    inputs = {"data": data, "distilled": Artefact(made, meta)}
     recipe = {"analysis": {"name": "order"}}
     own = {"embeddings": embeddings(tmp_path / "own", TRAIN.class_order)}
     job = job_in(tmp_path / "job", recipe=recipe, inputs=inputs | own)

@@ -12,12 +12,12 @@ ROOT = Path(__file__).parents[1]
 def benchmarks(monkeypatch):
     """The modules that keep results and fill the page."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    for name in ("page", "records"):  # other folders have modules of these names
+        monkeypatch.delitem(sys.modules, name, raising=False)
     import page
     import records
 
-    yield page, records
-    for name in ("page", "records"):
-        sys.modules.pop(name, None)
+    return page, records
 
 
 def test_the_page_is_up_to_date_and_leaves_no_result_out(benchmarks):

@@ -25,6 +25,16 @@ from helpers.warm import COLD, ask, environment, served, start, until
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="warm jobs need Linux")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def signals_as_in_a_terminal():
+    """What runs these tests may ignore some (`nohup`), which their processes would inherit."""
+    wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     """A folder with a server, deeper than the address of a socket may be long."""
